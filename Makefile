@@ -1,0 +1,59 @@
+# Needs only Python 3.11 or newer, make and git. Everything else is installed into .tools and .venv.
+PYTHON ?= python3
+UV := .tools/bin/uv
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup demo dev test lint bench docs requirements build clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(UV): requirements/bootstrap.txt
+	@echo "installing uv into .tools ..."
+	@$(PYTHON) -m pip install -q --disable-pip-version-check --no-warn-script-location --upgrade --target .tools --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+$(READY): $(UV) requirements/dev.txt pyproject.toml hatch_build.py $(wildcard plugins/*/pyproject.toml)
+	@echo "installing PayTrust and its plugins into .venv ..."
+	@$(UV) venv -q --allow-existing --python $(PYTHON) .venv
+	@$(UV) pip sync -q --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(UV) pip install -q --python $(BIN)/python --no-deps -e . $(foreach p,$(wildcard plugins/*/pyproject.toml),-e $(dir $(p)))
+	@touch $@
+
+setup: $(READY) ## Install everything for development
+
+demo: setup ## Show the whole story: invoice, payment page, webhook, paid
+	@$(BIN)/python examples/run_the_service/demo.py
+
+dev: setup ## Run API, sandbox gateways and PostgreSQL on this machine
+	@$(BIN)/paytrust dev
+
+test: setup ## Run every test
+	$(BIN)/python -m pytest --cov=paytrust --cov-report=term --cov-fail-under=90
+
+lint: setup ## Format, lint, types and the dependency rule
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## Create-invoice beside pgbench and FastAPI + SQLAlchemy, as ratios
+	$(BIN)/python tests/load/bench.py
+
+docs: setup ## Check that links and examples in the documentation hold
+	$(BIN)/python -m pytest tests/docs -q --no-cov
+
+requirements: $(UV) ## Resolve dependencies anew into requirements/*.txt
+	@$(UV) lock -q --upgrade
+	@$(UV) export -q --frozen --all-packages --all-extras --group dev --group bench --no-emit-workspace --no-header --no-emit-index-url -o requirements/dev.txt
+	@$(UV) export -q --frozen --package paytrust --no-default-groups --no-emit-workspace --no-header --no-emit-index-url -o requirements/service.txt
+	@echo "uv" | $(UV) pip compile -q --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/bootstrap.txt
+	@rm -f uv.lock
+
+build: setup ## Build all wheels into dist
+	@$(UV) build -q --all-packages --wheel --out-dir dist
+
+clean: ## Remove everything that was installed or made
+	rm -rf .venv .tools .data dist build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+DROP TABLE paytrust.webhook_attempts, paytrust.webhooks;

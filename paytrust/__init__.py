@@ -1,0 +1,56 @@
+"""
+PayTrust: payment orchestration with plugins. This module is what plugin authors import.
+
+It pulls in neither the web framework nor the database layer, so a plugin's tests stay small and quick.
+"""
+
+from paytrust.errors import (
+    GatewayError,
+    GatewayRejected,
+    GatewayUnavailable,
+    InvalidSignature,
+    OutcomeUnknown,
+    PayTrustError,
+    UnreadableWebhook,
+)
+from paytrust.gateways import (
+    Customer,
+    Gateway,
+    GatewayPayment,
+    NoOptions,
+    PaymentLine,
+    PaymentRequest,
+    PaymentStatus,
+    Webhook,
+    WebhookNotice,
+)
+from paytrust.hookspecs import hookimpl
+from paytrust.http import Answer, GatewayHTTP
+from paytrust.money import EXPONENT, Money
+from paytrust.sandboxes import Sandbox, SandboxAccount
+
+__all__ = [
+    "EXPONENT",
+    "Answer",
+    "Customer",
+    "Gateway",
+    "GatewayError",
+    "GatewayHTTP",
+    "GatewayPayment",
+    "GatewayRejected",
+    "GatewayUnavailable",
+    "InvalidSignature",
+    "Money",
+    "NoOptions",
+    "OutcomeUnknown",
+    "PayTrustError",
+    "PaymentLine",
+    "PaymentRequest",
+    "PaymentStatus",
+    "Sandbox",
+    "SandboxAccount",
+    "UnreadableWebhook",
+    "Webhook",
+    "WebhookNotice",
+    "hookimpl",
+]

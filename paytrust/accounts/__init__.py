@@ -1,0 +1,1 @@
+"""Gateway accounts: a gateway, its credentials, currencies and fees."""

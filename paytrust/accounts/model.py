@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import msgspec
+
+from paytrust.errors import FieldError, Invalid
+from paytrust.money import EXPONENT, Money, parse_percentage
+
+NOBODY = UUID(int=0)
+"""The scope of accounts that all tenants share."""
+
+
+class NewFee(msgspec.Struct, forbid_unknown_fields=True):
+    """service fee = subtotal x *percentage* + *fixed*; both as decimal strings, *fixed* in major units."""
+
+    percentage: Annotated[str, msgspec.Meta(max_length=20)] = "0"
+    fixed: Annotated[str, msgspec.Meta(max_length=30)] = "0"
+
+
+class CreateAccount(msgspec.Struct, forbid_unknown_fields=True):
+    gateway: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    credentials: dict[str, str]
+    currencies: Annotated[dict[str, NewFee], msgspec.Meta(min_length=1, max_length=50)]
+    tenant_id: UUID | None = None
+    options: dict[str, Any] = {}
+    base_url: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+
+
+class UpdateAccount(msgspec.Struct, forbid_unknown_fields=True):
+    """What is left out stays. *currencies* replaces the whole list; invoices keep the fees they were made with."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | msgspec.UnsetType = msgspec.UNSET
+    credentials: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    currencies: Annotated[dict[str, NewFee], msgspec.Meta(min_length=1, max_length=50)] | msgspec.UnsetType = msgspec.UNSET
+    options: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    base_url: Annotated[str, msgspec.Meta(max_length=500)] | msgspec.UnsetType | None = msgspec.UNSET
+    disabled: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class Fee(msgspec.Struct, frozen=True):
+    """The fee schedule of one currency. *fixed* is in its minor units."""
+
+    percentage: Decimal
+    fixed: Money
+
+    def of(self, subtotal: Money) -> Money:
+        """FR-009: the percentage rounds half up to the minor unit; then the fixed part is added."""
+        return subtotal.times(self.percentage) + self.fixed
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """One configured gateway account. The credentials stay sealed."""
+
+    id: UUID
+    tenant_id: UUID | None
+    gateway: str
+    name: str
+    base_url: str | None
+    options: dict[str, Any]
+    sealed_credentials: bytes
+    webhook_token: str
+    created_at: datetime
+    updated_at: datetime
+    disabled_at: datetime | None
+    fees: dict[str, Fee]
+
+    @property
+    def scope(self) -> UUID:
+        return self.tenant_id or NOBODY
+
+
+class FeeOut(msgspec.Struct, frozen=True):
+    percentage: str
+    fixed: str
+
+
+class AccountOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway account as administrators see it: never its credentials."""
+
+    gateway_id: UUID
+    tenant_id: UUID | None
+    gateway: str
+    name: str
+    base_url: str | None
+    options: dict[str, Any]
+    currencies: dict[str, FeeOut]
+    webhook_url: str
+    created_at: datetime
+    updated_at: datetime
+    disabled: bool
+
+
+def new_webhook_token() -> str:
+    """128 random bits in hex."""
+    return secrets.token_hex(16)
+
+
+def read_fees(currencies: dict[str, NewFee], *, gateway: str, supported: frozenset[str]) -> dict[str, Fee]:
+    """Check and read the fee schedules; every mistake is reported with its pointer."""
+    fees: dict[str, Fee] = {}
+    errors: list[FieldError] = []
+    for code, new in currencies.items():
+        at = f"#/currencies/{code}"
+        if code not in EXPONENT:
+            errors.append(FieldError(at, f"{code[:10]!r} is not an active ISO 4217 currency code"))
+        elif code not in supported:
+            errors.append(FieldError(at, f"{gateway} does not collect {code}"))
+        else:
+            try:
+                fees[code] = Fee(parse_percentage(new.percentage), Money.parse(new.fixed, code))
+            except ValueError as exc:
+                errors.append(FieldError(at, str(exc)))
+    if errors:
+        raise Invalid("the fee schedules have mistakes", errors=tuple(errors))
+    return fees
+
+
+def check_base_url(url: str | None, *, insecure: bool) -> None:
+    """Only https, no user information; http only where the settings allow insecure gateways."""
+    if url is None:
+        return
+    parts = urlsplit(url)
+    allowed = {"https", "http"} if insecure else {"https"}
+    if parts.scheme not in allowed or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise Invalid(
+            "the base URL is not acceptable", errors=(FieldError("#/base_url", f"expected a plain {'/'.join(sorted(allowed))} URL"),)
+        )

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+from litestar import get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
+
+from paytrust.accounts.model import AccountOut, CreateAccount, UpdateAccount
+from paytrust.accounts.service import Accounts
+from paytrust.api import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor, problems
+
+
+class AccountPage(msgspec.Struct):
+    gateway_accounts: list[AccountOut]
+    next_cursor: str | None
+
+
+@post("/gateway-accounts", summary="Create a gateway account", opt={"access": "admin"}, responses=problems(400, 401, 404, 413, 415))
+async def create_account(data: JSONBody[CreateAccount], accounts: NamedDependency[Accounts]) -> AccountOut:
+    """Configure an account at a gateway, for one tenant or (without `tenant_id`) for all. Its id is the `gateway_id` of invoices."""
+    return await accounts.create(data)
+
+
+@get("/gateway-accounts", summary="List gateway accounts", opt={"access": "admin"}, responses=problems(400, 401))
+async def list_accounts(
+    accounts: NamedDependency[Accounts], limit: Limit = DEFAULT_PAGE, cursor: Cursor = None, tenant_id: FromQuery[UUID | None] = None
+) -> AccountPage:
+    """List gateway accounts, oldest first, without their credentials."""
+    found = await accounts.page(limit=limit, after=decode_cursor(cursor), tenant_id=tenant_id)
+    return AccountPage(found, encode_cursor(found[-1].gateway_id) if len(found) == limit else None)
+
+
+@patch(
+    "/gateway-accounts/{gateway_id:uuid}",
+    summary="Change a gateway account",
+    opt={"access": "admin"},
+    responses=problems(400, 401, 404, 409, 413, 415),
+)
+async def update_account(gateway_id: FromPath[UUID], data: JSONBody[UpdateAccount], accounts: NamedDependency[Accounts]) -> AccountOut:
+    """Change what is given. Invoices that exist keep the fees they were made with."""
+    return await accounts.update(gateway_id, data)
+
+
+HANDLERS = [create_account, list_accounts, update_account]

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import httpx
+import msgspec
+
+from paytrust.accounts import model, store
+from paytrust.accounts.model import Account, AccountOut, CreateAccount, FeeOut, UpdateAccount
+from paytrust.db import Database, Transaction
+from paytrust.errors import FieldError, Invalid, NotFound
+from paytrust.gateways import Gateway
+from paytrust.http import GatewayHTTP, new_client
+from paytrust.ids import new_id
+from paytrust.plugins import Registry
+from paytrust.tenants import service as tenants
+from paytrust.vault import Vault
+
+GATEWAYS_KEPT: Final = 1_000
+T = TypeVar("T")
+
+
+class Accounts:
+    """Administer gateway accounts, and make the `Gateway` that speaks for one."""
+
+    def __init__(self, db: Database, registry: Registry, vault: Vault, *, public_url: str, insecure: bool) -> None:
+        self._db = db
+        self._registry = registry
+        self._vault = vault
+        self._public_url = public_url
+        self._insecure = insecure
+        self._client: httpx.AsyncClient | None = None
+        self._gateways: dict[UUID, tuple[datetime, Gateway[Any, Any]]] = {}
+
+    async def close(self) -> None:
+        self._gateways.clear()
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
+
+    async def create(self, data: CreateAccount) -> AccountOut:
+        gateway = self._gateway_type(data.gateway)
+        model.check_base_url(data.base_url, insecure=self._insecure)
+        account = Account(
+            id=new_id(),
+            tenant_id=data.tenant_id,
+            gateway=data.gateway,
+            name=data.name,
+            base_url=data.base_url,
+            options=_checked(data.options, gateway.options_type, "options"),
+            sealed_credentials=b"",
+            webhook_token=model.new_webhook_token(),
+            created_at=datetime.now(UTC),  # the database's clock decides; read back below
+            updated_at=datetime.now(UTC),
+            disabled_at=None,
+            fees=model.read_fees(data.currencies, gateway=data.gateway, supported=gateway.currencies),
+        )
+        account = self._seal(account, data.credentials, gateway)
+        async with self._db.transaction(system=True) as tx:
+            if data.tenant_id is not None:
+                await tenants.require(tx, data.tenant_id)
+            await store.insert(tx, account)
+            return self._out(await _required(tx, account.id))
+
+    async def update(self, account_id: UUID, data: UpdateAccount) -> AccountOut:
+        async with self._db.transaction(system=True) as tx:
+            account = await store.lock(tx, account_id)
+            if account is None:
+                raise NotFound(f"there is no gateway account {account_id}")
+            gateway = self._gateway_type(account.gateway)
+            await store.update(tx, self._changed(account, data, gateway), disabled=_either(data.disabled, account.disabled_at is not None))
+            return self._out(await _required(tx, account_id))
+
+    def _changed(self, account: Account, data: UpdateAccount, gateway: type[Gateway[Any, Any]]) -> Account:
+        base_url = _either(data.base_url, account.base_url)
+        model.check_base_url(base_url, insecure=self._insecure)
+        account = msgspec.structs.replace(account, name=_either(data.name, account.name), base_url=base_url)
+        if data.options is not msgspec.UNSET:
+            account = msgspec.structs.replace(account, options=_checked(data.options, gateway.options_type, "options"))
+        if data.currencies is not msgspec.UNSET:
+            fees = model.read_fees(data.currencies, gateway=account.gateway, supported=gateway.currencies)
+            account = msgspec.structs.replace(account, fees=fees)
+        if data.credentials is not msgspec.UNSET:
+            account = self._seal(account, data.credentials, gateway)
+        return account
+
+    async def page(self, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[AccountOut]:
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            return [self._out(account) for account in await store.page(tx, limit=limit, after=after, tenant_id=tenant_id)]
+
+    def gateway(self, account: Account) -> Gateway[Any, Any]:
+        """The gateway that speaks for *account*; made once and kept until the account changes."""
+        known = self._gateways.get(account.id)
+        if known is not None and known[0] == account.updated_at:
+            return known[1]
+        type_ = self._gateway_type(account.gateway)
+        credentials = msgspec.json.decode(
+            self._vault.open(account.sealed_credentials, context=_context(account.id)), type=type_.credentials_type
+        )
+        if self._client is None:
+            self._client = new_client()
+        http = GatewayHTTP(
+            self._client,
+            gateway=account.gateway,
+            base_url=account.base_url or type_.base_url,
+            headers=type_.headers(credentials),
+            explain=type_.explain,
+        )
+        made = type_(credentials, msgspec.convert(account.options, type_.options_type), http)
+        if len(self._gateways) >= GATEWAYS_KEPT:
+            self._gateways.pop(next(iter(self._gateways)))
+        self._gateways[account.id] = (account.updated_at, made)
+        return made
+
+    def webhook_url(self, account: Account) -> str:
+        """Where the gateway delivers this account's webhooks. The token in it names the account."""
+        return f"{self._public_url}/webhooks/{account.gateway}/{account.webhook_token}"
+
+    def _gateway_type(self, code: str) -> type[Gateway[Any, Any]]:
+        found = self._registry.gateways.get(code)
+        if found is None:
+            known = ", ".join(sorted(self._registry.gateways)) or "none"
+            raise Invalid("this gateway is not installed", errors=(FieldError("#/gateway", f"installed gateways: {known}"),))
+        return found
+
+    def _seal(self, account: Account, credentials: dict[str, str], gateway: type[Gateway[Any, Any]]) -> Account:
+        _checked(credentials, gateway.credentials_type, "credentials")
+        sealed = self._vault.seal(msgspec.json.encode(credentials), context=_context(account.id))
+        return msgspec.structs.replace(account, sealed_credentials=sealed)
+
+    def _out(self, account: Account) -> AccountOut:
+        return AccountOut(
+            gateway_id=account.id,
+            tenant_id=account.tenant_id,
+            gateway=account.gateway,
+            name=account.name,
+            base_url=account.base_url,
+            options=account.options,
+            currencies={code: FeeOut(f"{fee.percentage.normalize():f}", fee.fixed.major) for code, fee in sorted(account.fees.items())},
+            webhook_url=self.webhook_url(account),
+            created_at=account.created_at,
+            updated_at=account.updated_at,
+            disabled=account.disabled_at is not None,
+        )
+
+
+async def find(tx: Transaction, account_id: UUID) -> tuple[Account, datetime] | None:
+    """The account, if this transaction may see it, and the database's clock."""
+    return await store.find(tx, account_id)
+
+
+async def find_by_token(tx: Transaction, gateway: str, token: str) -> Account | None:
+    """The one account a webhook token names. Needs a system transaction."""
+    return await store.find_by_token(tx, gateway, token)
+
+
+async def _required(tx: Transaction, account_id: UUID) -> Account:
+    found = await store.find(tx, account_id)
+    assert found is not None
+    return found[0]
+
+
+def _context(account_id: UUID) -> str:
+    return f"gateway_accounts/{account_id}/credentials"
+
+
+def _checked(value: dict[str, Any], type_: type[msgspec.Struct], field: str) -> dict[str, Any]:
+    try:
+        msgspec.convert(value, type_, strict=True)
+    except msgspec.ValidationError as exc:
+        raise Invalid(f"the {field} do not fit this gateway", errors=(FieldError(f"#/{field}", str(exc)),)) from exc
+    return value
+
+
+def _either(value: T | msgspec.UnsetType, otherwise: T) -> T:
+    return otherwise if isinstance(value, msgspec.UnsetType) else value

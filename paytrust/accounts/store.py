@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from paytrust.accounts.model import Account, Fee
+from paytrust.db import Record, Transaction
+from paytrust.money import Money
+
+_SELECT = """
+SELECT a.id, a.tenant_id, a.gateway, a.name, a.base_url, a.options, a.credentials, a.webhook_token, a.created_at, a.updated_at,
+       a.disabled_at, now() AS now,
+       (SELECT jsonb_object_agg(c.currency, jsonb_build_array(c.fee_percentage::text, c.fee_fixed))
+        FROM paytrust.gateway_account_currencies c
+        WHERE c.scope = a.scope AND c.gateway_account_id = a.id AND c.enabled) AS fees
+FROM paytrust.gateway_accounts a
+"""
+
+
+async def insert(tx: Transaction, account: Account) -> None:
+    await tx.execute(
+        "INSERT INTO paytrust.gateway_accounts (id, tenant_id, gateway, name, base_url, options, credentials, webhook_token)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        account.id,
+        account.tenant_id,
+        account.gateway,
+        account.name,
+        account.base_url,
+        _json(account.options),
+        account.sealed_credentials,
+        account.webhook_token,
+    )
+    await save_fees(tx, account)
+
+
+async def update(tx: Transaction, account: Account, *, disabled: bool) -> None:
+    await tx.execute(
+        "UPDATE paytrust.gateway_accounts SET name = $2, base_url = $3, options = $4, credentials = $5, updated_at = clock_timestamp(),"
+        " disabled_at = CASE WHEN $6 THEN coalesce(disabled_at, now()) END WHERE id = $1",
+        account.id,
+        account.name,
+        account.base_url,
+        _json(account.options),
+        account.sealed_credentials,
+        disabled,
+    )
+    await save_fees(tx, account)
+
+
+async def save_fees(tx: Transaction, account: Account) -> None:
+    """Make the enabled currencies exactly those of *account*. Rows are never deleted: invoices refer to them."""
+    currencies = sorted(account.fees)
+    await tx.execute(
+        "UPDATE paytrust.gateway_account_currencies SET enabled = false"
+        " WHERE scope = $1 AND gateway_account_id = $2 AND NOT currency = ANY($3::text[])",
+        account.scope,
+        account.id,
+        currencies,
+    )
+    await tx.execute(
+        "INSERT INTO paytrust.gateway_account_currencies (scope, gateway_account_id, currency, fee_percentage, fee_fixed)"
+        " SELECT $1, $2, * FROM unnest($3::text[], $4::numeric[], $5::bigint[])"
+        " ON CONFLICT (scope, gateway_account_id, currency)"
+        " DO UPDATE SET fee_percentage = excluded.fee_percentage, fee_fixed = excluded.fee_fixed, enabled = true",
+        account.scope,
+        account.id,
+        currencies,
+        [account.fees[code].percentage for code in currencies],
+        [account.fees[code].fixed.minor for code in currencies],
+    )
+
+
+async def lock(tx: Transaction, account_id: UUID) -> Account | None:
+    row = await tx.fetchrow(_SELECT + " WHERE a.id = $1 FOR UPDATE OF a", account_id)
+    return _account(row) if row else None
+
+
+async def find(tx: Transaction, account_id: UUID) -> tuple[Account, datetime] | None:
+    """The account, if this transaction may see it, and the database's clock."""
+    row = await tx.fetchrow(_SELECT + " WHERE a.id = $1", account_id)
+    return (_account(row), row["now"]) if row else None
+
+
+async def find_by_token(tx: Transaction, gateway: str, token: str) -> Account | None:
+    row = await tx.fetchrow(_SELECT + " WHERE a.webhook_token = $1 AND a.gateway = $2", token, gateway)
+    return _account(row) if row else None
+
+
+async def page(tx: Transaction, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[Account]:
+    """Oldest first: ids are ordered by time."""
+    rows = await tx.fetch(
+        _SELECT + " WHERE ($2::uuid IS NULL OR a.id > $2) AND ($3::uuid IS NULL OR a.tenant_id = $3) ORDER BY a.id LIMIT $1",
+        limit,
+        after,
+        tenant_id,
+    )
+    return [_account(row) for row in rows]
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _account(row: Record) -> Account:
+    fees = msgspec.json.decode(row["fees"] or "{}", type=dict[str, tuple[Decimal, int]])
+    return Account(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        gateway=row["gateway"],
+        name=row["name"],
+        base_url=row["base_url"],
+        options=msgspec.json.decode(row["options"]),
+        sealed_credentials=row["credentials"],
+        webhook_token=row["webhook_token"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        disabled_at=row["disabled_at"],
+        fees={code: Fee(percentage, Money(fixed, code)) for code, (percentage, fixed) in fees.items()},
+    )

@@ -1,0 +1,273 @@
+"""
+The manners of the HTTP API, the same on every route (product section 11).
+
+Bodies are decoded from the raw bytes by msgspec, strictly: the framework's own path goes through floats and lax
+coercion. Errors are RFC 9457 problems with a stable `code`, a request id and JSON pointers.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import re
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
+from litestar.types import Scope
+
+from paytrust.access import Principal
+from paytrust.access import Scope as KeyScope
+from paytrust.errors import FieldError, Forbidden, Invalid, NotFound, PayTrustError, Unavailable
+from paytrust.ids import new_id
+
+MAX_BODY_BYTES: Final = 256 * 1024
+MAX_DEPTH: Final = 32
+PROBLEM: Final = "application/problem+json"
+
+_PATH = re.compile(r" - at (?:`key` in )?`\$(.*)`$")
+_TOKEN = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `(.*)`$")
+# Escapes of characters that PostgreSQL or XML cannot hold. Raw ones are invalid JSON already.
+_CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\(?:[bf]|u(?:00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F]|7[fF])|[fF]{3}[eEfF]))")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+log = structlog.stdlib.get_logger("paytrust.api")
+
+
+class Malformed(Invalid):
+    """The body is not JSON we accept at all."""
+
+    code = "malformed_body"
+    title = "The body cannot be read"
+
+
+class UnsupportedMediaType(PayTrustError):
+    """The body says it is something else than JSON, or is compressed."""
+
+    code = "unsupported_media_type"
+    status = 415
+    title = "Send JSON"
+
+
+class MethodNotAllowed(PayTrustError):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+    status = 405
+    title = "This path does not take that method"
+
+
+class BodyTooLarge(PayTrustError):
+    """The body is over the limit."""
+
+    code = "body_too_large"
+    status = 413
+    title = "The body is too large"
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """RFC 9457 problem details. `code` is stable; `errors` name fields by JSON pointer."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    request_id: str
+    detail: str = ""
+    errors: tuple[FieldError, ...] = ()
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """For `responses=` of a route: each status is documented as a problem."""
+    titles = {400: "Malformed or invalid", 401: "No valid key", 403: "Not with this key", 404: "No such object", 405: "Method not allowed"}
+    titles |= {409: "The state forbids it", 413: "Body too large", 415: "Not JSON", 422: "Cannot be processed", 500: "Our fault"}
+    titles |= {502: "The gateway refused", 503: "Try again later", 504: "The gateway did not answer"}
+    return {s: ResponseSpec(Problem, description=titles[s], media_type=PROBLEM, generate_examples=False) for s in statuses}
+
+
+# --- requests -----------------------------------------------------------------------------------------------------------
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """Decodes its body into the handler's type, strictly and from the bytes."""
+
+    async def json(self) -> Any:
+        content_type, _ = self.content_type
+        if content_type != "application/json" or self.headers.get("content-encoding", "identity") != "identity":
+            raise UnsupportedMediaType(f"expected an uncompressed application/json body, got {content_type[:80] or 'no content type'}")
+        field = self.route_handler.parsed_data_field
+        return decode(Any if field is None else field.annotation, await self.body())
+
+
+@functools.lru_cache(maxsize=256)
+def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(type_, strict=True)
+
+
+def decode(type_: Any, body: bytes) -> Any:
+    """Decode *body* as *type_*, or raise `Malformed` or `Invalid` with a pointer."""
+    if _too_deep(body):
+        raise Malformed(f"the body is nested deeper than {MAX_DEPTH} levels")
+    if _CONTROL.search(body):
+        raise Malformed("the body holds control characters, which are not accepted in any text")
+    try:
+        body.decode()
+        return _decoder(type_).decode(body)
+    except msgspec.ValidationError as exc:
+        error = _field_error(str(exc))
+        raise Invalid(f"{error.pointer}: {error.detail}", errors=(error,)) from exc
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as exc:
+        raise Malformed(f"the body is not valid JSON in UTF-8: {exc}"[:300]) from exc
+
+
+def _too_deep(body: bytes) -> bool:
+    # Brackets inside strings count too: a false alarm needs 33 of them, all open, which no honest body has.
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for byte in re.findall(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', body):
+        if byte in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif byte in b"]}":
+            depth -= 1
+    return False
+
+
+def _field_error(message: str) -> FieldError:
+    match = _PATH.search(message)
+    detail = message[: match.start()] if match else message
+    parts = [a or b for a, b in _TOKEN.findall(match[1])] if match else []
+    if field := _FIELD.match(detail):
+        parts.append(field[1])
+    return FieldError(pointer(*parts), detail)
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON pointer (RFC 6901) in fragment form: `pointer("line_items", 0)` is "#/line_items/0"."""
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+# --- who is calling -----------------------------------------------------------------------------------------------------
+
+Authenticate = Callable[[str | None], Awaitable[Principal]]
+
+
+def access_guard(authenticate: Authenticate, admit_admin: Callable[[str | None], None]) -> Callable[..., Awaitable[None]]:
+    """A Litestar guard that reads the route's `access`: "read", "write", "admin" or "public". No `access`, no entry."""
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        access = handler.opt.get("access")
+        if access == "public":
+            return
+        if access == "admin":
+            admit_admin(connection.headers.get("x-admin-key"))
+            return
+        principal = await authenticate(connection.headers.get("x-api-key"))
+        if access not in {"read", "write"} or KeyScope(access) not in principal.scopes:
+            raise Forbidden(f"this API key lacks the scope {access!r}")
+        connection.scope["paytrust.principal"] = principal  # type: ignore[typeddict-unknown-key]
+        structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
+
+    return guard
+
+
+def principal_of(request: Request[Any, Any, Any]) -> Principal:
+    """Whoever the guard let in."""
+    principal: Principal = request.scope["paytrust.principal"]  # type: ignore[typeddict-item]
+    return principal
+
+
+def request_id(scope: Scope) -> str:
+    """The caller's X-Request-ID when it is sane, else a new one; the same for the whole request."""
+    known: str | None = scope.get("paytrust.request_id")  # type: ignore[assignment]
+    if known is None:
+        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+        known = given if _REQUEST_ID.fullmatch(given) else str(new_id())
+        scope["paytrust.request_id"] = known  # type: ignore[typeddict-unknown-key]
+    return known
+
+
+# --- errors -------------------------------------------------------------------------------------------------------------
+
+
+def problem_response(request: Request[Any, Any, Any], exc: PayTrustError) -> Response[Problem]:
+    problem = Problem(
+        type=f"urn:paytrust:problem:{exc.code}",
+        title=exc.title,
+        status=exc.status,
+        code=exc.code,
+        request_id=request_id(request.scope),
+        detail=exc.detail,
+        errors=exc.errors,
+    )
+    headers = {"retry-after": "1"} if exc.status in {409, 503} else {}
+    return Response(problem, status_code=exc.status, media_type=PROBLEM, headers=headers)
+
+
+def on_error(request: Request[Any, Any, Any], exc: Exception) -> Response[Problem]:
+    """Every exception of our routes ends here."""
+    return problem_response(request, _translate(exc))
+
+
+def _translate(exc: Exception) -> PayTrustError:
+    if isinstance(exc, PayTrustError):
+        if exc.status < 500 or exc.status in {502, 503, 504}:
+            return exc
+    elif isinstance(exc, HTTPException) and exc.status_code < 500:
+        return _from_framework(exc)
+    elif isinstance(exc, (asyncpg.QueryCanceledError, asyncpg.InsufficientResourcesError, asyncpg.PostgresConnectionError)):
+        log.warning("database gave up", error=type(exc).__name__)
+        return Unavailable("the database is overloaded or away")
+    log.error("unexpected error", exc_info=exc)
+    return PayTrustError("an unexpected error happened; quote the request id when you report it")
+
+
+def _from_framework(exc: HTTPException) -> PayTrustError:
+    if isinstance(exc, NotFoundException):
+        return NotFound("there is nothing at this path")
+    if isinstance(exc, MethodNotAllowedException):
+        return MethodNotAllowed("see /docs for the methods of this path")
+    if exc.status_code == 413:
+        return BodyTooLarge(f"the limit is {MAX_BODY_BYTES} bytes")
+    return Invalid(str(exc.detail)[:300], errors=_parameter_errors(exc))
+
+
+def _parameter_errors(exc: HTTPException) -> tuple[FieldError, ...]:
+    extra = exc.extra if isinstance(exc.extra, list) else []
+    return tuple(FieldError(pointer(str(e.get("key", ""))), str(e.get("message", ""))) for e in extra if isinstance(e, dict))
+
+
+# --- pages --------------------------------------------------------------------------------------------------------------
+
+DEFAULT_PAGE: Final = 50
+MAX_PAGE: Final = 200
+
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many at most.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=40, description="`next_cursor` of the page before.")]
+
+
+def encode_cursor(last_id: UUID) -> str:
+    """An opaque cursor; ids are ordered by time, so the last one of a page says where the next begins."""
+    return base64.urlsafe_b64encode(last_id.bytes).rstrip(b"=").decode()
+
+
+def decode_cursor(cursor: str | None) -> UUID | None:
+    """The id in a cursor. Raises `Invalid` for anything we did not hand out."""
+    if cursor is None:
+        return None
+    try:
+        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
+    except ValueError as exc:
+        raise Invalid("this cursor is not one of ours", errors=(FieldError(pointer("cursor"), "not a cursor"),)) from exc

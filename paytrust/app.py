@@ -1,0 +1,95 @@
+"""The ready-made service: a Litestar application that is nothing but PayTrust and its documentation page."""
+
+from __future__ import annotations
+
+import functools
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.static_files import create_static_files_router
+from litestar.types import Message, Scope
+
+from paytrust import api, logs
+from paytrust.litestar import PayTrustPlugin
+from paytrust.settings import Settings, load
+
+STATIC: Final = Path(__file__).parent / "static"
+
+_PAGE: Final = b"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>PayTrust API</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="/docs/assets/swagger-ui/favicon-32x32.png">
+<link rel="stylesheet" href="/docs/assets/swagger-ui/swagger-ui.css">
+</head>
+<body>
+<div id="docs"></div>
+<script src="/docs/assets/swagger-ui/swagger-ui-bundle.js"></script>
+<script src="/docs/assets/docs.js"></script>
+</body>
+</html>
+"""
+_PAGE_POLICY: Final = b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
+
+
+class _DocsPage(OpenAPIRenderPlugin):
+    """Swagger UI with nothing from elsewhere: no CDN, no inline script."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/", media_type=MediaType.HTML)
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
+        return _PAGE
+
+
+async def _allow_page(message: Message, scope: Scope) -> None:
+    """The documentation page needs a wider policy than the API, whose own is added only where none is set."""
+    if message["type"] == "http.response.start" and scope["path"].rstrip("/") == "/docs":
+        message["headers"] = [*message["headers"], (b"content-security-policy", _PAGE_POLICY)]
+
+
+@get("/openapi.json", include_in_schema=False, sync_to_thread=False)
+def _openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """The OpenAPI document, generated from the routes."""
+    return Response(_encoded(request.app), media_type="application/json")
+
+
+@functools.lru_cache(maxsize=4)
+def _encoded(app: Litestar) -> bytes:
+    return msgspec.json.encode(app.openapi_schema.to_schema())
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """Build the service. Settings come from the environment unless given."""
+    settings = settings or load()
+    logs.configure(settings)
+    plugin = PayTrustPlugin(settings)
+    docs = OpenAPIConfig(
+        title="PayTrust",
+        version=metadata.version("paytrust"),
+        description="Payment orchestration: invoices, payments and their administration. Amounts are decimal strings in major units.",
+        path="/docs",
+        render_plugins=[_DocsPage()],
+    )
+    assets = create_static_files_router(
+        "/docs/assets",
+        directories=[STATIC],
+        include_in_schema=False,
+        cache_control=None,
+    )
+    return Litestar(
+        route_handlers=[assets, _openapi] if settings.docs else [],
+        plugins=[plugin],
+        openapi_config=docs if settings.docs else None,
+        exception_handlers={Exception: api.on_error},
+        before_send=[_allow_page],
+        logging_config=None,
+        debug=False,
+    )

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from paytrust.books import store
+from paytrust.books.model import BoundedAccount, Transfer
+from paytrust.db import Database, Transaction
+
+
+class Balances(msgspec.Struct, frozen=True):
+    """What the books say about one invoice, in minor units: credited per installment number, and paid beyond the total."""
+
+    paid: dict[int, int]
+    overpaid: int
+
+
+class Mistake(msgspec.Struct, frozen=True):
+    """Something the books do not agree with, in words."""
+
+    what: str
+
+
+async def post(tx: Transaction, tenant_id: UUID, accounts: Sequence[BoundedAccount], transfers: Sequence[Transfer]) -> None:
+    """Post transfers, opening the bounded accounts they touch. The database refuses to credit an installment too much."""
+    await store.post(tx, tenant_id, accounts, transfers)
+
+
+async def balances(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Balances:
+    rows = await store.balances(tx, tenant_id, invoice_id)
+    return Balances(
+        paid={row["installment_number"]: row["credits"] for row in rows if row["installment_number"] is not None},
+        overpaid=sum(row["credits"] - row["debits"] for row in rows if row["installment_number"] is None),
+    )
+
+
+class Books:
+    """Proofs over the whole ledger."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def verify(self, tenant_id: UUID) -> list[Mistake]:
+        """Recompute every balance and status of a tenant from its transfers, in one snapshot. Empty means: all agree."""
+        async with self._db.transaction(tenant=tenant_id, isolation="REPEATABLE READ", readonly=True, statement_timeout_ms=600_000) as tx:
+            totals = await store.unbalanced(tx, tenant_id)
+            invoices = await store.disagreements(tx, tenant_id)
+        return [Mistake(f"account totals differ from their transfers: {dict(row)}") for row in totals] + [
+            Mistake(f"invoice and books disagree: {dict(row)}") for row in invoices
+        ]

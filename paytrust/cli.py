@@ -1,0 +1,342 @@
+"""The command line: `paytrust --help`. Imports are late where they are slow, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from paytrust.errors import ConfigurationError, PayTrustError
+
+if TYPE_CHECKING:
+    from paytrust.litestar import Services
+    from paytrust.settings import Settings
+
+T = TypeVar("T")
+out = Console(soft_wrap=True, highlight=False)
+
+
+class _Commands(click.Group):
+    """Turns our errors into one clear message and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PayTrustError as exc:
+            lines = [exc.detail or exc.title, *(f"  {error.pointer}: {error.detail}" for error in exc.errors)]
+            raise click.ClickException("\n".join(lines)) from exc
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="paytrust")
+def cli() -> None:
+    """
+    PayTrust: payment orchestration with plugins.
+
+    Start with `paytrust dev`. Every command but `dev` reads its settings from PAYTRUST_* variables, a .env file or
+    paytrust.toml; `paytrust doctor` says whether they are right.
+    """
+
+
+# --- running ------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--port", default=8000, show_default=True, help="Port of the API; 0 picks a free one.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=None, help="Where database and keys are kept.  [default: $PAYTRUST_DATA or .data]"
+)
+def dev(port: int, data: Path | None) -> None:
+    """
+    Run everything on this machine: API, sandbox gateways and PostgreSQL.
+
+    Prints a key and a request to try. Uses an embedded PostgreSQL unless PAYTRUST_DATABASE_URL names a server (then as
+    the owner of a database to work in). Not for real money.
+    """
+    from paytrust import development  # noqa: PLC0415 - slow
+    from paytrust.app import create_app  # noqa: PLC0415 - slow
+
+    port = port or _free_port()
+    data = data or Path(os.environ.get("PAYTRUST_DATA", ".data"))
+    out.print(f"starting PostgreSQL and sandboxes, data in {data.resolve()} ...")
+    with development.environment(data, port=port, log_level="info") as ready:
+        _introduce(ready)
+        _serve(create_app(ready.settings), ready.settings)
+
+
+def _introduce(ready: Any) -> None:
+    url = ready.settings.public_url
+    out.print(f"\n[bold]PayTrust[/bold] runs at {url}, its documentation at {url}/docs")
+    out.print(f"  X-API-Key    {ready.api_key}")
+    out.print(f"  X-Admin-Key  {ready.settings.admin_api_key.get_secret_value()}")
+    for sandbox in ready.sandboxes:
+        out.print(f"  {sandbox.gateway:12} gateway_id {ready.accounts[sandbox.gateway]}, sandbox at {sandbox.base_url}")
+    if not ready.accounts:
+        out.print("  no sandbox plugin is installed: pip install paytrust-sandbox paytrust-xendit paytrust-midtrans")
+        return
+    gateway_id = next(iter(ready.accounts.values()))
+    body = f'{{"gateway_id": "{gateway_id}", "currency": "IDR", "line_items": [{{"product_name": "Coffee", "quantity": 2, "unit_price": "25000"}}]}}'
+    out.print("\ntry it, then open the payment_url of the answer in a browser and press Pay:\n")
+    out.print(f"curl {url}/invoices -H 'X-API-Key: {ready.api_key}' -H 'Content-Type: application/json' -d '{body}'\n", markup=False)
+
+
+@cli.command()
+@click.option("--host", default=None, help="Address to listen on.  [default: $PAYTRUST_HOST or 127.0.0.1]")
+@click.option("--port", type=int, default=None, help="Port to listen on.  [default: $PAYTRUST_PORT or 8000]")
+def serve(host: str | None, port: int | None) -> None:
+    """
+    Run the API service in this process, against PAYTRUST_DATABASE_URL.
+
+    Stops on SIGTERM or SIGINT after finishing what is under way, at most 25 s. Run one process per core; any number may
+    share a database.
+    """
+    from paytrust.app import create_app  # noqa: PLC0415 - slow
+    from paytrust.settings import load  # noqa: PLC0415 - slow
+
+    given: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = load(**given)
+    _serve(create_app(settings), settings)
+
+
+def _serve(app: Any, settings: Settings) -> None:
+    import uvicorn  # noqa: PLC0415 - slow
+
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=25,
+        proxy_headers=False,
+        lifespan="on",
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise ConfigurationError("the service did not start; the log above says why")
+
+
+@cli.command()
+@click.option("--check", is_flag=True, help="Only say what is missing; exit code 1 if anything is.")
+@click.option("--down-to", metavar="NAME", default=None, help='Undo every migration after NAME; "none" undoes all. Destroys data.')
+@click.option("--yes", is_flag=True, help="Do not ask before undoing.")
+def migrate(check: bool, down_to: str | None, yes: bool) -> None:  # noqa: FBT001 - flags
+    """
+    Bring the database to this version, and set up the service's login.
+
+    Connects with PAYTRUST_DATABASE_OWNER_URL. The role that PAYTRUST_DATABASE_URL names is created when missing, with the
+    password given there, and may use the tables but not own them.
+    """
+    from paytrust import migrations  # noqa: PLC0415 - slow
+    from paytrust.settings import load  # noqa: PLC0415 - slow
+
+    settings = load()
+    if settings.database_owner_url is None:
+        raise ConfigurationError("set PAYTRUST_DATABASE_OWNER_URL to a role that may create schemas and roles")
+    owner_url = settings.database_owner_url.get_secret_value()
+    if down_to is not None:
+        if not yes:
+            click.confirm("Undoing migrations destroys the data of their tables. Go on?", abort=True)
+        undone = asyncio.run(migrations.rollback(owner_url, to=None if down_to == "none" else down_to))
+        out.print("undone: " + (", ".join(undone) or "nothing"))
+        return
+    if check:
+        missing = asyncio.run(_pending(owner_url))
+        out.print("missing: " + (", ".join(missing) or "nothing"))
+        sys.exit(1 if missing else 0)
+    applied = asyncio.run(migrations.migrate(owner_url))
+    created = asyncio.run(migrations.ensure_service_login(owner_url, settings.database_url.get_secret_value()))
+    out.print("applied: " + (", ".join(applied) or "nothing, the database is up to date"))
+    if created:
+        out.print("created the service's login role")
+
+
+async def _pending(owner_url: str) -> list[str]:
+    import asyncpg  # noqa: PLC0415 - slow
+
+    from paytrust import migrations  # noqa: PLC0415 - slow
+
+    connection = await asyncpg.connect(owner_url)
+    try:
+        return await migrations.pending(connection)
+    finally:
+        await connection.close()
+
+
+# --- administration -----------------------------------------------------------------------------------------------------
+
+
+def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
+    """Run *work* with services connected to the database."""
+    from paytrust import logs  # noqa: PLC0415 - slow
+    from paytrust.litestar import Services  # noqa: PLC0415 - slow
+    from paytrust.plugins import Registry  # noqa: PLC0415 - slow
+    from paytrust.settings import load  # noqa: PLC0415 - slow
+
+    settings = load(log_format="console", log_level="warning")
+    logs.configure(settings)
+
+    async def run() -> T:
+        services = Services(settings, Registry(disabled=settings.disabled_plugins))
+        await services.db.open()
+        try:
+            return await work(services)
+        finally:
+            await services.db.close()
+
+    return asyncio.run(run())
+
+
+def _table(*columns: str, rows: list[tuple[Any, ...]]) -> None:
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(table if rows else "none")
+
+
+@cli.group()
+def tenants() -> None:
+    """Merchants."""
+
+
+@tenants.command("create")
+@click.argument("name")
+def create_tenant(name: str) -> None:
+    """Create a tenant called NAME and print its id."""
+    from paytrust.tenants.model import CreateTenant  # noqa: PLC0415 - slow
+
+    if not 1 <= len(name) <= 200:
+        raise click.BadParameter("a name has 1 to 200 characters")
+    tenant = _with_services(lambda services: services.tenants.create(CreateTenant(name)))
+    out.print(str(tenant.tenant_id))
+
+
+@tenants.command("list")
+def list_tenants() -> None:
+    """List tenants, oldest first."""
+    found = _with_services(lambda services: services.tenants.page(limit=10_000, after=None))
+    _table("tenant_id", "name", "created_at", rows=[(t.tenant_id, t.name, t.created_at) for t in found])
+
+
+@cli.group()
+def keys() -> None:
+    """API keys."""
+
+
+@keys.command("create")
+@click.argument("tenant_id", type=click.UUID)
+@click.option("--description", default="", help="What the key is for.")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(["read", "write"]), help="May be given twice.  [default: both]")
+def create_key(tenant_id: UUID, description: str, scopes: tuple[str, ...]) -> None:
+    """Create a key for TENANT_ID and print it. It is shown only now."""
+    from paytrust.access import Scope  # noqa: PLC0415 - slow
+    from paytrust.keys.model import CreateKey  # noqa: PLC0415 - slow
+
+    data = CreateKey(tenant_id, description, [Scope(scope) for scope in scopes or ("read", "write")])
+    out.print(_with_services(lambda services: services.keys.create(data)).api_key)
+
+
+@keys.command("list")
+@click.option("--tenant", type=click.UUID, default=None, help="Only this tenant's keys.")
+def list_keys(tenant: UUID | None) -> None:
+    """List keys, oldest first: their first four characters, never more."""
+    found = _with_services(lambda services: services.keys.page(limit=10_000, after=None, tenant_id=tenant))
+    rows = [(k.key_id, k.tenant_id, k.prefix + "...", " ".join(k.scopes), k.description, k.created_at, k.revoked_at) for k in found]
+    _table("key_id", "tenant_id", "key", "scopes", "description", "created_at", "revoked_at", rows=rows)
+
+
+@keys.command("revoke")
+@click.argument("key_id", type=click.UUID)
+def revoke_key(key_id: UUID) -> None:
+    """Revoke KEY_ID. Running processes refuse it within 30 s."""
+    _with_services(lambda services: services.keys.revoke(key_id))
+    out.print("revoked")
+
+
+@cli.command()
+def gateways() -> None:
+    """List the installed gateways and the accounts configured at them."""
+    from paytrust.plugins import Registry  # noqa: PLC0415 - slow
+
+    installed = Registry().gateways
+    _table("gateway", "name", "currencies", rows=[(g.code, g.display_name, " ".join(sorted(g.currencies))) for g in installed.values()])
+    out.print()
+    found = _with_services(lambda services: services.accounts.page(limit=10_000, after=None, tenant_id=None))
+    rows = [
+        (a.gateway_id, a.gateway, a.name, a.tenant_id or "shared", " ".join(a.currencies), "disabled" if a.disabled else "", a.webhook_url)
+        for a in found
+    ]
+    _table("gateway_id", "gateway", "name", "tenant_id", "currencies", "", "webhook_url", rows=rows)
+
+
+@cli.command()
+def plugins() -> None:
+    """List installed plugins; exit code 1 if any is quarantined."""
+    from paytrust.plugins import PluginState, Registry  # noqa: PLC0415 - slow
+    from paytrust.settings import disabled_plugins  # noqa: PLC0415 - slow
+
+    registry = Registry(disabled=disabled_plugins())
+    rows = [(p.name, f"{p.distribution} {p.version}", p.state, ", ".join(p.provides) or p.reason) for p in registry.plugins]
+    _table("plugin", "distribution", "state", "provides", rows=rows)
+    sys.exit(any(p.state is PluginState.QUARANTINED for p in registry.plugins))
+
+
+@cli.group()
+def books() -> None:
+    """The ledger."""
+
+
+@books.command()
+def verify() -> None:
+    """Recompute every balance and status from the transfers; exit code 1 if anything disagrees."""
+
+    async def check(services: Services) -> tuple[int, list[tuple[UUID, str]]]:
+        found = await services.tenants.page(limit=1_000_000, after=None)
+        mistakes = [(t.tenant_id, mistake.what) for t in found for mistake in await services.books.verify(t.tenant_id)]
+        return len(found), mistakes
+
+    checked, mistakes = _with_services(check)
+    for tenant_id, what in mistakes:
+        out.print(f"tenant {tenant_id}: {what}")
+    out.print(f"{checked} tenants checked, {len(mistakes)} disagreements")
+    sys.exit(bool(mistakes))
+
+
+@cli.command()
+def doctor() -> None:
+    """Check settings, plugins and database, and say what to do about what is wrong."""
+    from paytrust import diagnosis  # noqa: PLC0415 - slow
+
+    findings = asyncio.run(diagnosis.examine())
+    for finding in findings:
+        mark = {True: "[green]ok[/green]  ", False: "[red]no[/red]  ", None: "[yellow]note[/yellow]"}[finding.good]
+        out.print(f"{mark} {finding.what}")
+    sys.exit(any(finding.good is False for finding in findings))
+
+
+def _free_port() -> int:
+    import socket  # noqa: PLC0415 - only here
+
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""
+Our transaction, on asyncpg's pool and Piccolo's tables.
+
+One round trip opens it: BEGIN with the tenant and the time-outs, all local to the transaction, so nothing has to be reset
+and a pooler in front is welcome. The end is shielded from cancellation, a connection in doubt is closed rather than
+reused, and nesting is refused. The stock transaction manager of Piccolo does none of this (docs/adr/0004).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Final, Literal, TypeVar
+from uuid import UUID
+
+import asyncpg
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+from piccolo.engine.postgres import PostgresEngine
+from piccolo.query.base import Query
+from piccolo.querystring import QueryString
+
+from paytrust import migrations
+from paytrust.errors import Busy, ConfigurationError, Unavailable
+
+T = TypeVar("T")
+Record = asyncpg.Record
+Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+ACQUIRE_TIMEOUT_S: Final = 2.0
+END_TIMEOUT_S: Final = 5.0
+LOCK_TIMEOUT_MS: Final = 5_000
+TRIES: Final = 3
+RETRYABLE: Final = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.LockNotAvailableError,
+)
+LOST: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    ConnectionError,
+    OSError,
+)
+
+log = structlog.stdlib.get_logger("paytrust.db")
+_current: ContextVar[Transaction | None] = ContextVar("paytrust_transaction", default=None)
+
+
+class Transaction:
+    """One open transaction. Only the task that opened it may use it."""
+
+    def __init__(self, connection: PoolConnectionProxy[Record]) -> None:
+        self._connection = connection
+        self._task = asyncio.current_task()
+
+    @property
+    def connection(self) -> PoolConnectionProxy[Record]:
+        """Asyncpg's own connection."""
+        if asyncio.current_task() is not self._task:
+            raise RuntimeError("a transaction belongs to the task that opened it; open another one here")
+        return self._connection
+
+    async def fetch(self, sql: str, *args: Any) -> list[Record]:
+        return await self.connection.fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: Any) -> Record | None:
+        return await self.connection.fetchrow(sql, *args)
+
+    async def fetchval(self, sql: str, *args: Any) -> Any:
+        return await self.connection.fetchval(sql, *args)
+
+    async def execute(self, sql: str, *args: Any) -> int:
+        """Run a statement and return how many rows it touched."""
+        tag = await self.connection.execute(sql, *args)
+        return int(tag.rpartition(" ")[2]) if tag[-1:].isdigit() else 0
+
+
+class _CurrentTransaction(PostgresEngine):
+    """
+    The engine all our Piccolo tables share: it runs a query in the transaction that is open in this task.
+
+    It holds no connection, so two applications with two databases can live in one process.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(config={})
+
+    async def check_version(self) -> None:
+        """Nothing to ask: there is no connection yet."""
+
+    async def prep_database(self) -> None:
+        """Nothing to prepare: migrations do that."""
+
+    async def run_querystring(self, querystring: QueryString, in_pool: bool = True) -> list[dict[str, Any]]:  # noqa: ARG002, FBT001, FBT002
+        tx = _current.get()
+        assert tx is not None, "a query outside of a transaction"
+        sql, args = querystring.compile_string(engine_type=self.engine_type)
+        return [dict(row) for row in await tx.fetch(sql, *args)]
+
+
+ENGINE: Final = _CurrentTransaction()
+
+
+async def rows(query: Query[Any, Any]) -> list[dict[str, Any]]:
+    """Run a Piccolo query in the open transaction."""
+    result: list[dict[str, Any]] = await query.run()
+    return result
+
+
+class Database:
+    """A pool of connections of the service's own role."""
+
+    def __init__(self, dsn: str, *, size: int, name: str = "paytrust") -> None:
+        self._dsn, self._size, self._name = dsn, size, name
+        self._pool: asyncpg.Pool[Record] | None = None
+
+    async def open(self) -> None:
+        """Connect one connection; the rest follow with demand."""
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=1,
+                max_size=self._size,
+                reset=_nothing_to_reset,
+                max_inactive_connection_lifetime=300,
+                timeout=10,
+                command_timeout=30,
+                server_settings={"application_name": self._name, "search_path": "paytrust", "timezone": "UTC"},
+            )
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as exc:
+            raise ConfigurationError(f"cannot connect to PostgreSQL with PAYTRUST_DATABASE_URL: {type(exc).__name__}: {exc}") from exc
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(pool.close(), END_TIMEOUT_S)
+                return
+            pool.terminate()
+
+    @contextlib.asynccontextmanager
+    async def transaction(
+        self,
+        *,
+        tenant: UUID | None = None,
+        system: bool = False,
+        isolation: Isolation = "READ COMMITTED",
+        readonly: bool = False,
+        statement_timeout_ms: int = 15_000,
+    ) -> AsyncIterator[Transaction]:
+        """
+        Open a transaction that sees *tenant*'s rows, or with *system* the rows of the few tables that work across tenants.
+
+        Raises `Unavailable` when the pool is exhausted or the database is away.
+        """
+        assert (tenant is None) == system, "a transaction is for one tenant, or for the system"
+        assert _current.get() is None, "transactions do not nest"
+        connection = await self._acquire()
+        doubtful = True
+        try:
+            await connection.execute(_begin(tenant, isolation, readonly=readonly, statement_timeout_ms=statement_timeout_ms))
+            tx = Transaction(connection)
+            token = _current.set(tx)
+            try:
+                yield tx
+            except BaseException:
+                doubtful = not await _end(connection, "ROLLBACK")
+                raise
+            finally:
+                _current.reset(token)
+            await _commit(connection)
+            doubtful = False
+        except LOST as exc:
+            raise Unavailable("the database connection was lost") from exc
+        finally:
+            await self._release(connection, doubtful=doubtful)
+
+    async def run(self, work: Callable[[Transaction], Awaitable[T]], *, tenant: UUID | None = None, system: bool = False) -> T:
+        """
+        Run *work* in a transaction, again when it lost a race: at most 3 tries, 100 and 200 ms apart, +-20 ms.
+
+        The connection goes back to the pool between tries. Raises `Busy` when every try lost.
+        """
+        for attempt in range(1, TRIES + 1):
+            try:
+                async with self.transaction(tenant=tenant, system=system) as tx:
+                    return await work(tx)
+            except RETRYABLE as exc:
+                if attempt == TRIES:
+                    raise Busy("another request is changing the same rows; try again") from exc
+                await asyncio.sleep(0.1 * attempt + random.uniform(-0.02, 0.02))  # noqa: S311 - jitter, not a secret
+        raise AssertionError("unreachable")
+
+    async def ping(self) -> None:
+        """Raise unless the database answers."""
+        async with self.transaction(system=True, readonly=True, statement_timeout_ms=2_000) as tx:
+            await tx.fetchval("SELECT 1")
+
+    async def _acquire(self) -> PoolConnectionProxy[Record]:
+        if self._pool is None:
+            raise Unavailable("the service is not running")
+        try:
+            return await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        except TimeoutError as exc:
+            raise Unavailable("all database connections are busy") from exc
+        except (*LOST, asyncpg.PostgresError) as exc:
+            raise Unavailable("the database cannot be reached") from exc
+
+    async def _release(self, connection: PoolConnectionProxy[Record], *, doubtful: bool) -> None:
+        assert self._pool is not None
+        if doubtful:
+            connection.terminate()
+        await asyncio.shield(self._pool.release(connection))
+
+
+async def _nothing_to_reset(_: asyncpg.Connection[Record]) -> None:
+    """Every setting is local to its transaction, so the round trip that would reset them is saved."""
+
+
+def _begin(tenant: UUID | None, isolation: Isolation, *, readonly: bool, statement_timeout_ms: int) -> str:
+    # A UUID and integers cannot carry SQL; SET takes no parameters.
+    scope = "SET LOCAL app.scope = 'system'" if tenant is None else f"SET LOCAL app.tenant = '{tenant}'"
+    return (
+        f"BEGIN ISOLATION LEVEL {isolation}{' READ ONLY' if readonly else ''}; {scope}; "
+        f"SET LOCAL statement_timeout = {statement_timeout_ms}; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; "
+        "SET LOCAL idle_in_transaction_session_timeout = 10000"
+    )
+
+
+async def _commit(connection: PoolConnectionProxy[Record]) -> None:
+    """COMMIT, finished even when the task is cancelled meanwhile."""
+    commit = asyncio.ensure_future(asyncio.wait_for(connection.execute("COMMIT"), END_TIMEOUT_S))
+    try:
+        await asyncio.shield(commit)
+    except asyncio.CancelledError:
+        await asyncio.wait([commit])
+        raise
+
+
+async def _end(connection: PoolConnectionProxy[Record], command: str) -> bool:
+    """ROLLBACK; whether the connection is fit for use again."""
+    if connection.is_closed():
+        return False
+    end = asyncio.ensure_future(asyncio.wait_for(connection.execute(command), END_TIMEOUT_S))
+    await asyncio.wait([end])
+    return end.exception() is None
+
+
+async def check_service_role(db: Database) -> None:
+    """
+    Refuse a connection that row-level security does not hold: a superuser, a role that bypasses it, or an owner.
+
+    Raises `ConfigurationError` with what to do.
+    """
+    async with db.transaction(system=True, readonly=True) as tx:
+        row = await tx.fetchrow(
+            """
+            SELECT r.rolname AS name, r.rolsuper OR r.rolbypassrls AS almighty,
+                   EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                           WHERE n.nspname = 'paytrust' AND pg_has_role(r.oid, c.relowner, 'MEMBER')) AS owner,
+                   EXISTS (SELECT FROM pg_roles a WHERE a.rolname = 'paytrust_app' AND pg_has_role(r.oid, a.oid, 'USAGE')) AS admitted
+            FROM pg_roles r WHERE r.rolname = session_user
+            """
+        )
+    assert row is not None
+    if row["almighty"] or row["owner"]:
+        what = "is a superuser or bypasses row-level security" if row["almighty"] else "owns the tables"
+        raise ConfigurationError(
+            f"PAYTRUST_DATABASE_URL connects as {row['name']}, which {what}; use a plain login role, which `paytrust migrate` sets up"
+        )
+    if not row["admitted"]:
+        raise ConfigurationError(f"the role {row['name']} is not a member of paytrust_app; run `paytrust migrate`")
+
+
+async def missing_migrations(db: Database) -> list[str]:
+    """Names of migrations this version needs and the database lacks."""
+    async with db.transaction(system=True, readonly=True) as tx:
+        return await migrations.pending(tx.connection)

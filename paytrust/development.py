@@ -1,0 +1,211 @@
+"""
+A whole PayTrust on one machine: embedded PostgreSQL, sandbox gateways, a tenant with a key. For developing, never for money.
+
+Everything it makes lies in one directory and is used again by the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+from uuid import UUID
+
+import msgspec
+
+from paytrust import migrations
+from paytrust.accounts.model import CreateAccount, NewFee, UpdateAccount
+from paytrust.errors import ConfigurationError
+from paytrust.keys.model import CreateKey
+from paytrust.litestar import Services
+from paytrust.plugins import Registry
+from paytrust.sandboxes import Sandbox, SandboxAccount
+from paytrust.settings import Settings, load
+from paytrust.tenants.model import CreateTenant
+
+DATABASE: Final = "paytrust_dev"
+SERVICE_ROLE: Final = "paytrust_service"
+FEES: Final = {"IDR": NewFee("0.029", "2000"), "MYR": NewFee("0.029", "1.00"), "USD": NewFee("0.029", "0.30")}
+
+
+class _Kept(msgspec.Struct):
+    """What the next start needs to know again. Secrets of a toy, in a file only its owner may read."""
+
+    admin_api_key: str = msgspec.field(default_factory=lambda: secrets.token_hex(32))
+    key_pepper: str = msgspec.field(default_factory=lambda: secrets.token_hex(32))
+    database_password: str = msgspec.field(default_factory=lambda: secrets.token_hex(16))
+    encryption_key: str = msgspec.field(default_factory=lambda: base64.b64encode(secrets.token_bytes(32)).decode())
+    tenant_id: UUID | None = None
+    api_key: str | None = None
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """A prepared environment: run a server with *settings* and call it with *api_key*."""
+
+    settings: Settings
+    tenant_id: UUID
+    api_key: str
+    accounts: dict[str, UUID]
+    """`gateway_id` per gateway."""
+    sandboxes: list[SandboxAccount]
+    database: str
+
+
+@contextlib.contextmanager
+def environment(data: Path, *, port: int, **settings: Any) -> Iterator[Ready]:
+    """Start PostgreSQL and the sandboxes, migrate, and make a tenant, a key and gateway accounts; stop all of it at the end."""
+    data.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        owner_url = os.environ.get("PAYTRUST_DATABASE_OWNER_URL") or os.environ.get("PAYTRUST_DATABASE_URL")
+        if owner_url is None:
+            owner_url = stack.enter_context(_embedded(data / "postgres"))
+        kept = _read(data / "development.json")
+        chosen = _settings(owner_url, kept, port, settings)
+        registry = Registry(disabled=chosen.disabled_plugins)
+        sandboxes = [stack.enter_context(_started(type_())) for type_ in registry.sandboxes.values()]
+        offered = [(sandbox, account) for sandbox, accounts in sandboxes for account in accounts]
+        ready = asyncio.run(_prepare(chosen, owner_url, kept, registry, offered))
+        _write(data / "development.json", kept)
+        yield ready
+
+
+def create_database(owner_url: str, name: str) -> str:
+    """Create *name* beside the database of *owner_url* unless it is there, and return its URL."""
+    import asyncpg  # noqa: PLC0415 - asyncpg's import is slow, and most commands need no database
+
+    async def create() -> None:
+        connection = await asyncpg.connect(owner_url)
+        try:
+            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
+                await connection.execute(f'CREATE DATABASE "{name}"')
+        finally:
+            await connection.close()
+
+    asyncio.run(create())
+    return with_database(owner_url, name)
+
+
+def with_database(url: str, name: str, *, user: str | None = None, password: str | None = None) -> str:
+    """*url* pointing at another database, and with *user* as another role. A socket's URL keeps its empty host."""
+    parts = urlsplit(url)
+    login, _, host = parts.netloc.rpartition("@")
+    if user is not None:
+        login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    return f"{parts.scheme}://{login}@{host}/{name}" + (f"?{parts.query}" if parts.query else "")
+
+
+@contextlib.contextmanager
+def _embedded(data: Path) -> Iterator[str]:
+    from paytrust.embedded import EmbeddedPostgres  # noqa: PLC0415 - not on every platform
+
+    server = EmbeddedPostgres(data)
+    admin_url = server.start()
+    try:
+        yield create_database(admin_url, DATABASE)
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def _started(sandbox: Sandbox) -> Iterator[tuple[Sandbox, list[SandboxAccount]]]:
+    accounts = list(sandbox.start())
+    try:
+        yield sandbox, accounts
+    finally:
+        sandbox.stop()
+
+
+def _settings(owner_url: str, kept: _Kept, port: int, given: dict[str, Any]) -> Settings:
+    parts = urlsplit(owner_url)
+    embedded = not parts.hostname
+    service_url = with_database(
+        owner_url, parts.path.strip("/"), user=SERVICE_ROLE if embedded else f"{SERVICE_ROLE}:{kept.key_pepper[:32]}"
+    )
+    return load(
+        **{
+            "database_url": service_url,
+            "admin_api_key": kept.admin_api_key,
+            "key_pepper": kept.key_pepper,
+            "encryption_keys": f"dev:{kept.encryption_key}",
+            "public_url": f"http://127.0.0.1:{port}",
+            "port": port,
+            "insecure_gateways": True,
+            "log_format": "console",
+            "log_level": "warning",
+            **given,
+        }
+    )
+
+
+async def _prepare(
+    settings: Settings, owner_url: str, kept: _Kept, registry: Registry, offered: list[tuple[Sandbox, SandboxAccount]]
+) -> Ready:
+    await migrations.migrate(owner_url)
+    await migrations.ensure_service_login(owner_url, settings.database_url.get_secret_value())
+    services = Services(settings, registry)
+    await services.db.open()
+    try:
+        await _tenant(services, kept)
+        assert kept.tenant_id is not None
+        assert kept.api_key is not None
+        accounts = {account.gateway: await _account(services, kept.tenant_id, sandbox, account) for sandbox, account in offered}
+    finally:
+        await services.db.close()
+    return Ready(settings, kept.tenant_id, kept.api_key, accounts, [account for _, account in offered], owner_url)
+
+
+async def _tenant(services: Services, kept: _Kept) -> None:
+    """The tenant and key of the last start, if this database still knows them; else new ones."""
+    known = {tenant.tenant_id for tenant in await services.tenants.page(limit=200, after=None)}
+    if kept.tenant_id in known and kept.api_key is not None:
+        return
+    kept.tenant_id = (await services.tenants.create(CreateTenant("Development"))).tenant_id
+    kept.api_key = (await services.keys.create(CreateKey(kept.tenant_id, "made by paytrust dev"))).api_key
+
+
+async def _account(services: Services, tenant_id: UUID, sandbox: Sandbox, offered: SandboxAccount) -> UUID:
+    """One account per sandbox gateway, pointed at where the sandbox runs now."""
+    currencies = {code: FEES.get(code, NewFee()) for code in offered.currencies}
+    present = await services.accounts.page(limit=200, after=None, tenant_id=tenant_id)
+    account = next((known for known in present if known.gateway == offered.gateway and known.name == offered.name), None)
+    if account is None:
+        account = await services.accounts.create(
+            CreateAccount(
+                gateway=offered.gateway,
+                name=offered.name,
+                credentials=dict(offered.credentials),
+                currencies=currencies,
+                tenant_id=tenant_id,
+                options=dict(offered.options),
+                base_url=offered.base_url,
+            )
+        )
+    else:
+        changed = UpdateAccount(
+            credentials=dict(offered.credentials), currencies=currencies, options=dict(offered.options), base_url=offered.base_url
+        )
+        account = await services.accounts.update(account.gateway_id, changed)
+    sandbox.configure_webhook(offered, account.webhook_url)
+    return account.gateway_id
+
+
+def _read(path: Path) -> _Kept:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+    except FileNotFoundError:
+        return _Kept()
+    except msgspec.MsgspecError as exc:
+        raise ConfigurationError(f"{path} cannot be read ({exc}); delete it to start afresh") from exc
+
+
+def _write(path: Path, kept: _Kept) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(kept)))
+    fresh.replace(path)

@@ -1,0 +1,97 @@
+"""What `paytrust doctor` looks at."""
+
+from __future__ import annotations
+
+import msgspec
+
+from paytrust import db
+from paytrust.db import Database
+from paytrust.errors import PayTrustError
+from paytrust.plugins import PluginState, Registry
+from paytrust.settings import Settings, load
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing looked at: *good* is None for a remark that is no fault."""
+
+    what: str
+    good: bool | None = True
+
+
+async def examine() -> list[Finding]:
+    """Look at settings, plugins and database, as far as each allows the next."""
+    try:
+        settings = load()
+    except PayTrustError as exc:
+        return [Finding(exc.detail, good=False)]
+    return [Finding("the settings are complete"), *_settings(settings), *_plugins(settings), *await _database(settings)]
+
+
+def _settings(settings: Settings) -> list[Finding]:
+    findings = []
+    if settings.insecure_gateways:
+        findings.append(Finding("PAYTRUST_INSECURE_GATEWAYS is on: gateways may be spoken to over http", good=None))
+    if not settings.public_url.startswith("https://"):
+        findings.append(Finding(f"PAYTRUST_PUBLIC_URL is {settings.public_url}: no gateway on the internet can deliver there", good=None))
+    return findings
+
+
+def _plugins(settings: Settings) -> list[Finding]:
+    registry = Registry(disabled=settings.disabled_plugins)
+    findings = [
+        Finding(f"plugin {plugin.name} is quarantined: {plugin.reason}", good=False)
+        for plugin in registry.plugins
+        if plugin.state is PluginState.QUARANTINED
+    ]
+    gateways = ", ".join(sorted(registry.gateways))
+    findings.append(Finding(f"gateways installed: {gateways}" if gateways else "no gateway is installed", good=bool(gateways)))
+    return findings
+
+
+async def _database(settings: Settings) -> list[Finding]:
+    database = Database(settings.database_url.get_secret_value(), size=2, name="paytrust doctor")
+    try:
+        await database.open()
+    except PayTrustError as exc:
+        return [Finding(exc.detail, good=False)]
+    try:
+        return [
+            Finding("the database answers"),
+            await _version(database),
+            await _role(database),
+            await _schema(database),
+            *await _durability(database),
+        ]
+    finally:
+        await database.close()
+
+
+async def _version(database: Database) -> Finding:
+    async with database.transaction(system=True, readonly=True) as tx:
+        number = await tx.fetchval("SELECT current_setting('server_version_num')::int / 10000")
+    return Finding(f"PostgreSQL {number}" + ("" if number >= 14 else ": 14 or newer is needed"), good=number >= 14)
+
+
+async def _role(database: Database) -> Finding:
+    try:
+        await db.check_service_role(database)
+    except PayTrustError as exc:
+        return Finding(exc.detail, good=False)
+    return Finding("the service's role owns nothing and cannot bypass row-level security")
+
+
+async def _schema(database: Database) -> Finding:
+    missing = await db.missing_migrations(database)
+    if missing:
+        return Finding(f"the database lacks {', '.join(missing)}: run `paytrust migrate`", good=False)
+    return Finding("the database has every migration of this version")
+
+
+async def _durability(database: Database) -> list[Finding]:
+    async with database.transaction(system=True, readonly=True) as tx:
+        rows = await tx.fetch("SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')")
+    return [
+        Finding(f"{row['name']} is off: a crash of the server can lose payments that were acknowledged", good=False)
+        for row in rows
+        if row["setting"] == "off"
+    ]

@@ -1,0 +1,190 @@
+"""
+The contract of a gateway plugin.
+
+A gateway maps requests and answers. The core owns HTTP, deadlines, masking, units and references, and decides what
+happens with an error. Amounts are `Money` in minor units; times are aware datetimes.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Final, Generic, TypeVar
+
+import msgspec
+
+from paytrust.http import Answer, GatewayHTTP
+from paytrust.money import Money
+
+REFERENCE_MAX: Final = 50
+REFERENCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,48}[A-Za-z]", re.ASCII)
+"""Legal at every gateway we know; ends in a letter because Midtrans hashes its fields without delimiters."""
+
+
+class PaymentStatus(StrEnum):
+    """What a gateway says about a payment. There is no "unknown" here: not knowing is an error, not a status."""
+
+    OPEN = "open"
+    """Can still be paid: waiting, authorised but not captured, or held for a fraud review."""
+    PAID = "paid"
+    """The money is the merchant's: paid, captured or settled."""
+    EXPIRED = "expired"
+    """Can no longer be paid: its time ran out, or somebody cancelled it."""
+    FAILED = "failed"
+    """Was tried and refused; the gateway will not take another try."""
+
+
+class PaymentLine(msgspec.Struct, frozen=True):
+    """One line the payer sees: a product, a tax or a fee. *quantity* x *unit_price* over all lines is the amount asked."""
+
+    name: str
+    quantity: int
+    unit_price: Money
+
+
+class Customer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who pays, as far as the merchant told us."""
+
+    name: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    country: str | None = None
+
+
+class PaymentRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Everything a gateway needs to open one payment.
+
+    *reference* is ours, unique for this attempt, at most 50 characters of `[A-Za-z0-9-]`. The amounts of *lines* sum to
+    *amount* exactly. *now* is the database's clock; *webhook_url* is where this account's webhooks arrive.
+    """
+
+    reference: str
+    amount: Money
+    lines: tuple[PaymentLine, ...]
+    description: str
+    now: datetime
+    expires_at: datetime
+    customer: Customer = Customer()
+    success_url: str | None = None
+    failure_url: str | None = None
+    webhook_url: str | None = None
+
+    def __post_init__(self) -> None:
+        assert REFERENCE.fullmatch(self.reference), self.reference
+        assert sum(line.quantity * line.unit_price.minor for line in self.lines) == self.amount.minor
+        assert self.now < self.expires_at
+
+
+class GatewayPayment(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One payment as the gateway describes it in an authenticated answer: the only source of facts about money.
+
+    *amount* is what was asked; *paid* is what the payer paid, in whatever currency the gateway says, and is set exactly
+    when *status* is PAID. *gateway_payment_id* names the money: the same for every answer about the same payment.
+    *instructions* is what the payer needs where there is no page, such as a virtual account number.
+    """
+
+    reference: str
+    gateway_payment_id: str
+    status: PaymentStatus
+    amount: Money
+    paid: Money | None = None
+    paid_at: datetime | None = None
+    payment_url: str | None = None
+    instructions: Mapping[str, str] | None = None
+    expires_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if (self.status is PaymentStatus.PAID) != (self.paid is not None):
+            raise ValueError(f"a {self.status} payment with paid={self.paid}")
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """What arrived: *headers* with lower-case names, and the *body* byte for byte."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class WebhookNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a webhook is about. A hint, not a fact: money moves only on the gateway's own answer to `find_payments`.
+
+    *event_key* (at most 200 characters) is the same for a repeat of the same event and differs between, say, pending and
+    settlement of one payment. *event* is the gateway's word for what happened.
+    """
+
+    event_key: str
+    reference: str
+    event: str
+
+
+class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """For gateways without options."""
+
+
+CredentialsT = TypeVar("CredentialsT", bound=msgspec.Struct)
+OptionsT = TypeVar("OptionsT", bound=msgspec.Struct)
+
+
+class Gateway(ABC, Generic[CredentialsT, OptionsT]):
+    """
+    One provider. An instance serves one gateway account and may be used by many tasks at once: keep no state.
+
+    Raise `GatewayRejected` when the provider refuses; what `self.http` raises needs no handling.
+    """
+
+    code: ClassVar[str]
+    """Lower-case letters and digits, unique among plugins: "xendit"."""
+    display_name: ClassVar[str]
+    base_url: ClassVar[str]
+    """Where the provider's API lives, unless the account names another (a sandbox)."""
+    currencies: ClassVar[frozenset[str]]
+    """ISO 4217 codes the provider can collect."""
+    credentials_type: ClassVar[type[msgspec.Struct]]
+    """Secrets of an account, stored encrypted. Declare it with `forbid_unknown_fields=True`."""
+    options_type: ClassVar[type[msgspec.Struct]] = NoOptions
+    """Settings of an account that are no secret."""
+
+    def __init__(self, credentials: CredentialsT, options: OptionsT, http: GatewayHTTP) -> None:
+        self.credentials = credentials
+        self.options = options
+        self.http = http
+
+    @classmethod
+    @abstractmethod
+    def headers(cls, credentials: CredentialsT) -> dict[str, str]:
+        """The headers that authenticate every call."""
+
+    @classmethod
+    @abstractmethod
+    def explain(cls, answer: Answer) -> str | None:
+        """The provider's reason in an error answer, for people. May raise a msgspec error; never include secrets."""
+
+    @abstractmethod
+    async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
+        """Open a payment. Called once per reference; after `OutcomeUnknown` the core asks `find_payments` first."""
+
+    @abstractmethod
+    async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
+        """
+        Every payment the gateway knows under *reference*, oldest first; empty when there is none (yet).
+
+        This is also how a webhook is confirmed. Raise `UnreadableWebhook` on a status the plugin does not know.
+        """
+
+    @abstractmethod
+    async def expire_payment(self, payment: GatewayPayment) -> None:
+        """Make it unpayable. Harmless when it is already; `GatewayRejected` when it has been paid meanwhile."""
+
+    @abstractmethod
+    def verify_webhook(self, webhook: Webhook) -> None:
+        """Raise `InvalidSignature` unless the gateway sent it. Compare in constant time; fail closed. Does no I/O."""
+
+    @abstractmethod
+    def read_webhook(self, webhook: Webhook) -> WebhookNotice:
+        """Say what a verified webhook is about, or raise `UnreadableWebhook`. Does no I/O."""

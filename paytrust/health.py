@@ -1,0 +1,30 @@
+"""Whether the process runs, and whether it can serve. Never limited, never behind a key."""
+
+from __future__ import annotations
+
+import msgspec
+from litestar import get
+from litestar.di import NamedDependency
+
+from paytrust.api import problems
+from paytrust.db import Database
+
+
+class Health(msgspec.Struct, frozen=True):
+    status: str
+
+
+@get("/health/live", summary="Is the process alive", opt={"access": "public"})
+async def live() -> Health:
+    """Answers as long as the process can answer anything."""
+    return Health("ok")
+
+
+@get("/health/ready", summary="Can it serve", opt={"access": "public"}, responses=problems(503))
+async def ready(db: NamedDependency[Database]) -> Health:
+    """Answers 200 when the database does, else 503."""
+    await db.ping()
+    return Health("ok")
+
+
+HANDLERS = [live, ready]

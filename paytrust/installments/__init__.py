@@ -1,0 +1,1 @@
+"""Installments: the dated parts of an invoice."""

@@ -1,0 +1,400 @@
+"""Invoices: the rules, without I/O."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import iso3166
+import msgspec
+from msgspec import Meta
+
+from paytrust.accounts.model import Account
+from paytrust.errors import Conflict, FieldError, Invalid
+from paytrust.money import EXPONENT, MAX_MINOR, Money, distribute, parse_rate
+
+T = TypeVar("T")
+
+EXPIRY_DEFAULT: Final = timedelta(hours=24)
+EXPIRY_MIN: Final = timedelta(hours=1)
+EXPIRY_MAX: Final = timedelta(days=30)
+
+_LITERAL = re.compile(rb'"([^"\\]*)"|([^"]*)')
+
+
+class InvoiceStatus(StrEnum):
+    DRAFT = "draft"
+    """Written down, not yet payable: no gateway has opened a payment for it."""
+    PENDING = "pending"
+    PARTIALLY_PAID = "partially_paid"
+    PAID = "paid"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+REACHABLE: Final[dict[InvoiceStatus, frozenset[InvoiceStatus]]] = {
+    # A webhook can be quicker than the gateway's answer to us: paid straight from draft.
+    InvoiceStatus.DRAFT: frozenset(
+        {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID, InvoiceStatus.PAID, InvoiceStatus.FAILED, InvoiceStatus.CANCELLED}
+    ),
+    InvoiceStatus.PENDING: frozenset(
+        {InvoiceStatus.PARTIALLY_PAID, InvoiceStatus.PAID, InvoiceStatus.FAILED, InvoiceStatus.EXPIRED, InvoiceStatus.CANCELLED}
+    ),
+    InvoiceStatus.PARTIALLY_PAID: frozenset({InvoiceStatus.PAID, InvoiceStatus.EXPIRED, InvoiceStatus.CANCELLED}),
+    # A bank transfer can arrive hours after the due time: the money is real.
+    InvoiceStatus.EXPIRED: frozenset({InvoiceStatus.PARTIALLY_PAID, InvoiceStatus.PAID}),
+    InvoiceStatus.FAILED: frozenset({InvoiceStatus.PARTIALLY_PAID, InvoiceStatus.PAID}),
+}
+
+
+class IllegalTransition(Conflict):
+    """An invoice was asked to move to a status it cannot reach from here."""
+
+    code = "illegal_transition"
+
+    def __init__(self, *, invoice_id: UUID, current: str, target: str) -> None:
+        super().__init__(f"invoice {invoice_id} is {current}, cannot become {target}")
+
+
+class ExternalIdTaken(Conflict):
+    """The tenant has an invoice with this external_id and other content."""
+
+    code = "external_id_conflict"
+
+    def __init__(self, external_id: str, invoice_id: UUID) -> None:
+        super().__init__(f"external_id {external_id!r} belongs to invoice {invoice_id}, which was made from another request")
+
+
+# --- what a merchant sends ------------------------------------------------------------------------------------------------
+
+Amount = Annotated[
+    msgspec.Raw,
+    Meta(
+        description='An amount in major units, exact: a decimal string such as "19.99" (preferred), or a JSON number.',
+    ),
+]
+Rate = Annotated[
+    msgspec.Raw,
+    Meta(
+        description='A rate between 0 and 1 with at most 4 decimals, such as "0.11".',
+    ),
+]
+Url = Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class NewLineItem(msgspec.Struct, forbid_unknown_fields=True):
+    product_name: Annotated[str, Meta(min_length=1, max_length=255)]
+    quantity: Annotated[int, Meta(ge=1, le=10**12)]
+    unit_price: Amount
+    tax_rate: Rate = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
+    tax_category: Annotated[str, Meta(min_length=1, max_length=50)] | None = None
+    country_code: Annotated[str, Meta(min_length=2, max_length=2)] | None = None
+
+
+class NewCustomer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    name: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    email: Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    phone: Annotated[str, Meta(min_length=3, max_length=32, pattern=r"^\+?[0-9 ()\-]+$")] | None = None
+    country: Annotated[str, Meta(min_length=2, max_length=2)] | None = None
+
+
+class CreateInvoice(msgspec.Struct, forbid_unknown_fields=True):
+    gateway_id: UUID
+    currency: Annotated[str, Meta(min_length=1, max_length=10)]
+    line_items: Annotated[list[NewLineItem], Meta(min_length=1, max_length=500)]
+    external_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    customer: NewCustomer | None = None
+    description: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+    metadata: Annotated[
+        dict[Annotated[str, Meta(min_length=1, max_length=40)], Annotated[str, Meta(max_length=500)]], Meta(max_length=50)
+    ] = {}
+    success_url: Url | None = None
+    failure_url: Url | None = None
+
+
+# --- what we keep ---------------------------------------------------------------------------------------------------------
+
+
+class LineItem(msgspec.Struct, frozen=True, kw_only=True):
+    id: UUID
+    number: int
+    product_name: str
+    quantity: int
+    unit_price: Money
+    tax_rate: Decimal
+    tax_category: str | None
+    country_code: str | None
+    subtotal: Money
+    tax: Money
+
+
+class Installment(msgspec.Struct, frozen=True, kw_only=True):
+    """One dated part. *amount* contains *tax* and *fee*; *paid* is what the books have credited to it."""
+
+    number: int
+    due_at: datetime
+    amount: Money
+    tax: Money
+    fee: Money
+    paid: Money
+    paid_at: datetime | None = None
+
+    @property
+    def due(self) -> Money:
+        return self.amount - self.paid
+
+
+class Invoice(msgspec.Struct, frozen=True, kw_only=True):
+    id: UUID
+    tenant_id: UUID
+    external_id: str | None
+    content_hash: bytes
+    account_id: UUID
+    account_scope: UUID
+    gateway: str
+    currency: str
+    status: InvoiceStatus
+    subtotal: Money
+    tax: Money
+    fee: Money
+    total: Money
+    fee_percentage: Decimal
+    fee_fixed: Money
+    description: str | None
+    customer: NewCustomer
+    metadata: dict[str, str]
+    success_url: str | None
+    failure_url: str | None
+    original_invoice_id: UUID | None
+    payment_initiated_at: datetime | None
+    created_at: datetime
+    expires_at: datetime
+    lines: tuple[LineItem, ...]
+    installments: tuple[Installment, ...]
+    payment_url: str | None = None
+    instructions: dict[str, str] | None = None
+
+    @property
+    def due_next(self) -> Installment | None:
+        """The lowest installment that is not paid; None when all are."""
+        return next((part for part in self.installments if part.due.minor > 0), None)
+
+
+class _Rules:
+    """Collects every broken rule with its pointer, so that a caller learns of all at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
+
+    def refuse(self, at: str, detail: str) -> None:
+        self.errors.append(FieldError(at, detail))
+
+    def read(self, at: str, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except ValueError as exc:
+            self.refuse(at, str(exc))
+            return None
+
+    def check(self, code: str | None = None) -> None:
+        if self.errors:
+            first = self.errors[0]
+            raise (InvalidCurrency if code == InvalidCurrency.code else Invalid)(
+                f"{first.pointer}: {first.detail}", errors=tuple(self.errors)
+            )
+
+
+class InvalidCurrency(Invalid):
+    """Not an ISO 4217 code, or not one this gateway account collects."""
+
+    code = "invalid_currency"
+
+
+def literal(raw: msgspec.Raw) -> str | None:
+    """The text of a JSON string or number exactly as written; None for null. Raises ValueError for anything else."""
+    body = bytes(raw)
+    if body == b"null":
+        return None
+    if len(body) > 64:
+        raise ValueError("expected a plain decimal")
+    match = _LITERAL.fullmatch(body)
+    text = (match[1] if match[1] is not None else match[2]) if match else b""
+    return text.decode("ascii", "replace")
+
+
+def draft(
+    data: CreateInvoice, *, invoice_id: UUID, tenant_id: UUID, account: Account, now: datetime, new_id: Callable[[], UUID]
+) -> Invoice:
+    """Compute a new invoice: every amount, the expiry and a schedule of one. Raises `Invalid` with all broken rules."""
+    rules = _Rules()
+    _check_currency(data.currency, account)
+    lines = [line for n, new in enumerate(data.line_items, 1) if (line := _line(rules, n, new, data.currency, new_id))]
+    expires_at = _expiry(rules, data.expires_at, now)
+    _check_people(rules, data)
+    rules.check()
+    subtotal = rules.read("#/line_items", lambda: _total([line.subtotal for line in lines]))
+    tax = rules.read("#/line_items", lambda: _total([line.tax for line in lines]))
+    rules.check()
+    assert subtotal is not None
+    assert tax is not None
+    fee_terms = account.fees[data.currency]
+    fee = rules.read("#/line_items", lambda: fee_terms.of(subtotal))
+    total = rules.read("#/line_items", lambda: subtotal + tax + fee) if fee is not None else None
+    rules.check()
+    assert fee is not None
+    assert total is not None
+    return Invoice(
+        id=invoice_id,
+        tenant_id=tenant_id,
+        external_id=data.external_id,
+        content_hash=content_hash(data, lines),
+        account_id=account.id,
+        account_scope=account.scope,
+        gateway=account.gateway,
+        currency=data.currency,
+        status=InvoiceStatus.DRAFT,
+        subtotal=subtotal,
+        tax=tax,
+        fee=fee,
+        total=total,
+        fee_percentage=fee_terms.percentage,
+        fee_fixed=fee_terms.fixed,
+        description=data.description,
+        customer=data.customer or NewCustomer(),
+        metadata=data.metadata,
+        success_url=data.success_url,
+        failure_url=data.failure_url,
+        original_invoice_id=None,
+        payment_initiated_at=None,
+        created_at=now,
+        expires_at=expires_at,
+        lines=tuple(lines),
+        installments=schedule([total], [expires_at], tax=tax, fee=fee),
+    )
+
+
+def payment_reference(invoice_id: UUID, installment_number: int, attempt: int) -> str:
+    """
+    What names one attempt at the gateway: the same every time it is computed, so an unknown outcome can be looked up.
+
+    37 characters, legal at every gateway; ends in a letter because Midtrans hashes its fields without delimiters.
+    """
+    encoded = base64.b32encode(invoice_id.bytes).decode().rstrip("=")
+    return f"PT-{encoded}-{installment_number}-{attempt}x"
+
+
+def schedule(amounts: list[Money], due_at: list[datetime], *, tax: Money, fee: Money) -> tuple[Installment, ...]:
+    """Parts with their share of tax and fee: rounded down, the last takes the rest (FR-052, FR-063)."""
+    taxes, fees = distribute(tax, amounts), distribute(fee, amounts)
+    nothing = Money(0, tax.currency)
+    return tuple(
+        Installment(number=n, due_at=due, amount=amount, tax=part_tax, fee=part_fee, paid=nothing)
+        for n, (amount, due, part_tax, part_fee) in enumerate(zip(amounts, due_at, taxes, fees, strict=True), 1)
+    )
+
+
+def content_hash(data: CreateInvoice, lines: list[LineItem]) -> bytes:
+    """Equal for requests that ask for the same invoice, however their JSON was written."""
+    asked = [
+        [line.product_name, line.quantity, line.unit_price.minor, line.tax_rate.as_integer_ratio(), line.tax_category, line.country_code]
+        for line in lines
+    ]
+    given: list[Any] = [data.gateway_id, data.currency, asked, data.external_id, data.expires_at, data.customer]
+    given += [data.description, sorted(data.metadata.items()), data.success_url, data.failure_url]
+    return hashlib.sha256(msgspec.json.encode(given)).digest()
+
+
+def _check_currency(code: str, account: Account) -> None:
+    rules = _Rules()
+    if code not in EXPONENT:
+        rules.refuse("#/currency", f"{code!r} is not an active ISO 4217 currency code")
+    elif code not in account.fees:
+        rules.refuse("#/currency", f"this gateway account collects {', '.join(sorted(account.fees)) or 'nothing'}, not {code}")
+    rules.check(InvalidCurrency.code)
+
+
+def _line(rules: _Rules, number: int, new: NewLineItem, currency: str, new_id: Callable[[], UUID]) -> LineItem | None:
+    at = f"#/line_items/{number - 1}"
+    price = rules.read(f"{at}/unit_price", lambda: _price(new.unit_price, currency))
+    rate = rules.read(f"{at}/tax_rate", lambda: parse_rate(literal(new.tax_rate) or "0"))
+    if new.country_code is not None and new.country_code not in iso3166.countries_by_alpha2:
+        rules.refuse(f"{at}/country_code", f"{new.country_code!r} is not an ISO 3166-1 alpha-2 country code")
+    if price is None or rate is None:
+        return None
+    subtotal = rules.read(f"{at}/quantity", lambda: price * new.quantity)
+    if subtotal is None:
+        return None
+    return LineItem(
+        id=new_id(),
+        number=number,
+        product_name=new.product_name,
+        quantity=new.quantity,
+        unit_price=price,
+        tax_rate=rate,
+        tax_category=new.tax_category,
+        country_code=new.country_code,
+        subtotal=subtotal,
+        tax=subtotal.times(rate),
+    )
+
+
+def _price(raw: msgspec.Raw, currency: str) -> Money:
+    price = Money.parse(literal(raw) or "", currency)
+    if price.minor == 0:
+        raise ValueError("a unit price must be more than zero")
+    return price
+
+
+def _total(amounts: list[Money]) -> Money:
+    total = sum(amount.minor for amount in amounts)
+    if total > MAX_MINOR:
+        raise ValueError("the sum of the lines is too large")
+    return Money(total, amounts[0].currency)
+
+
+def _expiry(rules: _Rules, asked: datetime | None, now: datetime) -> datetime:
+    if asked is None:
+        return now + EXPIRY_DEFAULT
+    if asked < now + EXPIRY_MIN:
+        rules.refuse("#/expires_at", "must be at least 1 hour from now")
+    elif asked > now + EXPIRY_MAX:
+        rules.refuse("#/expires_at", "must be at most 30 days from now")
+    return asked
+
+
+def _check_people(rules: _Rules, data: CreateInvoice) -> None:
+    country = data.customer.country if data.customer else None
+    if country is not None and country not in iso3166.countries_by_alpha2:
+        rules.refuse("#/customer/country", f"{country!r} is not an ISO 3166-1 alpha-2 country code")
+    for field in ("success_url", "failure_url"):
+        url = getattr(data, field)
+        if url is not None and not web_address(url):
+            rules.refuse(f"#/{field}", "expected an http:// or https:// address")
+
+
+def web_address(url: str, *, schemes: frozenset[str] = frozenset({"https", "http"})) -> bool:
+    """Whether *url* is an absolute address a browser may safely be sent to."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and url.isascii() and url.isprintable() and " " not in url
+    except ValueError:
+        return False
+
+
+def move(invoice: Invoice, target: InvoiceStatus) -> Invoice:
+    """Return *invoice* in status *target*; the same object if it is there already."""
+    if target is invoice.status:
+        return invoice  # gateways repeat themselves
+    if target not in REACHABLE.get(invoice.status, ()):
+        raise IllegalTransition(invoice_id=invoice.id, current=invoice.status, target=target)
+    return msgspec.structs.replace(invoice, status=target)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+
+from paytrust.access import Principal
+from paytrust.api import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor, problems
+from paytrust.invoices.model import CreateInvoice, Invoice, InvoiceStatus, LineItem, NewCustomer
+from paytrust.invoices.service import Invoices
+
+
+class LineItemOut(msgspec.Struct, frozen=True, kw_only=True):
+    line_item_id: UUID
+    product_name: str
+    quantity: int
+    unit_price: str
+    tax_rate: str
+    tax_category: str | None
+    country_code: str | None
+    subtotal_amount: str
+    tax_amount: str
+
+
+class InvoiceOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An invoice; amounts are decimal strings in major units."""
+
+    invoice_id: UUID
+    external_id: str | None
+    status: InvoiceStatus
+    currency: str
+    gateway_id: UUID
+    gateway: str
+    subtotal_amount: str
+    total_tax_amount: str
+    total_service_fee_amount: str
+    total_amount: str
+    payment_url: str | None
+    payment_instructions: dict[str, str] | None
+    """What the payer needs where there is no page, such as a virtual account number."""
+    payment_initiated_at: datetime | None
+    created_at: datetime
+    expires_at: datetime
+    original_invoice_id: UUID | None
+    line_items: list[LineItemOut]
+    customer: NewCustomer
+    description: str | None
+    metadata: dict[str, str]
+    success_url: str | None
+    failure_url: str | None
+
+
+class InvoicePage(msgspec.Struct):
+    invoices: list[InvoiceOut]
+    next_cursor: str | None
+
+
+CREATE_PROBLEMS = problems(400, 401, 403, 409, 413, 415, 502, 503, 504)
+
+
+@post(
+    "/invoices",
+    summary="Create an invoice",
+    opt={"access": "write"},
+    responses=CREATE_PROBLEMS
+    | {200: ResponseSpec(InvoiceOut, description="The invoice that has this external_id", generate_examples=False)},
+)
+async def create_invoice(
+    data: JSONBody[CreateInvoice], principal: NamedDependency[Principal], invoices: NamedDependency[Invoices]
+) -> Response[InvoiceOut]:
+    """Create an invoice and open a payment for it at the chosen gateway: the answer has everything the payer needs."""
+    invoice, created = await invoices.create(principal.tenant_id, data)
+    return Response(invoice_out(invoice), status_code=201 if created else 200)
+
+
+@get("/invoices/{invoice_id:uuid}", summary="Get an invoice", opt={"access": "read"}, responses=problems(401, 403, 404))
+async def get_invoice(invoice_id: FromPath[UUID], principal: NamedDependency[Principal], invoices: NamedDependency[Invoices]) -> InvoiceOut:
+    """Get one invoice with its lines, status and live payment page."""
+    return invoice_out(await invoices.get(principal.tenant_id, invoice_id))
+
+
+@get("/invoices", summary="List invoices", opt={"access": "read"}, responses=problems(400, 401, 403))
+async def list_invoices(
+    principal: NamedDependency[Principal],
+    invoices: NamedDependency[Invoices],
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+    status: FromQuery[InvoiceStatus | None] = None,
+    currency: Annotated[str | None, QueryParameter(max_length=3)] = None,
+    gateway_id: FromQuery[UUID | None] = None,
+    external_id: Annotated[str | None, QueryParameter(max_length=255)] = None,
+    created_from: FromQuery[datetime | None] = None,
+    created_to: FromQuery[datetime | None] = None,
+) -> InvoicePage:
+    """List invoices, newest first. `created_from` is included, `created_to` is not."""
+    found = await invoices.page(
+        principal.tenant_id,
+        limit=limit,
+        before=decode_cursor(cursor),
+        status=status,
+        currency=currency,
+        account_id=gateway_id,
+        external_id=external_id,
+        created_from=created_from,
+        created_to=created_to,
+    )
+    return InvoicePage([invoice_out(invoice) for invoice in found], encode_cursor(found[-1].id) if len(found) == limit else None)
+
+
+def invoice_out(invoice: Invoice) -> InvoiceOut:
+    return InvoiceOut(
+        invoice_id=invoice.id,
+        external_id=invoice.external_id,
+        status=invoice.status,
+        currency=invoice.currency,
+        gateway_id=invoice.account_id,
+        gateway=invoice.gateway,
+        subtotal_amount=invoice.subtotal.major,
+        total_tax_amount=invoice.tax.major,
+        total_service_fee_amount=invoice.fee.major,
+        total_amount=invoice.total.major,
+        payment_url=invoice.payment_url,
+        payment_instructions=invoice.instructions,
+        payment_initiated_at=invoice.payment_initiated_at,
+        created_at=invoice.created_at,
+        expires_at=invoice.expires_at,
+        original_invoice_id=invoice.original_invoice_id,
+        line_items=[_line_out(line) for line in invoice.lines],
+        customer=invoice.customer,
+        description=invoice.description,
+        metadata=invoice.metadata,
+        success_url=invoice.success_url,
+        failure_url=invoice.failure_url,
+    )
+
+
+def _line_out(line: LineItem) -> LineItemOut:
+    return LineItemOut(
+        line_item_id=line.id,
+        product_name=line.product_name,
+        quantity=line.quantity,
+        unit_price=line.unit_price.major,
+        tax_rate=f"{line.tax_rate.normalize():f}",
+        tax_category=line.tax_category,
+        country_code=line.country_code,
+        subtotal_amount=line.subtotal.major,
+        tax_amount=line.tax.major,
+    )
+
+
+HANDLERS = [create_invoice, get_invoice, list_invoices]

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Final, Protocol
+from uuid import UUID
+
+import structlog
+
+from paytrust.accounts import service as accounts
+from paytrust.accounts.model import Account
+from paytrust.db import Database, Transaction
+from paytrust.errors import FieldError, Invalid, NotFound
+from paytrust.ids import new_id
+from paytrust.invoices import model, store
+from paytrust.invoices.model import CreateInvoice, ExternalIdTaken, Invoice, InvoiceStatus
+
+HIGH_TAX_RATE: Final = Decimal("0.27")
+
+log = structlog.stdlib.get_logger("paytrust.invoices")
+
+
+class OpensPayments(Protocol):
+    """What invoices need of payments, which lies to their right."""
+
+    async def open_first(self, invoice: Invoice, account: Account, *, payment_id: UUID, now: datetime) -> Invoice:
+        """Open the payment whose attempt was written with the invoice. Raises a `GatewayError` after noting it."""
+        ...
+
+    async def ensure_open(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
+        """Return the invoice with a live payment page for what is due next, making one when there is none."""
+        ...
+
+
+class Invoices:
+    """Create and read invoices."""
+
+    def __init__(self, db: Database, payments: OpensPayments) -> None:
+        self._db = db
+        self._payments = payments
+
+    async def create(self, tenant_id: UUID, data: CreateInvoice) -> tuple[Invoice, bool]:
+        """
+        Write the invoice down, then open its first payment; True when it is new.
+
+        The same external_id with the same content gives the invoice that exists, and finishes opening its payment when
+        that had failed. Raises `Invalid`, `ExternalIdTaken`, or a `GatewayError` (the invoice stays a draft).
+        """
+        payment_id = new_id()
+        invoice, account, now, created = await self._db.run(lambda tx: _write(tx, tenant_id, data, payment_id), tenant=tenant_id)
+        _warn_of_high_rates(invoice)
+        if created:
+            return await self._payments.open_first(invoice, account, payment_id=payment_id, now=now), True
+        if invoice.status is InvoiceStatus.DRAFT:
+            invoice = await self._payments.ensure_open(tenant_id, invoice.id)
+        return invoice, False
+
+    async def get(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            return await get(tx, tenant_id, invoice_id)
+
+    async def page(
+        self,
+        tenant_id: UUID,
+        *,
+        limit: int,
+        before: UUID | None,
+        status: InvoiceStatus | None = None,
+        currency: str | None = None,
+        account_id: UUID | None = None,
+        external_id: str | None = None,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
+    ) -> list[Invoice]:
+        """Newest first, after the invoice *before*; created in [created_from, created_to)."""
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            return await store.page(
+                tx,
+                tenant_id,
+                limit=limit,
+                before=before,
+                status=status,
+                currency=currency,
+                account_id=account_id,
+                external_id=external_id,
+                created_from=created_from,
+                created_to=created_to,
+            )
+
+
+async def get(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice:
+    invoice = await store.find(tx, tenant_id, invoice_id)
+    if invoice is None:
+        raise NotFound(f"there is no invoice {invoice_id}")
+    return invoice
+
+
+async def lock(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice:
+    """Read the invoice under its row lock, which every change to it and to its payments takes first."""
+    invoice = await store.lock(tx, tenant_id, invoice_id)
+    if invoice is None:
+        raise NotFound(f"there is no invoice {invoice_id}")
+    return invoice
+
+
+async def initiate(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> datetime | None:
+    """Draft -> pending: from now on the invoice cannot change. None when it was not a draft any more."""
+    return await store.initiate(tx, tenant_id, invoice_id)
+
+
+async def save(tx: Transaction, invoice: Invoice, *, was: InvoiceStatus) -> None:
+    """Write the status of a locked invoice."""
+    if invoice.status is not was and not await store.save_status(tx, invoice, was=was):
+        raise AssertionError(f"invoice {invoice.id} moved although it was locked")
+
+
+async def close_installments(tx: Transaction, invoice: Invoice, numbers: list[int]) -> None:
+    """Note that installments of a locked invoice are paid in full."""
+    if numbers:
+        await store.close_installments(tx, invoice.tenant_id, invoice.id, numbers)
+
+
+async def _write(tx: Transaction, tenant_id: UUID, data: CreateInvoice, payment_id: UUID) -> tuple[Invoice, Account, datetime, bool]:
+    found = await accounts.find(tx, data.gateway_id)
+    if found is None or found[0].disabled_at is not None:
+        raise Invalid("unknown gateway account", errors=(FieldError("#/gateway_id", "there is no such gateway account"),))
+    account, now = found
+    invoice = model.draft(data, invoice_id=new_id(), tenant_id=tenant_id, account=account, now=now, new_id=new_id)
+    reference = model.payment_reference(invoice.id, 1, 1)
+    if await store.insert(tx, invoice, payment_id=payment_id, reference=reference):
+        return invoice, account, now, True
+    assert data.external_id is not None
+    existing = await store.find_by_external_id(tx, tenant_id, data.external_id)
+    assert existing is not None, "a conflicting row is visible to the next statement"
+    if existing.content_hash != invoice.content_hash:
+        raise ExternalIdTaken(data.external_id, existing.id)
+    return existing, account, now, False
+
+
+def _warn_of_high_rates(invoice: Invoice) -> None:
+    """FR-058: accepted, but somebody should look."""
+    for line in invoice.lines:
+        if line.tax_rate > HIGH_TAX_RATE:
+            log.warning("tax rate over 0.27", invoice_id=str(invoice.id), line_item_id=str(line.id), tax_rate=str(line.tax_rate))

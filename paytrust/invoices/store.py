@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from paytrust.db import Record, Transaction
+from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, LineItem, NewCustomer
+from paytrust.money import Money
+
+# One statement, so that invoice, lines, schedule and the first attempt exist together or not at all.
+_INSERT = """
+WITH invoice AS (
+    INSERT INTO paytrust.invoices (tenant_id, id, external_id, content_hash, account_scope, gateway_account_id, gateway, currency, subtotal,
+        tax, fee, total, fee_percentage, fee_fixed, description, customer, metadata, success_url, failure_url, original_invoice_id, expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+    ON CONFLICT (tenant_id, external_id) DO NOTHING
+    RETURNING id
+), lines AS (
+    INSERT INTO paytrust.line_items (tenant_id, invoice_id, currency, number, id, product_name, quantity, unit_price, tax_rate,
+        tax_category, country_code, subtotal, tax)
+    SELECT $1, $2, $8, l.* FROM invoice, jsonb_to_recordset($22) AS l(number smallint, id uuid, product_name text, quantity bigint,
+        unit_price bigint, tax_rate numeric, tax_category text, country_code text, subtotal bigint, tax bigint)
+), schedule AS (
+    INSERT INTO paytrust.installments (tenant_id, invoice_id, currency, number, due_at, amount, tax, fee)
+    SELECT $1, $2, $8, s.* FROM invoice, jsonb_to_recordset($23)
+        AS s(number smallint, due_at timestamptz, amount bigint, tax bigint, fee bigint)
+), attempt AS (
+    INSERT INTO paytrust.payments (tenant_id, invoice_id, currency, gateway_account_id, id, installment_number, attempt, reference, amount, status)
+    SELECT $1, $2, $8, $6, $24, 1, 1, $25, $26, 'creating' FROM invoice
+)
+SELECT id FROM invoice
+"""
+
+_SELECT = """
+SELECT i.*,
+    (SELECT jsonb_agg(jsonb_build_array(l.id, l.number, l.product_name, l.quantity, l.unit_price, l.tax_rate::text, l.tax_category,
+            l.country_code, l.subtotal, l.tax) ORDER BY l.number)
+     FROM paytrust.line_items l WHERE l.tenant_id = i.tenant_id AND l.invoice_id = i.id) AS lines,
+    (SELECT jsonb_agg(jsonb_build_array(s.number, s.due_at, s.amount, s.tax, s.fee, coalesce(b.credits, 0), s.paid_at) ORDER BY s.number)
+     FROM paytrust.installments s
+     LEFT JOIN paytrust.book_accounts b ON b.tenant_id = s.tenant_id AND b.invoice_id = s.invoice_id
+        AND b.installment_number = s.number
+     WHERE s.tenant_id = i.tenant_id AND s.invoice_id = i.id) AS schedule,
+    p.payment_url, p.instructions
+FROM paytrust.invoices i
+LEFT JOIN LATERAL (
+    SELECT payment_url, instructions FROM paytrust.payments
+    WHERE tenant_id = i.tenant_id AND invoice_id = i.id AND status = 'open' ORDER BY installment_number LIMIT 1
+) p ON true
+"""
+
+_PAGE = (
+    _SELECT
+    + """
+WHERE i.tenant_id = $1
+    AND ($3::uuid IS NULL OR (i.created_at, i.id) < (SELECT b.created_at, b.id FROM paytrust.invoices b WHERE b.tenant_id = $1 AND b.id = $3))
+    AND ($4::text IS NULL OR i.status = $4) AND ($5::text IS NULL OR i.currency = $5)
+    AND ($6::uuid IS NULL OR i.gateway_account_id = $6) AND ($7::text IS NULL OR i.external_id = $7)
+    AND ($8::timestamptz IS NULL OR i.created_at >= $8) AND ($9::timestamptz IS NULL OR i.created_at < $9)
+    ORDER BY i.created_at DESC, i.id DESC LIMIT $2
+"""
+)
+
+
+async def insert(tx: Transaction, invoice: Invoice, *, payment_id: UUID, reference: str) -> bool:
+    """Write the invoice and its first attempt. False when the tenant has this external_id already."""
+    first = invoice.installments[0]
+    written = await tx.fetchval(
+        _INSERT,
+        invoice.tenant_id,
+        invoice.id,
+        invoice.external_id,
+        invoice.content_hash,
+        invoice.account_scope,
+        invoice.account_id,
+        invoice.gateway,
+        invoice.currency,
+        invoice.subtotal.minor,
+        invoice.tax.minor,
+        invoice.fee.minor,
+        invoice.total.minor,
+        invoice.fee_percentage,
+        invoice.fee_fixed.minor,
+        invoice.description,
+        _json(invoice.customer),
+        _json(invoice.metadata),
+        invoice.success_url,
+        invoice.failure_url,
+        invoice.original_invoice_id,
+        invoice.expires_at,
+        _json([_line_out(line) for line in invoice.lines]),
+        _json([_part_out(part) for part in invoice.installments]),
+        payment_id,
+        reference,
+        first.amount.minor,
+    )
+    return written is not None
+
+
+async def find(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | None:
+    row = await tx.fetchrow(_SELECT + " WHERE i.tenant_id = $1 AND i.id = $2", tenant_id, invoice_id)
+    return _invoice(row) if row else None
+
+
+async def find_by_external_id(tx: Transaction, tenant_id: UUID, external_id: str) -> Invoice | None:
+    row = await tx.fetchrow(_SELECT + " WHERE i.tenant_id = $1 AND i.external_id = $2", tenant_id, external_id)
+    return _invoice(row) if row else None
+
+
+async def lock(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | None:
+    """Take the invoice's row lock, which every change to it and its payments takes first; then read it."""
+    held = await tx.fetchval("SELECT id FROM paytrust.invoices WHERE tenant_id = $1 AND id = $2 FOR UPDATE", tenant_id, invoice_id)
+    return await find(tx, tenant_id, invoice_id) if held else None
+
+
+async def initiate(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> datetime | None:
+    """Draft -> pending, only if nobody else moved the invoice; from now on the database keeps it as it is."""
+    at: datetime | None = await tx.fetchval(
+        "UPDATE paytrust.invoices SET status = 'pending', payment_initiated_at = now(), updated_at = now()"
+        " WHERE tenant_id = $1 AND id = $2 AND status = 'draft' RETURNING payment_initiated_at",
+        tenant_id,
+        invoice_id,
+    )
+    return at
+
+
+async def save_status(tx: Transaction, invoice: Invoice, *, was: InvoiceStatus) -> bool:
+    """Write the new status, only if nobody else moved the invoice since we read it."""
+    return bool(
+        await tx.execute(
+            "UPDATE paytrust.invoices SET status = $3, updated_at = now() WHERE tenant_id = $1 AND id = $2 AND status = $4",
+            invoice.tenant_id,
+            invoice.id,
+            invoice.status,
+            was,
+        )
+    )
+
+
+async def close_installments(tx: Transaction, tenant_id: UUID, invoice_id: UUID, numbers: list[int]) -> None:
+    """Note when installments were paid in full; the first time counts."""
+    await tx.execute(
+        "UPDATE paytrust.installments SET paid_at = coalesce(paid_at, now())"
+        " WHERE tenant_id = $1 AND invoice_id = $2 AND number = ANY($3::smallint[])",
+        tenant_id,
+        invoice_id,
+        numbers,
+    )
+
+
+async def page(
+    tx: Transaction,
+    tenant_id: UUID,
+    *,
+    limit: int,
+    before: UUID | None,
+    status: str | None,
+    currency: str | None,
+    account_id: UUID | None,
+    external_id: str | None,
+    created_from: datetime | None,
+    created_to: datetime | None,
+) -> list[Invoice]:
+    """Newest first; *before* is the last id of the page before. Ids are ordered by time."""
+    rows = await tx.fetch(
+        _PAGE,
+        tenant_id,
+        limit,
+        before,
+        status,
+        currency,
+        account_id,
+        external_id,
+        created_from,
+        created_to,
+    )
+    return [_invoice(row) for row in rows]
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _line_out(line: LineItem) -> dict[str, Any]:
+    return {
+        "number": line.number,
+        "id": line.id,
+        "product_name": line.product_name,
+        "quantity": line.quantity,
+        "unit_price": line.unit_price.minor,
+        "tax_rate": line.tax_rate,
+        "tax_category": line.tax_category,
+        "country_code": line.country_code,
+        "subtotal": line.subtotal.minor,
+        "tax": line.tax.minor,
+    }
+
+
+def _part_out(part: Installment) -> dict[str, Any]:
+    return {
+        "number": part.number,
+        "due_at": part.due_at,
+        "amount": part.amount.minor,
+        "tax": part.tax.minor,
+        "fee": part.fee.minor,
+    }
+
+
+_Lines = msgspec.json.Decoder(list[tuple[UUID, int, str, int, int, Decimal, str | None, str | None, int, int]])
+_Schedule = msgspec.json.Decoder(list[tuple[int, datetime, int, int, int, int, datetime | None]])
+
+
+def _invoice(row: Record) -> Invoice:
+    currency: str = row["currency"]
+    return Invoice(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        external_id=row["external_id"],
+        content_hash=row["content_hash"],
+        account_id=row["gateway_account_id"],
+        account_scope=row["account_scope"],
+        gateway=row["gateway"],
+        currency=currency,
+        status=InvoiceStatus(row["status"]),
+        subtotal=Money(row["subtotal"], currency),
+        tax=Money(row["tax"], currency),
+        fee=Money(row["fee"], currency),
+        total=Money(row["total"], currency),
+        fee_percentage=row["fee_percentage"],
+        fee_fixed=Money(row["fee_fixed"], currency),
+        description=row["description"],
+        customer=msgspec.json.decode(row["customer"], type=NewCustomer),
+        metadata=msgspec.json.decode(row["metadata"], type=dict[str, str]),
+        success_url=row["success_url"],
+        failure_url=row["failure_url"],
+        original_invoice_id=row["original_invoice_id"],
+        payment_initiated_at=row["payment_initiated_at"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        lines=tuple(_line(currency, *line) for line in _Lines.decode(row["lines"])),
+        installments=tuple(_part(currency, *part) for part in _Schedule.decode(row["schedule"])),
+        payment_url=row["payment_url"],
+        instructions=msgspec.json.decode(row["instructions"]) if row["instructions"] else None,
+    )
+
+
+def _line(
+    currency: str,
+    id_: UUID,
+    number: int,
+    name: str,
+    quantity: int,
+    price: int,
+    rate: Decimal,
+    category: str | None,
+    country: str | None,
+    subtotal: int,
+    tax: int,
+) -> LineItem:
+    return LineItem(
+        id=id_,
+        number=number,
+        product_name=name,
+        quantity=quantity,
+        unit_price=Money(price, currency),
+        tax_rate=rate,
+        tax_category=category,
+        country_code=country,
+        subtotal=Money(subtotal, currency),
+        tax=Money(tax, currency),
+    )
+
+
+def _part(
+    currency: str, number: int, due_at: datetime, amount: int, tax: int, fee: int, paid: int, paid_at: datetime | None
+) -> Installment:
+    return Installment(
+        number=number,
+        due_at=due_at,
+        amount=Money(amount, currency),
+        tax=Money(tax, currency),
+        fee=Money(fee, currency),
+        paid=Money(paid, currency),
+        paid_at=paid_at,
+    )

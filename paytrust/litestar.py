@@ -1,0 +1,270 @@
+"""
+Mount PayTrust in any Litestar application.
+
+    app = Litestar(route_handlers=[shop], plugins=[PayTrustPlugin(path="/pay")])
+
+It adds a router, a lifespan and a before-send hook, and replaces nothing of the host: its handlers, error pages, CSRF,
+OpenAPI and logging stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hmac
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import click
+import structlog
+from litestar import HttpMethod, Litestar, Request, Response, Router, route
+from litestar.config.app import AppConfig
+from litestar.di import Provide
+from litestar.exceptions import ImproperlyConfiguredException, MethodNotAllowedException
+from litestar.middleware import ASGIMiddleware
+from litestar.openapi.spec import Components, Reference, SecurityScheme, Tag
+from litestar.params import FromPath
+from litestar.plugins import CLIPlugin, InitPlugin
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+import paytrust.accounts.routes
+import paytrust.installments.routes
+import paytrust.invoices.routes
+import paytrust.keys.routes
+import paytrust.payments.routes
+import paytrust.tenants.routes
+import paytrust.webhooks.routes
+from paytrust import api, db, health
+from paytrust.access import Principal
+from paytrust.accounts.service import Accounts
+from paytrust.books.service import Books
+from paytrust.db import Database
+from paytrust.errors import ConfigurationError, NotFound, Unauthenticated
+from paytrust.installments.service import Installments
+from paytrust.invoices.service import Invoices
+from paytrust.keys.service import Keys
+from paytrust.payments.service import Payments
+from paytrust.plugins import Registry
+from paytrust.settings import Settings, load
+from paytrust.tenants.service import Tenants
+from paytrust.vault import Vault
+from paytrust.webhooks.jobs import WebhookJobs
+from paytrust.webhooks.service import Webhooks
+from paytrust.work import Worker
+
+log = structlog.stdlib.get_logger("paytrust.access")
+
+API_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+
+class Services:
+    """Everything one application of PayTrust consists of, put together in one place."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.settings = settings
+        self.registry = registry
+        dsn = settings.database_url.get_secret_value()
+        # Apart, so that neither a crowd of API calls nor a pile of work can delay the storing of a webhook.
+        self.db = Database(dsn, size=settings.pool_size, name="paytrust api")
+        self.intake_db = Database(dsn, size=settings.intake_pool_size, name="paytrust intake")
+        self.work_db = Database(dsn, size=settings.work_pool_size, name="paytrust work")
+        insecure = settings.insecure_gateways
+        self.accounts = Accounts(self.db, registry, Vault(settings), public_url=settings.public_url, insecure=insecure)
+        self.tenants = Tenants(self.db)
+        self.keys = Keys(self.db, pepper=settings.key_pepper.get_secret_value())
+        self.payments = Payments(self.db, self.accounts, insecure=insecure)
+        self.invoices = Invoices(self.db, self.payments)
+        self.installments = Installments(self.db)
+        self.books = Books(self.db)
+        self.worker = Worker("webhooks", WebhookJobs(self.work_db, Payments(self.work_db, self.accounts, insecure=insecure)).step)
+        self.webhooks = Webhooks(self.intake_db, self.accounts, on_stored=self.worker.wake)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Connect, refuse an unsafe database, work; on the way out finish what is under way."""
+        async with contextlib.AsyncExitStack() as stack:
+            for database in (self.db, self.intake_db, self.work_db):
+                await database.open()
+                stack.push_async_callback(database.close)
+            await db.check_service_role(self.db)
+            if missing := await db.missing_migrations(self.db):
+                raise ConfigurationError(f"the database lacks {', '.join(missing)}; run `paytrust migrate`")
+            stack.push_async_callback(self.accounts.close)
+            if self.settings.worker:
+                self.worker.start()
+                stack.push_async_callback(self.worker.stop)
+            yield
+
+    def admit_admin(self, key: str | None) -> None:
+        """Raise unless *key* is the admin key; compared in constant time."""
+        expected = self.settings.admin_api_key.get_secret_value().encode()
+        if key is None or not hmac.compare_digest(key.encode("utf-8", "replace"), expected):
+            raise Unauthenticated("send the admin key in the header X-Admin-Key")
+
+
+class PayTrustPlugin(InitPlugin, CLIPlugin):
+    """The whole of PayTrust under *path*. Settings come from the environment unless given."""
+
+    def __init__(self, settings: Settings | None = None, *, path: str = "/", registry: Registry | None = None) -> None:
+        self.settings = settings or load()
+        self.path = "/" + path.strip("/")
+        self.services = Services(self.settings, registry or Registry(disabled=self.settings.disabled_plugins))
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        if any(isinstance(plugin, PayTrustPlugin) and plugin is not self for plugin in app_config.plugins):
+            raise ImproperlyConfiguredException("PayTrustPlugin is installed twice")
+        app_config.route_handlers.append(self._router())
+        app_config.lifespan.append(self._lifespan)
+        app_config.before_send.append(self._before_send())
+        self._add_method_not_allowed(app_config)
+        if app_config.openapi_config is not None:
+            app_config.openapi_config = _document(app_config.openapi_config)
+        return app_config
+
+    def on_cli_init(self, cli: click.Group) -> None:
+        from paytrust.cli import cli as commands  # noqa: PLC0415 - the command line is needed only here
+
+        cli.add_command(commands, name="paytrust")
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Litestar) -> AsyncGenerator[None]:
+        async with self.services.running():
+            yield
+
+    def _router(self) -> Router:
+        services = self.services
+        # Litestar 2 deep-copies routers: a closure keeps the one object, a bound method would copy it.
+        dependencies = {
+            name: Provide(_constant(value), sync_to_thread=False)
+            for name, value in {
+                "accounts": services.accounts,
+                "db": services.db,
+                "installments": services.installments,
+                "invoices": services.invoices,
+                "keys": services.keys,
+                "payments": services.payments,
+                "tenants": services.tenants,
+                "webhooks": services.webhooks,
+            }.items()
+        }
+        dependencies["principal"] = Provide(_principal, sync_to_thread=False)
+        return Router(
+            self.path,
+            route_handlers=[
+                *paytrust.tenants.routes.HANDLERS,
+                *paytrust.keys.routes.HANDLERS,
+                *paytrust.accounts.routes.HANDLERS,
+                *paytrust.invoices.routes.HANDLERS,
+                *paytrust.installments.routes.HANDLERS,
+                *paytrust.payments.routes.HANDLERS,
+                *paytrust.webhooks.routes.HANDLERS,
+                *health.HANDLERS,
+                _nothing_here,
+            ],
+            request_class=api.StrictRequest,
+            request_max_body_size=api.MAX_BODY_BYTES,
+            dependencies=dependencies,
+            guards=[api.access_guard(_late(services.keys), _late_admin(services))],
+            exception_handlers={Exception: api.on_error},
+            middleware=[_RequestContext()],
+            signature_types=[Principal],
+            tags=["PayTrust"],
+            security=[{"paytrustApiKey": []}, {"paytrustAdminKey": []}],
+            opt={"exclude_from_csrf": True, "paytrust": True},
+        )
+
+    def _ours(self, path: str) -> bool:
+        return self.path in {"/", path} or path.startswith(self.path + "/")
+
+    def _before_send(self) -> Callable[[Message, Scope], Any]:
+        async def before_send(message: Message, scope: Scope) -> None:
+            # Also sees what is refused before a route is found, which the router's middleware does not.
+            if message["type"] != "http.response.start" or not self._ours(scope["path"]):
+                return
+            given = list(message["headers"])
+            names = {name.lower() for name, _ in given}
+            given += [header for header in API_HEADERS if header[0] not in names]
+            given.append((b"x-request-id", api.request_id(scope).encode()))
+            message["headers"] = given
+            started = scope.get("paytrust.started")
+            log.info(
+                "request",
+                method=scope.get("method"),
+                route=scope.get("path_template", "-"),  # not the path: it may hold a webhook token
+                status=message["status"],
+                ms=round((time.perf_counter() - started) * 1000, 1) if isinstance(started, float) else None,
+                request_id=api.request_id(scope),
+            )
+
+        return before_send
+
+    def _add_method_not_allowed(self, app_config: AppConfig) -> None:
+        # Raised before a route is known, so only the application's handlers see it; the host's are kept for its own paths.
+        handlers = dict(app_config.exception_handlers)
+        host = next((handlers[key] for key in (405, MethodNotAllowedException) if key in handlers), None)
+
+        def on_method_not_allowed(request: Request[Any, Any, Any], exc: Exception) -> Response[Any]:
+            if self._ours(request.url.path):
+                return api.on_error(request, exc)
+            if host is not None:
+                return host(request, exc)
+            raise exc
+
+        handlers[MethodNotAllowedException] = on_method_not_allowed
+        app_config.exception_handlers = handlers
+
+
+class _RequestContext(ASGIMiddleware):
+    """Gives the logs of a request its id, and notes when it began."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        scope["paytrust.started"] = time.perf_counter()  # type: ignore[typeddict-unknown-key]
+        with structlog.contextvars.bound_contextvars(request_id=api.request_id(scope)):
+            await next_app(scope, receive, send)
+
+
+@route(
+    "/{rest:path}",
+    http_method=[HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE],
+    include_in_schema=False,
+    opt={"access": "public"},
+)
+async def _nothing_here(rest: FromPath[str]) -> None:
+    """Every path of ours that is not a route: the same answer as for an object that is not yours."""
+    del rest
+    raise NotFound("there is nothing at this path")
+
+
+def _constant(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+def _principal(request: Request[Any, Any, Any]) -> Principal:
+    return api.principal_of(request)
+
+
+def _late(keys: Keys) -> api.Authenticate:
+    return lambda key: keys.authenticate(key)  # noqa: PLW0108 - a bound method would be deep-copied with its object
+
+
+def _late_admin(services: Services) -> Callable[[str | None], None]:
+    return lambda key: services.admit_admin(key)  # noqa: PLW0108 - see above
+
+
+def _document(host: Any) -> Any:
+    """The host's OpenAPI with our security schemes and tag added. A copy: the default object is shared by all applications."""
+    mine = copy.copy(host)
+    present = host.components if isinstance(host.components, list) else [host.components]
+    schemes: dict[str, SecurityScheme | Reference] = {
+        "paytrustApiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header", description="A tenant's key"),
+        "paytrustAdminKey": SecurityScheme(type="apiKey", name="X-Admin-Key", security_scheme_in="header", description="The admin key"),
+    }
+    mine.components = [*present, Components(security_schemes=schemes)]
+    mine.tags = [*(host.tags or []), Tag(name="PayTrust", description="Invoices, payments and their administration")]
+    return mine

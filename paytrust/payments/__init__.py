@@ -1,0 +1,1 @@
+"""Payments: attempts to collect at a gateway, and the money that came."""

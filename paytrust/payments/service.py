@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from paytrust.accounts import service as accounts
+from paytrust.accounts.model import Account
+from paytrust.accounts.service import Accounts
+from paytrust.books import service as books
+from paytrust.db import Database, Transaction
+from paytrust.errors import Busy, GatewayError, GatewayRejected, GatewayUnavailable, OutcomeUnknown, PayTrustError, Unprocessable
+from paytrust.gateways import GatewayPayment, PaymentStatus
+from paytrust.ids import new_id
+from paytrust.invoices import service as invoices
+from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, move, payment_reference, web_address
+from paytrust.money import Money
+from paytrust.payments import model, store
+from paytrust.payments.model import Attempt, AttemptStatus, CurrencyMismatch
+
+T = TypeVar("T")
+
+PLUGIN_DEADLINE_S: Final = 15.0
+"""For a whole plugin call, which may make several HTTP calls of up to 10 s."""
+ABANDONED_AFTER: Final = timedelta(seconds=60)
+"""An attempt that has been "creating" for longer lost the process that was creating it."""
+EXPIRY_SLACK: Final = timedelta(minutes=1)
+"""Gateways count expiry in whole seconds or minutes, so theirs may come a little before ours."""
+
+FAILED_AS: Final = {
+    GatewayRejected: AttemptStatus.REJECTED,
+    GatewayUnavailable: AttemptStatus.UNAVAILABLE,
+    OutcomeUnknown: AttemptStatus.UNKNOWN,
+}
+
+log = structlog.stdlib.get_logger("paytrust.payments")
+
+
+class Payments:
+    """Open payments at gateways and apply the money that comes. No transaction is open while a gateway is asked."""
+
+    def __init__(self, db: Database, gateways: Accounts, *, insecure: bool) -> None:
+        self._db = db
+        self._gateways = gateways
+        self._schemes = frozenset({"https", "http"}) if insecure else frozenset({"https"})
+
+    # --- opening -----------------------------------------------------------------------------------------------------
+
+    async def open_first(self, invoice: Invoice, account: Account, *, payment_id: UUID, now: datetime) -> Invoice:
+        """Open the payment whose attempt was written with the invoice. Raises a `GatewayError` after noting it."""
+        first = invoice.installments[0]
+        return await self._create(invoice, account, _new_attempt(invoice, first, 1, now, payment_id), now)
+
+    async def ensure_open(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
+        """
+        Return the invoice with a live payment page for what is due next, making one when there is none.
+
+        An attempt with an unknown outcome is looked up at the gateway first, and what is found is adopted.
+        Raises `NothingDue`, `Busy` or a `GatewayError`.
+        """
+        invoice, account, attempt, now = await self._db.run(lambda tx: self._take(tx, tenant_id, invoice_id), tenant=tenant_id)
+        if attempt.status is AttemptStatus.OPEN:
+            return invoice
+        if attempt.status is AttemptStatus.UNAVAILABLE or attempt.created_at == now:
+            return await self._create(invoice, account, attempt, now)
+        return await self._resolve(invoice, account, attempt, now)
+
+    async def _take(self, tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> tuple[Invoice, Account, Attempt, datetime]:
+        """Claim the right to work on the installment due next: its attempt comes back as it was before the claim."""
+        invoice = await invoices.lock(tx, tenant_id, invoice_id)
+        found = await accounts.find(tx, invoice.account_id)
+        assert found is not None, "the foreign key keeps the account"
+        account, now = found
+        part = model.check_payable(invoice, now)
+        newest = await store.latest(tx, tenant_id, invoice_id, part.number)
+        assert newest is not None, "an attempt is written with the invoice"
+        attempt = newest[0]
+        if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
+            raise Busy("another request is opening this payment; try again in a moment")
+        if attempt.status in {AttemptStatus.CREATING, AttemptStatus.UNKNOWN, AttemptStatus.UNAVAILABLE}:
+            await store.retake(tx, attempt)
+        elif attempt.status is not AttemptStatus.OPEN:
+            attempt = _new_attempt(invoice, part, attempt.attempt + 1, now, new_id())
+            await store.insert(tx, attempt)
+        return invoice, account, attempt, now
+
+    async def _create(self, invoice: Invoice, account: Account, attempt: Attempt, now: datetime) -> Invoice:
+        part = next(part for part in invoice.installments if part.number == attempt.installment_number)
+        try:
+            request = model.request_for(
+                invoice,
+                reference=attempt.reference,
+                part=part,
+                amount=attempt.amount,
+                webhook_url=self._gateways.webhook_url(account),
+                now=now,
+            )
+            opened = await _ask(self._gateways.gateway(account).create_payment(request), unsure=OutcomeUnknown)
+            self._check(attempt, opened)
+        except GatewayError as exc:
+            await self._note_failure(attempt, exc)
+            raise
+        return await self._db.run(lambda tx: self._opened(tx, invoice, attempt, opened), tenant=invoice.tenant_id)
+
+    async def _resolve(self, invoice: Invoice, account: Account, attempt: Attempt, now: datetime) -> Invoice:
+        """Ask the gateway what became of an attempt: found one, adopt it; several, keep the oldest; none, create it again."""
+        gateway = self._gateways.gateway(account)
+        try:
+            found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
+            live = [payment for payment in found if payment.status in {PaymentStatus.OPEN, PaymentStatus.PAID}]
+            for surplus in live[1:]:
+                if surplus.status is PaymentStatus.OPEN:
+                    await _ask(gateway.expire_payment(surplus), unsure=OutcomeUnknown)
+            if live:
+                self._check(attempt, live[0])
+        except GatewayError as exc:
+            await self._note_failure(attempt, OutcomeUnknown(f"still unknown: {exc.detail}"))
+            raise
+        if not live and not found:
+            return await self._create(invoice, account, attempt, now)
+        if not live:
+            await self.close(invoice.tenant_id, attempt.account_id, attempt.reference)
+            raise Busy("the gateway had closed the earlier attempt; ask again for a new payment page")
+        return await self._adopt(invoice, attempt, live)
+
+    async def _adopt(self, invoice: Invoice, attempt: Attempt, live: Sequence[GatewayPayment]) -> Invoice:
+        log.info("payment adopted", invoice_id=str(invoice.id), reference=attempt.reference, found=len(live))
+        for payment in live:
+            if payment.status is PaymentStatus.PAID:
+                await self.record(invoice.tenant_id, attempt.account_id, payment)
+        if live[0].status is PaymentStatus.OPEN:
+            return await self._db.run(lambda tx: self._opened(tx, invoice, attempt, live[0]), tenant=invoice.tenant_id)
+        async with self._db.transaction(tenant=invoice.tenant_id, readonly=True) as tx:
+            return await invoices.get(tx, invoice.tenant_id, invoice.id)
+
+    async def _opened(self, tx: Transaction, invoice: Invoice, attempt: Attempt, payment: GatewayPayment) -> Invoice:
+        """Note the payment page; the first one issues the invoice and posts it to the books."""
+        if not await store.opened(tx, attempt, payment):
+            return await invoices.get(tx, invoice.tenant_id, invoice.id)  # a webhook was quicker
+        initiated_at = await self._issue(tx, invoice)
+        return msgspec.structs.replace(
+            invoice,
+            status=InvoiceStatus.PENDING if initiated_at else invoice.status,
+            payment_initiated_at=initiated_at or invoice.payment_initiated_at,
+            payment_url=payment.payment_url,
+            instructions=dict(payment.instructions) if payment.instructions else None,
+        )
+
+    async def _issue(self, tx: Transaction, invoice: Invoice) -> datetime | None:
+        initiated_at = await invoices.initiate(tx, invoice.tenant_id, invoice.id)
+        if initiated_at is not None:
+            await books.post(tx, invoice.tenant_id, *model.issue(invoice))
+        return initiated_at
+
+    async def _note_failure(self, attempt: Attempt, exc: GatewayError) -> None:
+        status = FAILED_AS.get(type(exc), AttemptStatus.UNKNOWN)
+        async with self._db.transaction(tenant=attempt.tenant_id) as tx:
+            await store.settle(tx, attempt, status, code=exc.code, detail=exc.detail)
+
+    def _check(self, attempt: Attempt, payment: GatewayPayment) -> None:
+        """A payable page for something else than we asked must never reach a payer."""
+        if payment.reference != attempt.reference or payment.amount != attempt.amount:
+            raise OutcomeUnknown(f"asked for {attempt.amount} as {attempt.reference}, got {payment.amount} as {payment.reference}")
+        if payment.payment_url is not None and not web_address(payment.payment_url, schemes=self._schemes):
+            raise OutcomeUnknown("the gateway answered with an address that no payer should be sent to")
+
+    # --- what the gateway says afterwards ------------------------------------------------------------------------------
+
+    async def tenant_of(self, account_id: UUID, reference: str) -> UUID | None:
+        """Whose attempt a reference names; None when we never made it."""
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            return await store.tenant_of_reference(tx, account_id, reference)
+
+    async def confirm(self, tenant_id: UUID, account: Account, reference: str) -> bool:
+        """
+        Ask the gateway about *reference* and apply what it answers; True when anything changed.
+
+        Raises `GatewayUnavailable` also when the gateway does not know the reference (yet).
+        """
+        found = await _ask(self._gateways.gateway(account).find_payments(reference), unsure=GatewayUnavailable)
+        if not found:
+            raise GatewayUnavailable(f"the gateway does not know {reference} (yet)")
+        changed = False
+        for payment in found:
+            if payment.status is PaymentStatus.PAID:
+                changed |= await self.record(tenant_id, account.id, payment)
+        if all(payment.status in {PaymentStatus.EXPIRED, PaymentStatus.FAILED} for payment in found):
+            changed |= await self.close(tenant_id, account.id, reference)
+        return changed
+
+    async def record(self, tenant_id: UUID, account_id: UUID, payment: GatewayPayment) -> bool:
+        """Apply one confirmed payment; False when it is already in the books. Harmless when the gateway tells us twice."""
+        return await self._db.run(lambda tx: self._record(tx, tenant_id, account_id, payment), tenant=tenant_id)
+
+    async def _record(self, tx: Transaction, tenant_id: UUID, account_id: UUID, payment: GatewayPayment) -> bool:
+        attempt, invoice = await _locked(tx, tenant_id, account_id, payment.reference)
+        paid = payment.paid
+        assert paid is not None, "only a paid payment is recorded"
+        if paid.currency != invoice.currency:
+            raise CurrencyMismatch(f"{paid} was paid for an invoice in {invoice.currency}; nothing was applied")
+        if paid.minor == 0:
+            raise Unprocessable("the gateway reports a payment of nothing")
+        receipt_id = new_id()
+        if not await store.insert_receipt(tx, attempt, payment, paid, receipt_id=receipt_id):
+            return False
+        if invoice.status is InvoiceStatus.DRAFT and await self._issue(tx, invoice):
+            invoice = move(invoice, InvoiceStatus.PENDING)  # the webhook was quicker than the gateway's answer to us
+        applied = model.apply(invoice, paid, receipt_id=receipt_id)
+        await books.post(tx, tenant_id, applied.accounts, applied.transfers)
+        await invoices.close_installments(tx, invoice, applied.closed)
+        await store.settle(tx, attempt, AttemptStatus.PAID)
+        await invoices.save(tx, move(invoice, applied.status), was=invoice.status)
+        log.info("payment applied", invoice_id=str(invoice.id), amount=str(paid), status=applied.status)
+        return True
+
+    async def close(self, tenant_id: UUID, account_id: UUID, reference: str) -> bool:
+        """Note that an attempt can no longer be paid; the invoice expires with it when its own time is up."""
+        return await self._db.run(lambda tx: self._close(tx, tenant_id, account_id, reference), tenant=tenant_id)
+
+    async def _close(self, tx: Transaction, tenant_id: UUID, account_id: UUID, reference: str) -> bool:
+        attempt, invoice = await _locked(tx, tenant_id, account_id, reference)
+        if attempt.status in {AttemptStatus.PAID, AttemptStatus.EXPIRED}:
+            return False
+        await store.settle(tx, attempt, AttemptStatus.EXPIRED)
+        now = await tx.fetchval("SELECT now()")
+        if invoice.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID} and invoice.expires_at <= now + EXPIRY_SLACK:
+            await invoices.save(tx, move(invoice, InvoiceStatus.EXPIRED), was=invoice.status)
+        return True
+
+    async def of_invoice(self, tenant_id: UUID, invoice_id: UUID) -> list[Attempt]:
+        """Every attempt to collect an invoice, in order."""
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            await invoices.get(tx, tenant_id, invoice_id)
+            return await store.of_invoice(tx, tenant_id, invoice_id)
+
+
+async def _locked(tx: Transaction, tenant_id: UUID, account_id: UUID, reference: str) -> tuple[Attempt, Invoice]:
+    """Read attempt and invoice under the invoice's lock."""
+    attempt = await store.by_reference(tx, account_id, reference)
+    assert attempt is not None, "callers found the tenant by this reference"
+    invoice = await invoices.lock(tx, tenant_id, attempt.invoice_id)
+    attempt = await store.by_reference(tx, account_id, reference)
+    assert attempt is not None
+    return attempt, invoice
+
+
+def _new_attempt(invoice: Invoice, part: Installment, number: int, now: datetime, payment_id: UUID) -> Attempt:
+    return Attempt(
+        id=payment_id,
+        tenant_id=invoice.tenant_id,
+        invoice_id=invoice.id,
+        installment_number=part.number,
+        account_id=invoice.account_id,
+        attempt=number,
+        reference=payment_reference(invoice.id, part.number, number),
+        amount=part.due,
+        status=AttemptStatus.CREATING,
+        gateway_payment_id=None,
+        payment_url=None,
+        instructions=None,
+        error_code=None,
+        created_at=now,
+        updated_at=now,
+        received=Money(0, invoice.currency),
+    )
+
+
+async def _ask(call: Awaitable[T], *, unsure: type[GatewayError]) -> T:
+    """Let a plugin talk to its gateway: cut off by a deadline, and whatever it raises becomes one of our errors."""
+    try:
+        async with asyncio.timeout(PLUGIN_DEADLINE_S):
+            return await call
+    except PayTrustError:
+        raise
+    except TimeoutError as exc:
+        raise unsure("the gateway plugin did not finish in time") from exc
+    except Exception as exc:
+        log.exception("gateway plugin failed")
+        raise unsure(f"the gateway plugin failed: {type(exc).__name__}") from exc

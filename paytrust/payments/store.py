@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from paytrust.db import Record, Transaction
+from paytrust.gateways import GatewayPayment
+from paytrust.money import Money
+from paytrust.payments.model import Attempt, AttemptStatus
+
+_SELECT = """
+SELECT p.*, now() AS now, coalesce((SELECT sum(r.amount) FROM paytrust.receipts r
+                      WHERE r.tenant_id = p.tenant_id AND r.invoice_id = p.invoice_id AND r.payment_id = p.id), 0)::bigint AS received
+FROM paytrust.payments p
+"""
+
+
+async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> bool:
+    """Creating -> open; False when somebody else settled the attempt meanwhile (a webhook can be quicker than the answer)."""
+    return bool(
+        await tx.execute(
+            "UPDATE paytrust.payments SET status = 'open', gateway_payment_id = $3, payment_url = $4, instructions = $5, error_code = NULL,"
+            " error_detail = NULL, updated_at = now() WHERE tenant_id = $1 AND id = $2 AND status = 'creating'",
+            attempt.tenant_id,
+            attempt.id,
+            payment.gateway_payment_id,
+            payment.payment_url,
+            msgspec.json.encode(payment.instructions).decode() if payment.instructions else None,
+        )
+    )
+
+
+async def settle(tx: Transaction, attempt: Attempt, status: AttemptStatus, *, code: str | None = None, detail: str | None = None) -> None:
+    """Write how an attempt ended, unless it was paid meanwhile."""
+    await tx.execute(
+        "UPDATE paytrust.payments SET status = $3, error_code = $4, error_detail = left($5, 500), updated_at = now()"
+        " WHERE tenant_id = $1 AND id = $2 AND status <> 'paid'",
+        attempt.tenant_id,
+        attempt.id,
+        status,
+        code,
+        detail,
+    )
+
+
+async def retake(tx: Transaction, attempt: Attempt) -> None:
+    """Put a failed attempt back to work, under the lock of its invoice."""
+    await tx.execute(
+        "UPDATE paytrust.payments SET status = 'creating', updated_at = now() WHERE tenant_id = $1 AND id = $2",
+        attempt.tenant_id,
+        attempt.id,
+    )
+
+
+async def insert(tx: Transaction, attempt: Attempt) -> None:
+    await tx.execute(
+        "INSERT INTO paytrust.payments (tenant_id, id, invoice_id, installment_number, currency, gateway_account_id, attempt, reference,"
+        " amount, status) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'creating')",
+        attempt.tenant_id,
+        attempt.id,
+        attempt.invoice_id,
+        attempt.installment_number,
+        attempt.amount.currency,
+        attempt.account_id,
+        attempt.attempt,
+        attempt.reference,
+        attempt.amount.minor,
+    )
+
+
+async def latest(tx: Transaction, tenant_id: UUID, invoice_id: UUID, installment_number: int) -> tuple[Attempt, datetime] | None:
+    """The newest attempt for an installment, and the database's clock."""
+    row = await tx.fetchrow(
+        _SELECT + " WHERE p.tenant_id = $1 AND p.invoice_id = $2 AND p.installment_number = $3 ORDER BY p.attempt DESC LIMIT 1",
+        tenant_id,
+        invoice_id,
+        installment_number,
+    )
+    return (_attempt(row), row["now"]) if row else None
+
+
+async def of_invoice(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> list[Attempt]:
+    rows = await tx.fetch(
+        _SELECT + " WHERE p.tenant_id = $1 AND p.invoice_id = $2 ORDER BY p.installment_number, p.attempt", tenant_id, invoice_id
+    )
+    return [_attempt(row) for row in rows]
+
+
+async def by_reference(tx: Transaction, account_id: UUID, reference: str) -> Attempt | None:
+    """The attempt a gateway means. Unique per gateway account."""
+    row = await tx.fetchrow(_SELECT + " WHERE p.gateway_account_id = $1 AND p.reference = $2", account_id, reference)
+    return _attempt(row) if row else None
+
+
+async def tenant_of_reference(tx: Transaction, account_id: UUID, reference: str) -> UUID | None:
+    """Whose attempt it is. Needs a system transaction: a webhook on a shared account may be about any tenant."""
+    found: UUID | None = await tx.fetchval(
+        "SELECT tenant_id FROM paytrust.payments WHERE gateway_account_id = $1 AND reference = $2", account_id, reference
+    )
+    return found
+
+
+async def insert_receipt(tx: Transaction, attempt: Attempt, payment: GatewayPayment, paid: Money, *, receipt_id: UUID) -> bool:
+    """False when this money is already in the books, however it was announced."""
+    written = await tx.fetchval(
+        "INSERT INTO paytrust.receipts (tenant_id, id, invoice_id, payment_id, currency, gateway_account_id, gateway_payment_id, amount,"
+        " paid_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, now()))"
+        " ON CONFLICT (tenant_id, gateway_account_id, gateway_payment_id) DO NOTHING RETURNING true",
+        attempt.tenant_id,
+        receipt_id,
+        attempt.invoice_id,
+        attempt.id,
+        paid.currency,
+        attempt.account_id,
+        payment.gateway_payment_id,
+        paid.minor,
+        payment.paid_at,
+    )
+    return bool(written)
+
+
+def _attempt(row: Record) -> Attempt:
+    return Attempt(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        invoice_id=row["invoice_id"],
+        installment_number=row["installment_number"],
+        account_id=row["gateway_account_id"],
+        attempt=row["attempt"],
+        reference=row["reference"],
+        amount=Money(row["amount"], row["currency"]),
+        status=AttemptStatus(row["status"]),
+        gateway_payment_id=row["gateway_payment_id"],
+        payment_url=row["payment_url"],
+        instructions=msgspec.json.decode(row["instructions"]) if row["instructions"] else None,
+        error_code=row["error_code"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        received=Money(row["received"], row["currency"]),
+    )

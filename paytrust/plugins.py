@@ -1,0 +1,116 @@
+"""
+Find plugins through the entry-point group `paytrust`, and keep what they register.
+
+A `Registry` belongs to one application. A plugin that cannot be loaded is quarantined with its reason; the rest works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from enum import StrEnum
+from importlib import metadata
+from typing import Any, Final
+
+import msgspec
+import pluggy
+import structlog
+
+from paytrust import hookspecs
+from paytrust.gateways import Gateway
+from paytrust.money import EXPONENT
+from paytrust.sandboxes import Sandbox
+
+GROUP: Final = "paytrust"
+log = structlog.stdlib.get_logger("paytrust.plugins")
+
+
+class PluginState(StrEnum):
+    """What became of an installed plugin."""
+
+    LOADED = "loaded"
+    QUARANTINED = "quarantined"
+    DISABLED = "disabled"
+
+
+class PluginRecord(msgspec.Struct):
+    """One installed plugin: its entry point, distribution, fate and what it registered."""
+
+    name: str
+    distribution: str
+    version: str
+    state: PluginState = PluginState.LOADED
+    reason: str | None = None
+    provides: list[str] = []
+
+
+class Registry:
+    """What the plugins of one application registered."""
+
+    def __init__(self, *, disabled: Collection[str] = (), entry_points: Iterable[metadata.EntryPoint] | None = None) -> None:
+        self.plugins: list[PluginRecord] = []
+        self.gateways: dict[str, type[Gateway[Any, Any]]] = {}
+        self.sandboxes: dict[str, type[Sandbox]] = {}
+        found = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
+        # An editable install and its wheel may both announce the same entry point.
+        for point in sorted({(p.name, p.value): p for p in found}.values(), key=lambda p: p.name):
+            self._load(point, disabled)
+
+    def _load(self, point: metadata.EntryPoint, disabled: Collection[str]) -> None:
+        record = PluginRecord(point.name, point.dist.name if point.dist else "?", point.dist.version if point.dist else "?")
+        self.plugins.append(record)
+        if point.name in disabled:
+            record.state = PluginState.DISABLED
+            return
+        try:
+            found = _collect(point)
+            self._check_unique(found)
+        except Exception as exc:  # noqa: BLE001 - whatever a plugin raises must not stop the service
+            record.state, record.reason = PluginState.QUARANTINED, f"{type(exc).__name__}: {exc}"
+            log.warning("plugin quarantined", plugin=point.name, distribution=record.distribution, reason=record.reason)
+            return
+        for thing in found:
+            if issubclass(thing, Gateway):
+                self.gateways[thing.code] = thing
+                record.provides.append(f"gateway {thing.code}")
+            else:
+                self.sandboxes[thing.name] = thing
+                record.provides.append(f"sandbox {thing.name}")
+
+    def _check_unique(self, found: list[type[Gateway[Any, Any] | Sandbox]]) -> None:
+        for thing in found:
+            if issubclass(thing, Gateway) and thing.code in self.gateways:
+                raise ValueError(f"another plugin already registered the gateway {thing.code!r}")
+
+
+def _collect(point: metadata.EntryPoint) -> list[type[Gateway[Any, Any] | Sandbox]]:
+    """Run one plugin's hooks and check what it registers."""
+    manager = pluggy.PluginManager(hookspecs.NAMESPACE)
+    manager.add_hookspecs(hookspecs)
+    manager.register(point.load(), name=point.name)
+    manager.check_pending()  # a hook we do not specify is a typo
+    found: list[type[Gateway[Any, Any] | Sandbox]] = []
+    manager.hook.register_gateways(register=_registrar(found, Gateway, _check_gateway))
+    manager.hook.register_sandboxes(register=_registrar(found, Sandbox, lambda _: None))
+    return found
+
+
+def _registrar(found: list[Any], base: type, check: Callable[[Any], None]) -> Callable[[Any], None]:
+    def register(thing: Any) -> None:
+        if not (isinstance(thing, type) and issubclass(thing, base)):
+            raise TypeError(f"{thing!r} is not a subclass of {base.__name__}")
+        if missing := sorted(getattr(thing, "__abstractmethods__", ())):
+            raise TypeError(f"{thing.__name__} lacks {', '.join(missing)}")
+        check(thing)
+        found.append(thing)
+
+    return register
+
+
+def _check_gateway(gateway: type[Gateway[Any, Any]]) -> None:
+    for attribute in ("code", "display_name", "base_url", "currencies", "credentials_type"):
+        if not hasattr(gateway, attribute):
+            raise TypeError(f"{gateway.__name__} does not set {attribute}")
+    if not (gateway.code.isascii() and gateway.code.isalnum() and gateway.code.islower() and len(gateway.code) <= 32):
+        raise ValueError(f"the gateway code {gateway.code!r} is not 1 to 32 lower-case letters and digits")
+    if unknown := sorted(gateway.currencies - EXPONENT.keys()):
+        raise ValueError(f"{gateway.__name__} lists unknown currencies: {', '.join(unknown)}")

@@ -1,0 +1,153 @@
+"""
+Settings: from the environment, a `.env` file and a TOML file, in this order of precedence.
+
+Every mistake is reported at once, and a `PAYTRUST_` name that means nothing is a mistake.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from paytrust.errors import ConfigurationError
+
+PREFIX: Final = "PAYTRUST_"
+ELSEWHERE: Final = {"PAYTRUST_CONFIG", "PAYTRUST_PG_BIN", "PAYTRUST_PG_USER", "PAYTRUST_TEST_DATABASE_URL", "PAYTRUST_DATA"}
+"""Names read before or beside these settings."""
+
+Secret = Annotated[SecretStr, Field(min_length=32)]
+
+
+class Settings(BaseSettings):
+    """What an operator may decide. Each field is read from `PAYTRUST_<NAME>` or from the TOML file."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    database_url: SecretStr
+    """How the service connects: a role that owns nothing and cannot bypass row-level security."""
+    database_owner_url: SecretStr | None = None
+    """How `paytrust migrate` connects: a role that may create the schema and roles. The service never uses it."""
+    admin_api_key: Secret
+    """Opens the administration routes through the header X-Admin-Key."""
+    key_pepper: Secret
+    """Keys the HMAC by which API keys are looked up. Changing it makes every key unknown."""
+    encryption_keys: Annotated[dict[str, SecretStr], NoDecode]
+    """Encrypt gateway credentials: `<id>:<32 bytes in base64>`, comma-separated; the first one encrypts, all decrypt."""
+
+    public_url: str = "http://127.0.0.1:8000"
+    """Where gateways reach this service, without a trailing slash."""
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    pool_size: int = Field(10, ge=2, le=100)
+    """Connections for API calls, per process."""
+    intake_pool_size: int = Field(4, ge=1, le=50)
+    """Connections for storing webhooks, per process: apart, so that a crowd of API calls cannot delay them."""
+    work_pool_size: int = Field(4, ge=1, le=50)
+    """Connections for work in the background, per process."""
+    worker: bool = True
+    """Whether this process also works in the background (webhooks)."""
+    insecure_gateways: bool = False
+    """Allow gateway accounts and payment pages with http:// addresses: for sandboxes on the same machine."""
+    disabled_plugins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Entry-point names that are not loaded, comma-separated."""
+    docs: bool = True
+    """Serve /openapi.json and /docs."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("encryption_keys", mode="before")
+    @classmethod
+    def _read_keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
+        return {key_id: key for key_id, _, key in pairs}
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _check_keys(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        if not value:
+            raise ValueError("needs at least one key, written as <id>:<base64 of 32 bytes>")
+        for key_id, key in value.items():
+            if not key_id.isalnum() or len(key_id) > 16 or len(decode_key(key)) != 32:
+                raise ValueError("each key is written as <id>:<base64 of 32 bytes>; the id is 1 to 16 letters and digits")
+        return value
+
+    @field_validator("disabled_plugins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if not value.startswith(("https://", "http://")):
+            raise ValueError("needs to start with https:// or http://")
+        return value.rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments beat the environment, which beats `.env`, which beats the TOML file."""
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=Path(os.environ.get("PAYTRUST_CONFIG", "paytrust.toml")))
+        return init_settings, env_settings, dotenv_settings, toml
+
+
+def decode_key(key: SecretStr) -> bytes:
+    """The bytes of a base64 key; empty when it is no base64."""
+    try:
+        return base64.b64decode(key.get_secret_value(), validate=True)
+    except binascii.Error:
+        return b""
+
+
+def load(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
+    """Read the settings, or raise one `ConfigurationError` that names everything wrong."""
+    problems = [f"{name}: no such setting" for name in sorted(environ) if name.startswith(PREFIX) and name not in ELSEWHERE | _names()]
+    path = environ.get("PAYTRUST_CONFIG")
+    if path and not Path(path).is_file():
+        problems.append(f"PAYTRUST_CONFIG: {path} is not a file")
+    settings: Settings | None = None
+    try:
+        settings = Settings(**given)
+    except ValidationError as exc:
+        problems += [f"{_name(error['loc'])}: {_sentence(error)}" for error in exc.errors(include_input=False, include_url=False)]
+    if settings is None or problems:
+        raise ConfigurationError("the settings have mistakes:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return settings
+
+
+def _names() -> set[str]:
+    return {PREFIX + field.upper() for field in Settings.model_fields}
+
+
+def _name(loc: tuple[int | str, ...]) -> str:
+    name = ".".join(map(str, loc)).upper()
+    return name if name.startswith(PREFIX) else PREFIX + name
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    if error["type"] == "missing":
+        return "is not set"
+    if error["type"] == "extra_forbidden":
+        return "no such setting"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def disabled_plugins() -> tuple[str, ...]:
+    """PAYTRUST_DISABLED_PLUGINS alone, for commands that need no other setting."""
+    names = os.environ.get("PAYTRUST_DISABLED_PLUGINS", "")
+    return tuple(name.strip() for name in names.split(",") if name.strip())

@@ -1,0 +1,1 @@
+"""Merchants: everything that belongs to one carries its id."""

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import msgspec
+from litestar import get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from paytrust.api import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor, problems
+from paytrust.tenants.model import CreateTenant, Tenant
+from paytrust.tenants.service import Tenants
+
+
+class TenantPage(msgspec.Struct):
+    tenants: list[Tenant]
+    next_cursor: str | None
+
+
+@post("/tenants", summary="Create a tenant", opt={"access": "admin"}, responses=problems(400, 401, 413, 415))
+async def create_tenant(data: JSONBody[CreateTenant], tenants: NamedDependency[Tenants]) -> Tenant:
+    """Create a merchant. Its keys and gateway accounts come next."""
+    return await tenants.create(data)
+
+
+@get("/tenants", summary="List tenants", opt={"access": "admin"}, responses=problems(400, 401))
+async def list_tenants(tenants: NamedDependency[Tenants], limit: Limit = DEFAULT_PAGE, cursor: Cursor = None) -> TenantPage:
+    """List merchants, oldest first."""
+    found = await tenants.page(limit=limit, after=decode_cursor(cursor))
+    return TenantPage(found, encode_cursor(found[-1].tenant_id) if len(found) == limit else None)
+
+
+HANDLERS = [create_tenant, list_tenants]

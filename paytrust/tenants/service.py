@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from uuid import UUID
+
+from paytrust.db import Database, Transaction
+from paytrust.errors import NotFound
+from paytrust.ids import new_id
+from paytrust.tenants import store
+from paytrust.tenants.model import CreateTenant, Tenant
+
+
+class Tenants:
+    """Administration of merchants."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def create(self, data: CreateTenant) -> Tenant:
+        async with self._db.transaction(system=True) as tx:
+            return await store.insert(tx, new_id(), data.name)
+
+    async def page(self, *, limit: int, after: UUID | None) -> list[Tenant]:
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            return await store.page(tx, limit=limit, after=after)
+
+
+async def require(tx: Transaction, tenant_id: UUID) -> None:
+    """Raise `NotFound` unless there is such a tenant."""
+    if not await store.exists(tx, tenant_id):
+        raise NotFound(f"there is no tenant {tenant_id}")

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from paytrust.errors import Busy, GatewayError, PayTrustError, Unavailable
+from paytrust.gateways import WebhookNotice
+
+RETRY_AFTER: Final = (timedelta(minutes=1), timedelta(minutes=6), timedelta(minutes=36))
+"""FR-040: counted from the first failure."""
+
+MAX_BODY_BYTES: Final = 256 * 1024
+SECRET_HEADERS: Final = ("token", "auth", "signature", "secret", "key", "cookie")
+
+
+class WebhookStatus(StrEnum):
+    RECEIVED = "received"
+    """Stored, and due for processing or for another try."""
+    APPLIED = "applied"
+    IGNORED = "ignored"
+    """Processed, and nothing had to change: a repeat, or a step on the way."""
+    FAILED = "failed"
+    """Given up: kept for a person."""
+
+
+class Received(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored webhook, claimed for processing. *attempt* counts from 1."""
+
+    id: UUID
+    tenant_id: UUID | None
+    gateway_account_id: UUID
+    reference: str | None
+    event: str
+    attempt: int
+
+
+class UnknownReference(PayTrustError):
+    """A gateway speaks of a payment we never asked for, or not yet."""
+
+    code = "unknown_reference"
+    status = 404
+    title = "The reference is unknown"
+
+
+TRANSIENT: Final = (UnknownReference, GatewayError, Unavailable, Busy)
+"""Errors that may go away by themselves; all others are permanent."""
+
+
+def unreadable(body: bytes) -> WebhookNotice:
+    """How an authentic webhook is kept that the plugin cannot read."""
+    return WebhookNotice(event_key=f"sha256:{hashlib.sha256(body).hexdigest()}", reference="", event="unreadable")
+
+
+def scrub(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers, without the values of those whose names speak of secrets."""
+    return {name: "[removed]" if any(word in name for word in SECRET_HEADERS) else value for name, value in headers.items()}

@@ -1,0 +1,231 @@
+"""From Midtrans's words to PayTrust's: what its authenticated answers say about a payment."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from paytrust import (
+    Answer,
+    GatewayError,
+    GatewayPayment,
+    GatewayRejected,
+    GatewayUnavailable,
+    Money,
+    OutcomeUnknown,
+    PaymentRequest,
+    PaymentStatus,
+    UnreadableWebhook,
+)
+from paytrust_midtrans.requests import WIB, snap_expires_at
+
+T = TypeVar("T")
+Id = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,100}\Z")]
+Amount = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,15}\.[0-9]{2}\Z")]
+NO_SUCH_TRANSACTION: Final = "404"
+EXPIRED_BY_US: Final = "407"
+"""An error by its number, but what a successful expire and every look at an expired transaction say."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What both products say about success: Core a *status_code* even inside HTTP 200, Snap a list of errors."""
+
+    status_code: str = ""
+    status_message: str = ""
+    validation_messages: list[str] = []
+    error_messages: list[str] = []
+
+    @property
+    def is_error(self) -> bool:
+        return self.status_code >= "400" and self.status_code != EXPIRED_BY_US
+
+    @property
+    def reason(self) -> str:
+        return "; ".join(self.error_messages or self.validation_messages) or self.status_message
+
+
+class SnapPage(msgspec.Struct, frozen=True):
+    token: Id
+    redirect_url: str
+
+
+class PartPaid(msgspec.Struct, frozen=True):
+    amount: Amount
+    paid_at: str | None = None
+
+
+class VirtualAccount(msgspec.Struct, frozen=True):
+    bank: str
+    va_number: str
+
+
+class Action(msgspec.Struct, frozen=True):
+    name: str
+    url: str
+
+
+class Transaction(msgspec.Struct, frozen=True, kw_only=True):
+    """The status object, which charge answers with too. New fields may appear any time; null ones are left out."""
+
+    status_code: str
+    transaction_id: Id
+    order_id: str
+    transaction_status: str
+    gross_amount: Amount
+    currency: str = "IDR"
+    fraud_status: str | None = None
+    payment_type: str = ""
+    transaction_time: str | None = None
+    settlement_time: str | None = None
+    expiry_time: str | None = None
+    expire_time: str | None = None
+    payment_amounts: list[PartPaid] = []
+    va_numbers: list[VirtualAccount] = []
+    permata_va_number: str = ""
+    bill_key: str = ""
+    biller_code: str = ""
+    payment_code: str = ""
+    store: str = ""
+    qr_string: str = ""
+    redirect_url: str = ""
+    actions: list[Action] = []
+
+
+def read(answer: Answer, type_: type[T], unsure: type[GatewayError]) -> T:
+    """Decode *answer*. Raises what the core raises for HTTP errors when the body carries an error code inside HTTP 200."""
+    verdict = _decode(answer, Verdict, unsure)
+    if not verdict.is_error:
+        return _decode(answer, type_, unsure)
+    what = f"midtrans: {verdict.status_code}: {verdict.reason}"
+    if verdict.status_code == "429":
+        raise GatewayUnavailable(what)
+    if verdict.status_code >= "500":
+        raise unsure(what)
+    raise GatewayRejected(what)
+
+
+def found_transaction(answer: Answer, reference: str) -> Transaction | None:
+    """Return the transaction under *reference*; None while no payer has picked a method on its page."""
+    if _decode(answer, Verdict, GatewayUnavailable).status_code == NO_SUCH_TRANSACTION:
+        return None
+    transaction = read(answer, Transaction, GatewayUnavailable)
+    if transaction.order_id != reference:
+        raise GatewayUnavailable(f"midtrans: asked for order {reference}, was told about another")
+    return transaction
+
+
+def opened_page(answer: Answer, request: PaymentRequest) -> GatewayPayment:
+    """Return the payment behind a new Snap page. It goes by the page's token until the payer picks a method."""
+    page = read(answer, SnapPage, OutcomeUnknown)
+    return GatewayPayment(
+        reference=request.reference,
+        gateway_payment_id=page.token,
+        status=PaymentStatus.OPEN,
+        amount=request.amount,
+        payment_url=page.redirect_url,
+        expires_at=snap_expires_at(request),
+    )
+
+
+def charged_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
+    """Return the payment just charged; `GatewayRejected` when it was denied, `OutcomeUnknown` when it is not what was asked."""
+    if answer.status == 202:
+        raise OutcomeUnknown("midtrans: an earlier request with this key is still running")
+    transaction = read(answer, Transaction, OutcomeUnknown)
+    try:
+        payment = payment_from(transaction, retryable=False)
+    except UnreadableWebhook as exc:
+        raise OutcomeUnknown(exc.detail) from exc
+    if (payment.reference, payment.amount) != (request.reference, request.amount):
+        raise OutcomeUnknown(
+            f"midtrans: asked for {request.amount} as {request.reference}, but transaction {transaction.transaction_id} "
+            f"asks for {payment.amount} as {payment.reference}; it must not be shown to the payer"
+        )
+    if payment.status is PaymentStatus.FAILED:
+        raise GatewayRejected(f"midtrans: {transaction.status_code}: the charge was denied")
+    return payment
+
+
+def payment_from(transaction: Transaction, *, retryable: bool) -> GatewayPayment:
+    """Map a transaction. *retryable*: the payer may try again under the same order, as Snap's page lets them."""
+    status = _status(transaction, retryable=retryable)
+    try:
+        amount = Money.from_major(transaction.gross_amount, transaction.currency)
+        parts = [Money.from_major(part.amount, transaction.currency) for part in transaction.payment_amounts]
+        paid = sum(parts[1:], parts[0]) if parts else amount
+        return GatewayPayment(
+            reference=transaction.order_id,
+            gateway_payment_id=transaction.transaction_id,
+            status=status,
+            amount=amount,
+            paid=paid if status is PaymentStatus.PAID else None,
+            paid_at=_utc(transaction.settlement_time or transaction.transaction_time) if status is PaymentStatus.PAID else None,
+            payment_url=_page(transaction),
+            instructions=_instructions(transaction) or None,
+            expires_at=_utc(transaction.expiry_time or transaction.expire_time),
+        )
+    except ValueError as exc:
+        raise UnreadableWebhook(f"midtrans: transaction {transaction.transaction_id}: {exc}") from exc
+
+
+def _status(transaction: Transaction, *, retryable: bool) -> PaymentStatus:
+    """Closed world: what the table of statuses does not list, such as a refund, is for a person."""
+    refused = PaymentStatus.OPEN if retryable else PaymentStatus.FAILED
+    match transaction.transaction_status.lower(), (transaction.fraud_status or "accept").lower():
+        case "expire", _ if transaction.payment_type == "credit_card":
+            return PaymentStatus.OPEN if retryable else PaymentStatus.EXPIRED  # only this try with this card ran out
+        case "expire" | "cancel", _:
+            return PaymentStatus.EXPIRED
+        case "failure", _:
+            return PaymentStatus.FAILED
+        case "deny", _ if transaction.settlement_time is not None:
+            return PaymentStatus.FAILED  # a reversal: the bank took the money back, and the order is used up
+        case ("deny", _) | ("pending" | "authorize" | "capture" | "settlement", "deny"):
+            return refused
+        case ("pending" | "authorize", "accept" | "challenge") | ("capture" | "settlement", "challenge"):
+            return PaymentStatus.OPEN
+        case "capture" | "settlement", "accept" if transaction.status_code == "200":
+            return PaymentStatus.PAID
+        case status, fraud:
+            raise UnreadableWebhook(
+                f"midtrans: transaction {transaction.transaction_id} is {status} (code {transaction.status_code}, fraud status {fraud})"
+            )
+
+
+def _page(transaction: Transaction) -> str | None:
+    urls = {action.name: action.url for action in transaction.actions}
+    return transaction.redirect_url or urls.get("deeplink-redirect") or urls.get("generate-qr-code")
+
+
+def _instructions(transaction: Transaction) -> dict[str, str]:
+    permata = [VirtualAccount("permata", transaction.permata_va_number)] if transaction.permata_va_number else []
+    account = next(iter(transaction.va_numbers + permata), VirtualAccount("", ""))
+    urls = {action.name: action.url for action in transaction.actions}
+    known = {
+        "bank": account.bank,
+        "va_number": account.va_number,
+        "bill_key": transaction.bill_key,
+        "biller_code": transaction.biller_code,
+        "payment_code": transaction.payment_code,
+        "store": transaction.store,
+        "qr_string": transaction.qr_string,
+        "qr_url": urls.get("generate-qr-code"),
+        "deeplink_url": urls.get("deeplink-redirect"),
+    }
+    return {key: value for key, value in known.items() if value}
+
+
+def _utc(time: str | None) -> datetime | None:
+    """Read a time of Midtrans: Jakarta's (WIB), without saying so."""
+    if time is None:
+        return None
+    return datetime.strptime(time, "%Y-%m-%d %H:%M:%S").replace(tzinfo=WIB).astimezone(UTC)
+
+
+def _decode(answer: Answer, type_: type[T], unsure: type[GatewayError]) -> T:
+    try:
+        return answer.json(type_)
+    except (ValueError, RecursionError) as exc:
+        raise unsure(f"midtrans: HTTP {answer.status} with an answer that cannot be read: {exc}") from exc

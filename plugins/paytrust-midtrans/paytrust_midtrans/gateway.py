@@ -1,0 +1,142 @@
+"""The verbs: map, send, map back. Snap opens pages at one host; the Core API, at another, charges, tells and ends payments of both."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Final
+
+import msgspec
+
+from paytrust import (
+    Answer,
+    Gateway,
+    GatewayPayment,
+    GatewayRejected,
+    GatewayUnavailable,
+    OutcomeUnknown,
+    PaymentRequest,
+    PaymentStatus,
+    UnreadableWebhook,
+    Webhook,
+    WebhookNotice,
+)
+from paytrust_midtrans import answers, requests, webhooks
+from paytrust_midtrans.requests import MidtransOptions
+
+Key = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
+
+SNAP_HOSTS: Final = {
+    "https://api.midtrans.com": "https://app.midtrans.com",
+    "https://api.sandbox.midtrans.com": "https://app.sandbox.midtrans.com",
+}
+ENDS_WITH: Final = {"pending": "expire", "authorize": "cancel", "capture": "cancel", "settlement": "cancel"}
+"""The Core API's word that ends an unpaid transaction, by its status; captured and settled ones here are those held for review."""
+
+
+class MidtransCredentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """With *merchant_id*, notifications of any other merchant are refused."""
+
+    server_key: Key
+    merchant_id: Key | None = None
+
+    def __repr__(self) -> str:
+        return "MidtransCredentials(...)"
+
+
+class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
+    """Midtrans: Snap's hosted page, or one Core API charge."""
+
+    code: ClassVar[str] = "midtrans"
+    display_name: ClassVar[str] = "Midtrans"
+    base_url: ClassVar[str] = "https://api.midtrans.com"
+    currencies: ClassVar[frozenset[str]] = frozenset({"IDR"})
+    credentials_type: ClassVar[type[msgspec.Struct]] = MidtransCredentials
+    options_type: ClassVar[type[msgspec.Struct]] = MidtransOptions
+
+    @classmethod
+    def headers(cls, credentials: MidtransCredentials) -> dict[str, str]:
+        return {"authorization": "Basic " + b64encode(f"{credentials.server_key}:".encode()).decode()}
+
+    @classmethod
+    def explain(cls, answer: Answer) -> str | None:
+        return answer.json(answers.Verdict).reason
+
+    async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
+        if self.options.product == "core":
+            body = requests.charge_body(request, self.options)
+            answer = await self.http.post("/v2/charge", json=body, headers=requests.charge_headers(request))
+            return answers.charged_payment(answer, request)
+        body = requests.snap_body(request)
+        headers = requests.notify_headers(request)
+        answer = await self.http.post("/snap/v1/transactions", json=body, headers=headers, base_url=self._snap_url)
+        return answers.opened_page(answer, request)
+
+    async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
+        transaction = await self._transaction(reference)
+        return [] if transaction is None else [self._payment(transaction)]
+
+    async def expire_payment(self, payment: GatewayPayment) -> None:
+        transaction = await self._transaction(payment.reference)
+        ended = transaction is not None and await self._end(transaction)
+        if self.options.product == "snap":
+            await self._close_page(payment, transaction, is_last_hope=not ended)
+
+    def verify_webhook(self, webhook: Webhook) -> None:
+        webhooks.verify(webhook, server_key=self.credentials.server_key, merchant_id=self.credentials.merchant_id)
+
+    def read_webhook(self, webhook: Webhook) -> WebhookNotice:
+        return webhooks.notice(webhook)
+
+    @property
+    def _snap_url(self) -> str:
+        return SNAP_HOSTS.get(self.http.base_url, self.http.base_url)
+
+    async def _transaction(self, reference: str) -> answers.Transaction | None:
+        answer = await self.http.get(f"/v2/{reference}/status", answers=(404, 407))
+        return answers.found_transaction(answer, reference)
+
+    def _payment(self, transaction: answers.Transaction) -> GatewayPayment:
+        return answers.payment_from(transaction, retryable=self.options.product == "snap")
+
+    def _can_be_paid(self, transaction: answers.Transaction) -> bool:
+        """Raises `GatewayRejected` when it has been paid, which a refund or chargeback implies."""
+        try:
+            status = self._payment(transaction).status
+        except UnreadableWebhook as exc:
+            raise GatewayRejected(exc.detail) from exc
+        if status is PaymentStatus.PAID:
+            raise GatewayRejected(f"midtrans: transaction {transaction.transaction_id} has been paid")
+        return status is PaymentStatus.OPEN
+
+    async def _end(self, transaction: answers.Transaction) -> bool:
+        """End this try to pay, or see that it has ended. False for a refused one: the page would take another."""
+        if not self._can_be_paid(transaction):
+            return True
+        word = ENDS_WITH.get(transaction.transaction_status.lower())
+        if word is None or (transaction.fraud_status or "").lower() == "deny":
+            return False
+        try:
+            answer = await self.http.post(f"/v2/{transaction.transaction_id}/{word}", json={}, answers=(407,))
+            answers.read(answer, answers.Verdict, OutcomeUnknown)
+        except GatewayRejected:
+            # It may have moved between our look and our word.
+            again = await self._transaction(transaction.order_id)
+            if again is None or self._can_be_paid(again):
+                raise
+        return True
+
+    async def _close_page(self, payment: GatewayPayment, transaction: answers.Transaction | None, *, is_last_hope: bool) -> None:
+        """Cancel the Snap token, which *payment* goes by unless it was found again by its transaction."""
+        if transaction is not None and payment.gateway_payment_id == transaction.transaction_id:
+            if is_last_hope:
+                raise GatewayRejected(f"midtrans: the page of order {payment.reference} can only be left to expire: its token is not known")
+            return
+        try:
+            await self.http.post(f"/snap/v1/transactions/{payment.gateway_payment_id}/cancel", json={}, base_url=self._snap_url)
+        except GatewayRejected as exc:
+            why = exc.detail.lower()
+            if is_last_hope and "on progress" in why:
+                raise GatewayUnavailable("midtrans: the payer has just picked a method; try again") from exc
+            if is_last_hope and "already cancel" not in why and "not found" not in why:
+                raise

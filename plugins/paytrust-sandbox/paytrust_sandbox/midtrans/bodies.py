@@ -1,0 +1,107 @@
+"""How a transaction looks in answers and in notifications, and which status_code goes with which status where."""
+
+from decimal import Decimal
+from typing import Any
+
+from paytrust_sandbox.midtrans.channels import IN_NOTIFICATION
+from paytrust_sandbox.midtrans.orders import Order, Transaction
+from paytrust_sandbox.midtrans.signature import signature
+from paytrust_sandbox.midtrans.times import wib
+from paytrust_sandbox.records import Payment
+
+Fields = dict[str, Any]
+NOTIFICATION_CODES = {"pending": "201", "deny": "202", "cancel": "202", "expire": "202", "failure": "202"}
+STATUS_CODES = {"pending": "201", "deny": "202", "failure": "202", "expire": "407"}
+CUSTOM = ("custom_field1", "custom_field2", "custom_field3", "metadata")
+SURPLUS = 1000
+
+
+def status_code(transaction: Transaction, codes: dict[str, str]) -> str:
+    return "201" if transaction.challenged else codes.get(transaction.status, "200")
+
+
+def answer(transaction: Transaction, merchant_id: str, code: str, message: str) -> Fields:
+    """Return the fields every answer about *transaction* has, nulls left out."""
+    fields = {
+        "status_code": code,
+        "status_message": message,
+        "transaction_id": transaction.transaction_id,
+        "order_id": transaction.order_id,
+        "merchant_id": merchant_id,
+        "gross_amount": transaction.amount_text,
+        "currency": transaction.currency,
+        "payment_type": transaction.payment_type,
+        "transaction_time": wib(transaction.created_at),
+        "transaction_status": transaction.status,
+        "fraud_status": transaction.fraud_status,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def charged(transaction: Transaction, merchant_id: str, code: str, message: str) -> Fields:
+    """Return the answer to a charge. The QRIS one spells its expiry in its own way."""
+    expiry = "expire_time" if transaction.payment_type == "qris" else "expiry_time"
+    return {**answer(transaction, merchant_id, code, message), **transaction.shown, expiry: wib(transaction.expires_at)}
+
+
+def detailed(transaction: Transaction, merchant_id: str, server_key: str, code: str, message: str) -> Fields:
+    """Return *transaction* as the status call and notifications show it, signed over its own *code*."""
+    refunds = {"refund_amount": f"{transaction.refunded}.00", "refunds": transaction.refunds} if transaction.refunds else {}
+    settled = {"settlement_time": wib(transaction.settled_at)} if transaction.settled_at else {}
+    paid = {"payment_amounts": transaction.payments} if transaction.payments or transaction.payment_type == "bank_transfer" else {}
+    return {
+        **answer(transaction, merchant_id, code, message),
+        **{name: value for name, value in transaction.shown.items() if name in IN_NOTIFICATION},
+        **settled,
+        **paid,
+        **refunds,
+        "expiry_time": wib(transaction.expires_at),
+        **{name: transaction.body[name] for name in CUSTOM if transaction.body.get(name) is not None},
+        "signature_key": signature(transaction.order_id, code, transaction.amount_text, server_key),
+    }
+
+
+def tampered(fault: str, value: Any, server_key: str) -> Any:
+    """Return *value* with a wrong amount or currency, correctly signed all the same; other faults change nothing."""
+    if not isinstance(value, dict) or "gross_amount" not in value:
+        return value
+    if fault == "wrong_currency":
+        return {**value, "currency": "USD"}
+    if fault != "wrong_amount":
+        return value
+    return signed({**value, "gross_amount": f"{Decimal(value['gross_amount']) + SURPLUS:.2f}"}, server_key)
+
+
+def signed(body: Fields, server_key: str) -> Fields:
+    """Return *body* with the signature that belongs to its fields, if it carries one."""
+    if "signature_key" not in body:
+        return body
+    order_id, code, amount = (str(body.get(name, "")) for name in ("order_id", "status_code", "gross_amount"))
+    return {**body, "signature_key": signature(order_id, code, amount, server_key)}
+
+
+def described(order: Order, base_url: str) -> Payment:
+    """Return *order* as the control API shows it: "unchosen" is an order whose payer has not picked a method."""
+    transaction, session = order.transaction, order.session
+    latest = transaction or session
+    assert latest is not None
+    paid = sum(int(Decimal(payment["amount"])) for payment in transaction.payments) if transaction else 0
+    was_paid = transaction is not None and transaction.was_paid
+    return Payment(
+        id=transaction.transaction_id if transaction else session.token if session else "",
+        reference=order.order_id,
+        status=transaction.status if transaction else "unchosen",
+        amount=str(latest.gross_amount),
+        currency="IDR",
+        page_url=session.url if session else f"{base_url}/simulator/{transaction.transaction_id if transaction else ''}",
+        created_at=latest.created_at.isoformat(),
+        paid_amount=str(paid or latest.gross_amount) if was_paid else None,
+        paid_currency=transaction.currency if transaction and was_paid else None,
+        details={
+            "fraud_status": transaction.fraud_status if transaction else None,
+            "tokens": [{"token": one.token, "state": one.state} for one in order.sessions],
+            "attempts": [
+                {"transaction_id": one.transaction_id, "channel": one.channel, "status": one.status} for one in order.transactions
+            ],
+        },
+    )

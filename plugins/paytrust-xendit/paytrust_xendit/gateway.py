@@ -1,0 +1,89 @@
+"""The verbs: map, send, map back."""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from paytrust import (
+    Answer,
+    Gateway,
+    GatewayPayment,
+    GatewayRejected,
+    GatewayUnavailable,
+    InvalidSignature,
+    NoOptions,
+    OutcomeUnknown,
+    PaymentRequest,
+    PaymentStatus,
+    Webhook,
+    WebhookNotice,
+)
+from paytrust_xendit import mapping
+
+Key = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
+
+
+class XenditCredentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """*for_user_id* names a xenPlatform sub-account. It is no secret, but it belongs to who is calling."""
+
+    secret_key: Key
+    callback_token: Key
+    for_user_id: Key | None = None
+
+    def __repr__(self) -> str:
+        return "XenditCredentials(...)"
+
+
+class XenditGateway(Gateway[XenditCredentials, NoOptions]):
+    """Xendit's hosted invoice page, `/v2/invoices`."""
+
+    code: ClassVar[str] = "xendit"
+    display_name: ClassVar[str] = "Xendit"
+    base_url: ClassVar[str] = "https://api.xendit.co"
+    currencies: ClassVar[frozenset[str]] = frozenset({"IDR", "PHP", "THB", "VND", "MYR", "USD"})
+    credentials_type: ClassVar[type[msgspec.Struct]] = XenditCredentials
+
+    @classmethod
+    def headers(cls, credentials: XenditCredentials) -> dict[str, str]:
+        headers = {"authorization": "Basic " + b64encode(f"{credentials.secret_key}:".encode()).decode()}
+        if credentials.for_user_id is not None:
+            headers["for-user-id"] = credentials.for_user_id
+        return headers
+
+    @classmethod
+    def explain(cls, answer: Answer) -> str | None:
+        return mapping.reason(answer)
+
+    async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
+        answer = await self.http.post("/v2/invoices", json=mapping.invoice_body(request))
+        return mapping.created_payment(answer, request)
+
+    async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
+        answer = await self.http.get("/v2/invoices", params={"external_id": reference, "limit": "100"})
+        return mapping.found_payments(answer, reference)
+
+    async def expire_payment(self, payment: GatewayPayment) -> None:
+        try:
+            answer = await self.http.post(f"/invoices/{payment.gateway_payment_id}/expire!")
+            status = mapping.invoice_status(answer, OutcomeUnknown)
+        except GatewayRejected:
+            # Undocumented: what Xendit says when the invoice is expired or paid already. So look.
+            answer = await self.http.get(f"/v2/invoices/{payment.gateway_payment_id}")
+            status = mapping.invoice_status(answer, GatewayUnavailable)
+            if status is PaymentStatus.OPEN:
+                raise
+        if status is not PaymentStatus.EXPIRED:
+            raise GatewayRejected(f"xendit: invoice {payment.gateway_payment_id} is {status} and cannot be expired")
+
+    def verify_webhook(self, webhook: Webhook) -> None:
+        token = webhook.headers.get("x-callback-token", "").encode(errors="replace")
+        if not token or not hmac.compare_digest(token, self.credentials.callback_token.encode()):
+            raise InvalidSignature("xendit: the x-callback-token header is missing or wrong")
+
+    def read_webhook(self, webhook: Webhook) -> WebhookNotice:
+        return mapping.notice(webhook)

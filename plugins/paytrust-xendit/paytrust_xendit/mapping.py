@@ -1,0 +1,194 @@
+"""Pure translation between PayTrust's words and Xendit's: request to body, answer to payment, webhook to notice."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+
+from paytrust import (
+    Answer,
+    Customer,
+    GatewayError,
+    GatewayPayment,
+    GatewayUnavailable,
+    Money,
+    OutcomeUnknown,
+    PaymentLine,
+    PaymentRequest,
+    PaymentStatus,
+    UnreadableWebhook,
+    Webhook,
+    WebhookNotice,
+)
+
+T = TypeVar("T")
+Id = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,100}\Z")]
+Text = Annotated[str, msgspec.Meta(pattern=r"\A[ -~]{1,255}\Z")]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+
+MAX_DURATION_S: Final = 31_536_000
+MAX_ITEMS: Final = 75
+MAX_QUANTITY: Final = 510_000
+E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
+
+STATUS: Final = {
+    "PENDING": PaymentStatus.OPEN,
+    "PAID": PaymentStatus.PAID,
+    "SETTLED": PaymentStatus.PAID,
+    "EXPIRED": PaymentStatus.EXPIRED,
+}
+
+
+class Invoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What we need of Xendit's invoice object; other fields may come and go."""
+
+    id: Id
+    external_id: str
+    status: str
+    amount: Decimal
+    currency: str
+    invoice_url: str
+    created: Time
+    expiry_date: Time
+    paid_amount: Decimal | None = None
+    paid_at: Time | None = None
+
+
+class InvoiceCallback(msgspec.Struct, frozen=True, kw_only=True):
+    """What we need of the webhook: only names, because its body is not signed."""
+
+    id: Id
+    external_id: Text
+    status: Text
+    payment_id: Text | None = None
+    paid_at: Text | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    error_code: str
+    message: str = ""
+
+
+def invoice_body(request: PaymentRequest) -> dict[str, Any]:
+    """Return the body of `POST /v2/invoices`. Xendit believes *amount* and never compares it with the items: they agree here."""
+    duration_s = int((request.expires_at - request.now).total_seconds())
+    body: dict[str, Any] = {
+        "external_id": request.reference,
+        "amount": _number(request.amount),
+        "currency": request.amount.currency,
+        "invoice_duration": min(max(duration_s, 1), MAX_DURATION_S),
+        "items": _items(request),
+        "should_send_email": False,
+        "description": request.description,
+        "customer": _customer(request.customer),
+        "success_redirect_url": request.success_url,
+        "failure_redirect_url": request.failure_url,
+    }
+    return {name: value for name, value in body.items() if value not in (None, "", {})}
+
+
+def created_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
+    """Return the payment just opened, or raise `OutcomeUnknown`: a page may exist that nobody must be sent to."""
+    invoice = _decode(answer, Invoice, OutcomeUnknown)
+    try:
+        payment = _payment(invoice)
+    except UnreadableWebhook as exc:
+        raise OutcomeUnknown(exc.detail) from exc
+    if (payment.reference, payment.amount) != (request.reference, request.amount):
+        raise OutcomeUnknown(
+            f"xendit: asked for {request.amount} as {request.reference}, but invoice {invoice.id} "
+            f"asks for {payment.amount} as {payment.reference}; it must not be shown to the payer"
+        )
+    return payment
+
+
+def found_payments(answer: Answer, reference: str) -> list[GatewayPayment]:
+    """Return the listed invoices that carry *reference*, oldest first."""
+    invoices = _decode(answer, list[Invoice], GatewayUnavailable)
+    ours = [invoice for invoice in invoices if invoice.external_id == reference]
+    return [_payment(invoice) for invoice in sorted(ours, key=lambda invoice: (invoice.created, invoice.id))]
+
+
+def invoice_status(answer: Answer, unsure: type[GatewayError]) -> PaymentStatus:
+    """Return the status of the one invoice in *answer*; raise *unsure* when it cannot be read."""
+    return _payment(_decode(answer, Invoice, unsure)).status
+
+
+def notice(webhook: Webhook) -> WebhookNotice:
+    """Name the event. The key leaves `webhook-id` out: a resend from the dashboard carries a new one."""
+    try:
+        callback = msgspec.json.decode(webhook.body, type=InvoiceCallback)
+    except (ValueError, RecursionError) as exc:
+        raise UnreadableWebhook(f"xendit: not an invoice webhook: {exc}") from exc
+    if callback.status not in STATUS:
+        raise UnreadableWebhook(f"xendit: unknown invoice status {callback.status!r}")
+    key = f"{callback.id}|{callback.status}|{callback.payment_id or callback.paid_at or ''}"
+    if len(key) > 200:
+        key = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+    return WebhookNotice(event_key=key, reference=callback.external_id, event=callback.status)
+
+
+def reason(answer: Answer) -> str:
+    """Return Xendit's own words in an error answer."""
+    error = answer.json(ErrorBody)
+    return f"{error.error_code}: {error.message}"
+
+
+def _payment(invoice: Invoice) -> GatewayPayment:
+    status = STATUS.get(invoice.status)
+    if status is None:
+        raise UnreadableWebhook(f"xendit: invoice {invoice.id} has the unknown status {invoice.status!r}")
+    if status is PaymentStatus.EXPIRED and invoice.paid_at is not None and invoice.paid_amount is not None:
+        status = PaymentStatus.PAID  # a transfer came late: some products leave the invoice EXPIRED, but the money is real
+    paid = None
+    try:
+        amount = Money.from_major(invoice.amount, invoice.currency)
+        if status is PaymentStatus.PAID:
+            paid = amount if invoice.paid_amount is None else Money.from_major(invoice.paid_amount, invoice.currency)
+    except (ValueError, ArithmeticError) as exc:
+        raise UnreadableWebhook(f"xendit: invoice {invoice.id}: {exc}") from exc
+    return GatewayPayment(
+        reference=invoice.external_id,
+        gateway_payment_id=invoice.id,
+        status=status,
+        amount=amount,
+        paid=paid,
+        paid_at=invoice.paid_at,
+        payment_url=invoice.invoice_url,
+        expires_at=invoice.expiry_date,
+    )
+
+
+def _decode(answer: Answer, type_: type[T], unsure: type[GatewayError]) -> T:
+    try:
+        return answer.json(type_)
+    except (ValueError, RecursionError) as exc:
+        raise unsure(f"xendit: HTTP {answer.status} with an answer that cannot be read: {exc}") from exc
+
+
+def _number(amount: Money) -> Decimal:
+    return Decimal(amount.major)
+
+
+def _items(request: PaymentRequest) -> list[dict[str, Any]]:
+    if len(request.lines) > MAX_ITEMS:
+        return [{"name": f"{len(request.lines)} items", "quantity": 1, "price": _number(request.amount)}]
+    return [_item(line) for line in request.lines]
+
+
+def _item(line: PaymentLine) -> dict[str, Any]:
+    if line.quantity > MAX_QUANTITY:
+        return {"name": f"{line.quantity} x {line.name}"[:256], "quantity": 1, "price": _number(line.unit_price * line.quantity)}
+    return {"name": line.name[:256], "quantity": line.quantity, "price": _number(line.unit_price)}
+
+
+def _customer(customer: Customer) -> dict[str, str]:
+    # Xendit wants no empty keys, and mobile numbers as E.164 only.
+    phone = customer.phone if customer.phone and E164.fullmatch(customer.phone) else None
+    known = {"given_names": customer.name, "email": customer.email, "mobile_number": phone}
+    return {key: value for key, value in known.items() if value}
