@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -65,7 +64,7 @@ def dev(port: int, data: Path | None) -> None:
     from paytrust import development  # noqa: PLC0415 - slow
     from paytrust.app import create_app  # noqa: PLC0415 - slow
 
-    port = port or _free_port()
+    port = port or development.free_port()
     data = data or Path(os.environ.get("PAYTRUST_DATA", ".data"))
     out.print(f"starting PostgreSQL and sandboxes, data in {data.resolve()} ...")
     with development.environment(data, port=port, log_level="info") as ready:
@@ -323,14 +322,6 @@ def doctor() -> None:
         mark = {True: "[green]ok[/green]  ", False: "[red]no[/red]  ", None: "[yellow]note[/yellow]"}[finding.good]
         out.print(f"{mark} {finding.what}")
     sys.exit(any(finding.good is False for finding in findings))
-
-
-def _free_port() -> int:
-    import socket  # noqa: PLC0415 - only here
-
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> None:

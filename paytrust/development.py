@@ -11,6 +11,9 @@ import base64
 import contextlib
 import os
 import secrets
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -73,6 +76,35 @@ def environment(data: Path, *, port: int, **settings: Any) -> Iterator[Ready]:
         ready = asyncio.run(_prepare(chosen, owner_url, kept, registry, offered))
         _write(data / "development.json", kept)
         yield ready
+
+
+@contextlib.contextmanager
+def serving(settings: Settings) -> Iterator[str]:
+    """Run the API in a thread and give its address: for demonstrations and tests."""
+    import uvicorn  # noqa: PLC0415 - slow
+
+    from paytrust.app import create_app  # noqa: PLC0415 - it configures logging
+
+    config = uvicorn.Config(create_app(settings), host=settings.host, port=settings.port, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="paytrust api")
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise ConfigurationError("the service did not start; the log says why")
+            time.sleep(0.02)
+        yield f"http://{settings.host}:{settings.port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def create_database(owner_url: str, name: str) -> str:

@@ -174,24 +174,25 @@ def _status(transaction: Transaction, *, retryable: bool) -> PaymentStatus:
     """Closed world: what the table of statuses does not list, such as a refund, is for a person."""
     refused = PaymentStatus.OPEN if retryable else PaymentStatus.FAILED
     match transaction.transaction_status.lower(), (transaction.fraud_status or "accept").lower():
-        case "expire", _ if transaction.payment_type == "credit_card":
-            return PaymentStatus.OPEN if retryable else PaymentStatus.EXPIRED  # only this try with this card ran out
-        case "expire" | "cancel", _:
-            return PaymentStatus.EXPIRED
-        case "failure", _:
-            return PaymentStatus.FAILED
-        case "deny", _ if transaction.settlement_time is not None:
-            return PaymentStatus.FAILED  # a reversal: the bank took the money back, and the order is used up
-        case ("deny", _) | ("pending" | "authorize" | "capture" | "settlement", "deny"):
-            return refused
-        case ("pending" | "authorize", "accept" | "challenge") | ("capture" | "settlement", "challenge"):
-            return PaymentStatus.OPEN
         case "capture" | "settlement", "accept" if transaction.status_code == "200":
-            return PaymentStatus.PAID
-        case status, fraud:
+            status = PaymentStatus.PAID
+        case ("pending" | "authorize", "accept" | "challenge") | ("capture" | "settlement", "challenge"):
+            status = PaymentStatus.OPEN
+        case "deny", _ if transaction.settlement_time is not None:
+            status = PaymentStatus.FAILED  # a reversal: the bank took the money back, and the order is used up
+        case ("deny", _) | ("pending" | "authorize" | "capture" | "settlement", "deny"):
+            status = refused
+        case "expire", _ if transaction.payment_type == "credit_card" and retryable:
+            status = PaymentStatus.OPEN  # only this try with this card ran out
+        case "expire" | "cancel", _:
+            status = PaymentStatus.EXPIRED
+        case "failure", _:
+            status = PaymentStatus.FAILED
+        case word, fraud:
             raise UnreadableWebhook(
-                f"midtrans: transaction {transaction.transaction_id} is {status} (code {transaction.status_code}, fraud status {fraud})"
+                f"midtrans: transaction {transaction.transaction_id} is {word} (code {transaction.status_code}, fraud status {fraud})"
             )
+    return status
 
 
 def _page(transaction: Transaction) -> str | None:

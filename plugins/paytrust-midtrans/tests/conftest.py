@@ -2,8 +2,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from paytrust_midtrans import MidtransCredentials, MidtransGateway, MidtransOptions
+from paytrust_sandbox import Servers
 
-from paytrust import Customer, Money, PaymentLine, PaymentRequest
+from paytrust import Customer, GatewayHTTP, Money, PaymentLine, PaymentRequest
+from paytrust.http import new_client
 
 NOW = datetime(2030, 1, 1, 3, 0, 0, 678000, UTC)
 
@@ -34,3 +37,53 @@ def new_request():
         return msgspec.structs.replace(request, **changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def servers():
+    with Servers() as servers:
+        yield servers
+
+
+@pytest.fixture
+def midtrans(servers):
+    """The local stand-in, as new."""
+    servers.midtrans.reset()
+    return servers.midtrans
+
+
+@pytest.fixture
+def request_now(new_request):
+    """Make a payment request that starts now and ends in an hour."""
+
+    def make(*lines, **changes):
+        now = datetime.now(UTC)
+        return new_request(*lines, **{"now": now, "expires_at": now + timedelta(hours=1)} | changes)
+
+    return make
+
+
+@pytest.fixture
+async def connect(midtrans):
+    """Make a gateway for an account at the stand-in, with *options*; it waits half a second for answers."""
+    async with new_client() as client:
+
+        def make(server_key=midtrans.key, **options):
+            credentials = MidtransCredentials(server_key, midtrans.merchant_id)
+            headers = MidtransGateway.headers(credentials)
+            http = GatewayHTTP(
+                client, gateway="midtrans", base_url=midtrans.url, headers=headers, explain=MidtransGateway.explain, deadline_s=0.5
+            )
+            return MidtransGateway(credentials, MidtransOptions(**options), http)
+
+        yield make
+
+
+@pytest.fixture
+def snap(connect):
+    return connect()
+
+
+@pytest.fixture
+def core(connect):
+    return connect(product="core", payment_type="bank_transfer", bank="bca")

@@ -70,8 +70,11 @@ class InvoiceCallback(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
+    """The layout of *errors* is not documented: texts and objects have both been seen."""
+
     error_code: str
     message: str = ""
+    errors: list[Any] = []
 
 
 def invoice_body(request: PaymentRequest) -> dict[str, Any]:
@@ -136,7 +139,8 @@ def notice(webhook: Webhook) -> WebhookNotice:
 def reason(answer: Answer) -> str:
     """Return Xendit's own words in an error answer."""
     error = answer.json(ErrorBody)
-    return f"{error.error_code}: {error.message}"
+    details = [one if isinstance(one, str) else msgspec.json.encode(one).decode() for one in error.errors]
+    return f"{error.error_code}: " + "; ".join([error.message, *details])[:500]
 
 
 def _payment(invoice: Invoice) -> GatewayPayment:

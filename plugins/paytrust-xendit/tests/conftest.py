@@ -2,8 +2,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from paytrust_sandbox import Servers
+from paytrust_xendit import XenditCredentials, XenditGateway
 
-from paytrust import Customer, Money, PaymentLine, PaymentRequest
+from paytrust import Customer, GatewayHTTP, Money, NoOptions, PaymentLine, PaymentRequest
+from paytrust.http import new_client
 
 NOW = datetime(2030, 1, 1, 3, 4, 5, 678000, UTC)
 
@@ -34,3 +37,48 @@ def new_request():
         return msgspec.structs.replace(request, **changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def servers():
+    with Servers() as servers:
+        yield servers
+
+
+@pytest.fixture
+def xendit(servers):
+    """The local stand-in, as new."""
+    servers.xendit.reset()
+    return servers.xendit
+
+
+@pytest.fixture
+def request_now(new_request):
+    """Make a payment request that starts now and ends in an hour."""
+
+    def make(*lines, **changes):
+        now = datetime.now(UTC)
+        return new_request(*lines, **{"now": now, "expires_at": now + timedelta(hours=1)} | changes)
+
+    return make
+
+
+@pytest.fixture
+async def connect(xendit):
+    """Make a gateway for an account at the stand-in; it waits half a second for answers."""
+    async with new_client() as client:
+
+        def make(**changes):
+            credentials = XenditCredentials(**{"secret_key": xendit.key, "callback_token": xendit.callback_token} | changes)
+            headers = XenditGateway.headers(credentials)
+            http = GatewayHTTP(
+                client, gateway="xendit", base_url=xendit.url, headers=headers, explain=XenditGateway.explain, deadline_s=0.5
+            )
+            return XenditGateway(credentials, NoOptions(), http)
+
+        yield make
+
+
+@pytest.fixture
+def gateway(connect):
+    return connect()

@@ -185,12 +185,14 @@ def test_no_field_surprises_the_core(junk):
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
+        ({"error_code": "INVALID_API_KEY", "message": "API key is invalid"}, "INVALID_API_KEY: API key is invalid"),
         (
-            b'{"error_code":"API_VALIDATION_ERROR","message":"amount is required","errors":["x"]}',
-            "API_VALIDATION_ERROR: amount is required",
+            {"error_code": "API_VALIDATION_ERROR", "message": "Invalid format", "errors": ["amount is required", {"path": "x"}]},
+            'API_VALIDATION_ERROR: Invalid format; amount is required; {"path":"x"}',
         ),
-        (b'{"error_code":"INVALID_API_KEY","message":"API key is invalid","errors":[{"path":"x"}]}', "INVALID_API_KEY: API key is invalid"),
+        ({"error_code": "SERVER_ERROR", "message": "x" * 1000}, "SERVER_ERROR: " + "x" * 500),
     ],
+    ids=["text", "validation", "long"],
 )
 def test_a_refusal_is_explained_in_xendits_words(body, reason):
-    assert XenditGateway.explain(Answer(400, body)) == reason
+    assert XenditGateway.explain(answer(body, 400)) == reason

@@ -1,0 +1,273 @@
+"""
+What every test may ask for: a real PostgreSQL, a real API server, real sandbox gateways, and a merchant of its own.
+
+The server and the sandboxes serve the whole session; a test is apart from the others because its tenant is its own.
+PAYTRUST_DATABASE_URL (the owner of a PostgreSQL 14+) takes the place of the embedded one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import tempfile
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+import structlog
+
+from paytrust import development, migrations
+from paytrust.settings import Settings
+
+FEE = {"percentage": "0.029", "fixed": "2000"}
+ENCRYPTION_KEY = "test:" + base64.b64encode(b"k" * 32).decode()
+OWNER_URL = os.environ.pop("PAYTRUST_DATABASE_URL", None)
+for _name in [name for name in os.environ if name.startswith("PAYTRUST_") and name not in {"PAYTRUST_PG_BIN", "PAYTRUST_PG_USER"}]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_left_over_log_fields():
+    structlog.contextvars.clear_contextvars()
+
+
+# --- databases ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The URL of a database's owner, in a server that lives as long as the session."""
+    if OWNER_URL:
+        yield OWNER_URL
+        return
+    from paytrust.embedded import EmbeddedPostgres
+
+    with tempfile.TemporaryDirectory(prefix="paytrust-tests-") as folder:
+        server = EmbeddedPostgres(
+            Path(folder, "postgres"), settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        )
+        try:
+            yield server.start()
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def template(postgres):
+    """The name of a migrated database that others are cloned from."""
+    name = f"paytrust_template_{uuid4().hex[:8]}"
+    url = development.create_database(postgres, name)
+    asyncio.run(migrations.migrate(url))
+    asyncio.run(migrations.ensure_service_login(url, service_url(url)))
+    yield name
+    asyncio.run(drop_database(postgres, name))
+
+
+def service_url(owner_url):
+    return development.with_database(
+        owner_url, owner_url.partition("?")[0].rpartition("/")[2], user="paytrust_tests", password="tests-only"
+    )
+
+
+async def drop_database(postgres, name):
+    connection = await asyncpg.connect(postgres)
+    try:
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
+
+
+@contextlib.contextmanager
+def cloned(postgres, template):
+    name = f"paytrust_test_{uuid4().hex[:12]}"
+
+    async def clone():
+        connection = await asyncpg.connect(postgres)
+        try:
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        finally:
+            await connection.close()
+
+    asyncio.run(clone())
+    try:
+        yield development.with_database(postgres, name)
+    finally:
+        asyncio.run(drop_database(postgres, name))
+
+
+@pytest.fixture
+def owner_url(postgres, template):
+    """A migrated database for this test alone, as its owner."""
+    with cloned(postgres, template) as url:
+        yield url
+
+
+@pytest.fixture
+def settings(owner_url):
+    """Settings for a service on this test's own database."""
+    return make_settings(owner_url)
+
+
+def make_settings(owner_url, **changes):
+    port = development.free_port()
+    return Settings(
+        _env_file=None,
+        **{
+            "database_url": service_url(owner_url),
+            "admin_api_key": "admin-" + "a" * 40,
+            "key_pepper": "pepper-" + "p" * 40,
+            "encryption_keys": ENCRYPTION_KEY,
+            "public_url": f"http://127.0.0.1:{port}",
+            "port": port,
+            "insecure_gateways": True,
+            "log_level": "warning",
+            **changes,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def settings_for():
+    """Make settings for a database: `settings_for(owner_url, worker=False)`."""
+    return make_settings
+
+
+# --- the service and the gateways -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def sandbox():
+    """Both gateways' local servers."""
+    from paytrust_sandbox import Servers
+
+    with Servers() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def session_owner_url(postgres, template):
+    """The database of the session's service, as its owner."""
+    with cloned(postgres, template) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def service(session_owner_url):
+    """A running API over real HTTP."""
+    settings = make_settings(session_owner_url)
+    with development.serving(settings):
+        yield settings
+
+
+@pytest.fixture
+def admin(service):
+    """An HTTP client with the admin key."""
+    with client(service, {"X-Admin-Key": service.admin_api_key.get_secret_value()}) as http:
+        yield http
+
+
+@pytest.fixture
+def anonymous(service):
+    """An HTTP client without any key."""
+    with client(service, {}) as http:
+        yield http
+
+
+def client(service, headers):
+    return httpx.Client(base_url=service.public_url, headers=headers, timeout=30)
+
+
+class Merchant:
+    """A tenant with a key and an account at both gateways."""
+
+    def __init__(self, admin, api, sandbox, tenant_id, accounts):
+        self.admin, self.api, self.sandbox, self.tenant_id, self.accounts = admin, api, sandbox, tenant_id, accounts
+        self.xendit_id, self.midtrans_id = accounts["xendit"]["gateway_id"], accounts["midtrans"]["gateway_id"]
+
+    def body(self, gateway="xendit", currency="IDR", **changes):
+        """A valid POST /invoices: IDR 450,000 + 49,500 tax + 15,050 fee = 514,550."""
+        line = {
+            "product_name": "Laptop sleeve",
+            "quantity": 3,
+            "unit_price": "150000" if currency == "IDR" else "19.99",
+            "tax_rate": "0.11",
+        }
+        return {"gateway_id": self.accounts[gateway]["gateway_id"], "currency": currency, "line_items": [line], **changes}
+
+    def invoice(self, gateway="xendit", **changes):
+        answer = self.api.post("/invoices", json=self.body(gateway, **changes))
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    def get(self, invoice, path=""):
+        answer = self.api.get(f"/invoices/{invoice['invoice_id']}{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def reference(self, invoice):
+        """What the newest attempt is called at the gateway."""
+        return self.get(invoice, "/payments")["payments"][-1]["reference"]
+
+    def wait(self, invoice, status, timeout_s=10):
+        """Wait until the invoice has *status*."""
+        until = time.monotonic() + timeout_s
+        while (now := self.get(invoice))["status"] != status:
+            assert time.monotonic() < until, f"still {now['status']}, not {status}"
+            time.sleep(0.02)
+        return now
+
+
+@pytest.fixture
+def make_merchant(service, admin, sandbox):
+    """Make another merchant."""
+    with contextlib.ExitStack() as stack:
+
+        def make(name="Merchant"):
+            tenant_id = admin.post("/tenants", json={"name": name}).json()["tenant_id"]
+            key = admin.post("/api-keys", json={"tenant_id": tenant_id}).json()["api_key"]
+            accounts = {gateway: make_account(admin, sandbox, gateway, tenant_id) for gateway in ("xendit", "midtrans")}
+            api = stack.enter_context(client(service, {"X-API-Key": key}))
+            return Merchant(admin, api, sandbox, tenant_id, accounts)
+
+        yield make
+
+
+def make_account(admin, sandbox, gateway, tenant_id):
+    far = getattr(sandbox, gateway)
+    credentials = {
+        "xendit": lambda: {"secret_key": far.key, "callback_token": far.callback_token},
+        "midtrans": lambda: {"server_key": far.key, "merchant_id": far.merchant_id},
+    }[gateway]()
+    currencies = {"IDR": FEE} if gateway == "midtrans" else {"IDR": FEE, "MYR": {}, "USD": {"percentage": "0.029", "fixed": "0.30"}}
+    body = {
+        "gateway": gateway,
+        "name": gateway,
+        "tenant_id": tenant_id,
+        "base_url": far.url,
+        "credentials": credentials,
+        "currencies": currencies,
+    }
+    answer = admin.post("/gateway-accounts", json=body)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+@pytest.fixture
+def merchant(make_merchant, sandbox):
+    """A merchant of this test's own, to whom both sandboxes send their webhooks."""
+    made = make_merchant()
+    for gateway in ("xendit", "midtrans"):
+        far = getattr(sandbox, gateway)
+        far.reset()
+        far.webhook_url = made.accounts[gateway]["webhook_url"]
+    return made
