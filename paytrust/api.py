@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -32,13 +34,17 @@ from paytrust.ids import new_id
 
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 32
+MAX_DETAIL: Final = 300
 PROBLEM: Final = "application/problem+json"
 
 _PATH = re.compile(r" - at (?:`key` in )?`\$(.*)`$")
-_TOKEN = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
-_FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `(.*)`$")
-# Escapes of characters that PostgreSQL or XML cannot hold. Raw ones are invalid JSON already.
-_CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\(?:[bf]|u(?:00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F]|7[fF])|[fF]{3}[eEfF]))")
+_TOKEN = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`", re.DOTALL)
+# Characters that PostgreSQL or XML cannot hold, and DEL, raw or escaped. Most raw ones are invalid JSON already.
+_CONTROL = re.compile(rb"\x7f|\xef\xbf[\xbe\xbf]|(?<!\\)(?:\\\\)*\\(?:[bf]|u(?:00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F]|7[fF])|[fF]{3}[eEfF]))")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
+# The closing quote may be missing: searching for it again from every quote would take quadratic time.
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 log = structlog.stdlib.get_logger("paytrust.api")
@@ -122,12 +128,53 @@ def decode(type_: Any, body: bytes) -> Any:
         raise Malformed("the body holds control characters, which are not accepted in any text")
     try:
         body.decode()
-        return _decoder(type_).decode(body)
+        decoded = _decoder(type_).decode(body)
     except msgspec.ValidationError as exc:
-        error = _field_error(str(exc))
-        raise Invalid(f"{error.pointer}: {error.detail}", errors=(error,)) from exc
+        raise _invalid(_field_error(str(exc))) from exc
     except (msgspec.DecodeError, RecursionError, UnicodeError) as exc:
-        raise Malformed(f"the body is not valid JSON in UTF-8: {exc}"[:300]) from exc
+        raise Malformed(f"the body is not valid JSON in UTF-8: {exc}"[:MAX_DETAIL]) from exc
+    _refuse_repeated_keys(body)
+    return decoded
+
+
+def _invalid(*errors: FieldError) -> Invalid:
+    return Invalid(f"{errors[0].pointer}: {errors[0].detail}", errors=errors)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it was written."""
+
+
+def _refuse_repeated_keys(body: bytes) -> None:
+    # Everybody reads {"a": 1, "a": 2} in his own way: what a proxy has checked must be what we take.
+    if not _repeats_a_key(body):
+        return
+    written = json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_float=str)
+    raise _invalid(FieldError(_repeated(written, ()) or pointer(), "this field is given twice"))
+
+
+def _repeats_a_key(body: bytes) -> bool:
+    repeats = False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal repeats
+        repeats = repeats or len(dict(pairs)) < len(pairs)
+
+    json.loads(body, object_pairs_hook=look, parse_int=str, parse_float=str)
+    return repeats
+
+
+def _repeated(value: Any, at: tuple[str | int, ...]) -> str | None:
+    """Where the first repeated key is."""
+    seen: set[str | int] = set()
+    children: Iterable[tuple[str | int, Any]] = value if isinstance(value, _Pairs) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in children:
+        if key in seen:
+            return pointer(*at, key)
+        seen.add(key)
+        if found := _repeated(inner, (*at, key)):
+            return found
+    return None
 
 
 def _too_deep(body: bytes) -> bool:
@@ -135,7 +182,7 @@ def _too_deep(body: bytes) -> bool:
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return False
     depth = 0
-    for byte in re.findall(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', body):
+    for byte in _STRING_OR_BRACKET.findall(body):
         if byte in b"[{":
             depth += 1
             if depth > MAX_DEPTH:
@@ -148,10 +195,11 @@ def _too_deep(body: bytes) -> bool:
 def _field_error(message: str) -> FieldError:
     match = _PATH.search(message)
     detail = message[: match.start()] if match else message
-    parts = [a or b for a, b in _TOKEN.findall(match[1])] if match else []
-    if field := _FIELD.match(detail):
+    # Beyond a "..." msgspec does not say which key it means: point at what holds it.
+    parts = [a or b for a, b in _TOKEN.findall(match[1].partition("[...]")[0])] if match else []
+    if (field := _FIELD.fullmatch(detail)) and len(field[1]) <= MAX_DETAIL:
         parts.append(field[1])
-    return FieldError(pointer(*parts), detail)
+    return FieldError(pointer(*parts), detail[:MAX_DETAIL])
 
 
 def pointer(*parts: str | int) -> str:
@@ -173,14 +221,29 @@ def access_guard(authenticate: Authenticate, admit_admin: Callable[[str | None],
             return
         if access == "admin":
             admit_admin(connection.headers.get("x-admin-key"))
-            return
-        principal = await authenticate(connection.headers.get("x-api-key"))
-        if access not in {"read", "write"} or KeyScope(access) not in principal.scopes:
-            raise Forbidden(f"this API key lacks the scope {access!r}")
-        connection.scope["paytrust.principal"] = principal  # type: ignore[typeddict-unknown-key]
-        structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
+        else:
+            principal = await authenticate(connection.headers.get("x-api-key"))
+            if access not in {"read", "write"} or KeyScope(access) not in principal.scopes:
+                raise Forbidden(f"this API key lacks the scope {access!r}")
+            connection.scope["paytrust.principal"] = principal  # type: ignore[typeddict-unknown-key]
+            structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
+        _check_query(connection, handler)
 
     return guard
+
+
+def _check_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Refuse what the framework would pass over: a misspelt filter must not list everything."""
+    errors: list[FieldError] = []
+    for name, values in connection.query_params.dict().items():
+        if name not in handler.parsed_fn_signature.parameters:
+            errors.append(FieldError(pointer(name[:MAX_DETAIL]), "there is no such parameter"))
+        elif len(values) > 1:
+            errors.append(FieldError(pointer(name), "this parameter is given twice"))
+        elif _UNPRINTABLE.search(values[0]):
+            errors.append(FieldError(pointer(name), "holds control characters"))
+    if errors:
+        raise _invalid(*errors[:10])
 
 
 def principal_of(request: Request[Any, Any, Any]) -> Principal:
@@ -218,7 +281,10 @@ def problem_response(request: Request[Any, Any, Any], exc: PayTrustError) -> Res
 
 def on_error(request: Request[Any, Any, Any], exc: Exception) -> Response[Problem]:
     """Every exception of our routes ends here."""
-    return problem_response(request, _translate(exc))
+    response = problem_response(request, _translate(exc))
+    if isinstance(exc, MethodNotAllowedException):
+        response.headers.update(exc.headers or {})
+    return response
 
 
 def _translate(exc: Exception) -> PayTrustError:
@@ -241,12 +307,19 @@ def _from_framework(exc: HTTPException) -> PayTrustError:
         return MethodNotAllowed("see /docs for the methods of this path")
     if exc.status_code == 413:
         return BodyTooLarge(f"the limit is {MAX_BODY_BYTES} bytes")
-    return Invalid(str(exc.detail)[:300], errors=_parameter_errors(exc))
+    errors = _parameter_errors(exc)
+    return _invalid(*errors) if errors else Invalid(str(exc.detail)[:MAX_DETAIL])
 
 
 def _parameter_errors(exc: HTTPException) -> tuple[FieldError, ...]:
     extra = exc.extra if isinstance(exc.extra, list) else []
-    return tuple(FieldError(pointer(str(e.get("key", ""))), str(e.get("message", ""))) for e in extra if isinstance(e, dict))
+    return tuple(_parameter_error(str(e.get("key", "")), str(e.get("message", ""))) for e in extra if isinstance(e, dict))
+
+
+def _parameter_error(name: str, message: str) -> FieldError:
+    if name == "data":  # what our handlers call the body; what is in it was checked before
+        return FieldError(pointer(), "a JSON body is needed")
+    return FieldError(pointer(name), message[:MAX_DETAIL])
 
 
 # --- pages --------------------------------------------------------------------------------------------------------------
@@ -254,6 +327,9 @@ def _parameter_errors(exc: HTTPException) -> tuple[FieldError, ...]:
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 200
 
+Moment = Annotated[
+    str | None, QueryParameter(max_length=40, schema_extra={"format": "date-time"}, description="RFC 3339 with an offset, or Z.")
+]
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many at most.")]
 Cursor = Annotated[str | None, QueryParameter(max_length=40, description="`next_cursor` of the page before.")]
 
@@ -270,4 +346,15 @@ def decode_cursor(cursor: str | None) -> UUID | None:
     try:
         return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
     except ValueError as exc:
-        raise Invalid("this cursor is not one of ours", errors=(FieldError(pointer("cursor"), "not a cursor"),)) from exc
+        raise _invalid(FieldError(pointer("cursor"), "this cursor is not one of ours")) from exc
+
+
+def decode_moment(name: str, text: str | None) -> datetime | None:
+    """The time in the query parameter *name*. Raises `Invalid` for one without an offset, which would mean another hour to everybody."""
+    if text is None:
+        return None
+    try:
+        at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
+        return at.astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError) as exc:
+        raise _invalid(FieldError(pointer(name), "expected a time such as 2026-11-22T10:00:00Z, with an offset or Z")) from exc

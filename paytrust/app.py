@@ -15,6 +15,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
 from paytrust import api, logs
+from paytrust.errors import NotFound
 from paytrust.litestar import PayTrustPlugin
 from paytrust.settings import Settings, load
 
@@ -55,6 +56,11 @@ async def _allow_page(message: Message, scope: Scope) -> None:
         message["headers"] = [*message["headers"], (b"content-security-policy", _PAGE_POLICY)]
 
 
+def _no_such_asset(request: Request[Any, Any, Any], _: Exception) -> Response[Any]:
+    """No file can have this name: it is too long, or holds a NUL."""
+    return api.on_error(request, NotFound("there is nothing at this path"))
+
+
 @get("/openapi.json", include_in_schema=False, sync_to_thread=False)
 def _openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
     """The OpenAPI document, generated from the routes."""
@@ -83,6 +89,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         directories=[STATIC],
         include_in_schema=False,
         cache_control=None,
+        exception_handlers={OSError: _no_such_asset, ValueError: _no_such_asset},
     )
     return Litestar(
         route_handlers=[assets, _openapi] if settings.docs else [],

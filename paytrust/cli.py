@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -103,7 +104,21 @@ def serve(host: str | None, port: int | None) -> None:
 
     given: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = load(**given)
-    _serve(create_app(settings), settings)
+    app = create_app(settings)
+    asyncio.run(_check(settings))
+    _serve(app, settings)
+
+
+async def _check(settings: Settings) -> None:
+    """What the service checks when it starts, checked here first: as a message rather than as a traceback in the log."""
+    from paytrust import db  # noqa: PLC0415 - slow
+
+    database = db.Database(settings.database_url.get_secret_value(), size=1)
+    await database.open()
+    try:
+        await db.check(database)
+    finally:
+        await database.close()
 
 
 def _serve(app: Any, settings: Settings) -> None:
@@ -120,10 +135,8 @@ def _serve(app: Any, settings: Settings) -> None:
         proxy_headers=False,
         lifespan="on",
     )
-    server = uvicorn.Server(config)
-    server.run()
-    if not server.started:
-        raise ConfigurationError("the service did not start; the log above says why")
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has stopped cleanly by then, and raises the signal once more
+        uvicorn.Server(config).run()
 
 
 @cli.command()
@@ -206,7 +219,7 @@ def _table(*columns: str, rows: list[tuple[Any, ...]]) -> None:
 
 @cli.group()
 def tenants() -> None:
-    """Merchants."""
+    """Create and list merchants."""
 
 
 @tenants.command("create")
@@ -230,7 +243,7 @@ def list_tenants() -> None:
 
 @cli.group()
 def keys() -> None:
-    """API keys."""
+    """Create, list and revoke API keys."""
 
 
 @keys.command("create")
@@ -293,7 +306,7 @@ def plugins() -> None:
 
 @cli.group()
 def books() -> None:
-    """The ledger."""
+    """Prove the ledger."""
 
 
 @books.command()

@@ -285,3 +285,10 @@ async def missing_migrations(db: Database) -> list[str]:
     """Names of migrations this version needs and the database lacks."""
     async with db.transaction(system=True, readonly=True) as tx:
         return await migrations.pending(tx.connection)
+
+
+async def check(db: Database) -> None:
+    """Refuse to serve with an unsafe role or an older schema: raises `ConfigurationError`."""
+    await check_service_role(db)
+    if missing := await missing_migrations(db):
+        raise ConfigurationError(f"the database lacks {', '.join(missing)}; run `paytrust migrate`")

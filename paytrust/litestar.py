@@ -21,7 +21,8 @@ import structlog
 from litestar import HttpMethod, Litestar, Request, Response, Router, route
 from litestar.config.app import AppConfig
 from litestar.di import Provide
-from litestar.exceptions import ImproperlyConfiguredException, MethodNotAllowedException
+from litestar.exceptions import HTTPException, ImproperlyConfiguredException, MethodNotAllowedException
+from litestar.exceptions.responses import create_exception_response
 from litestar.middleware import ASGIMiddleware
 from litestar.openapi.spec import Components, Reference, SecurityScheme, Tag
 from litestar.params import FromPath
@@ -40,7 +41,7 @@ from paytrust.access import Principal
 from paytrust.accounts.service import Accounts
 from paytrust.books.service import Books
 from paytrust.db import Database
-from paytrust.errors import ConfigurationError, NotFound, Unauthenticated
+from paytrust.errors import NotFound, Unauthenticated
 from paytrust.installments.service import Installments
 from paytrust.invoices.service import Invoices
 from paytrust.keys.service import Keys
@@ -92,9 +93,7 @@ class Services:
             for database in (self.db, self.intake_db, self.work_db):
                 await database.open()
                 stack.push_async_callback(database.close)
-            await db.check_service_role(self.db)
-            if missing := await db.missing_migrations(self.db):
-                raise ConfigurationError(f"the database lacks {', '.join(missing)}; run `paytrust migrate`")
+            await db.check(self.db)
             stack.push_async_callback(self.accounts.close)
             if self.settings.worker:
                 self.worker.start()
@@ -207,14 +206,13 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
     def _add_method_not_allowed(self, app_config: AppConfig) -> None:
         # Raised before a route is known, so only the application's handlers see it; the host's are kept for its own paths.
         handlers = dict(app_config.exception_handlers)
-        host = next((handlers[key] for key in (405, MethodNotAllowedException) if key in handlers), None)
+        known = (405, MethodNotAllowedException, HTTPException, Exception)
+        host = next((handlers[key] for key in known if key in handlers), create_exception_response)
 
         def on_method_not_allowed(request: Request[Any, Any, Any], exc: Exception) -> Response[Any]:
             if self._ours(request.url.path):
                 return api.on_error(request, exc)
-            if host is not None:
-                return host(request, exc)
-            raise exc
+            return host(request, exc)
 
         handlers[MethodNotAllowedException] = on_method_not_allowed
         app_config.exception_handlers = handlers

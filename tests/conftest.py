@@ -113,6 +113,13 @@ def owner_url(postgres, template):
 
 
 @pytest.fixture
+def another_owner_url(postgres, template):
+    """A second database for this test."""
+    with cloned(postgres, template) as url:
+        yield url
+
+
+@pytest.fixture
 def settings(owner_url):
     """Settings for a service on this test's own database."""
     return make_settings(owner_url)
@@ -169,14 +176,14 @@ def service(session_owner_url):
         yield settings
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def admin(service):
     """An HTTP client with the admin key."""
     with client(service, {"X-Admin-Key": service.admin_api_key.get_secret_value()}) as http:
         yield http
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anonymous(service):
     """An HTTP client without any key."""
     with client(service, {}) as http:
@@ -227,7 +234,7 @@ class Merchant:
         return now
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_merchant(service, admin, sandbox):
     """Make another merchant."""
     with contextlib.ExitStack() as stack:

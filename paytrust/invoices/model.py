@@ -27,6 +27,8 @@ EXPIRY_DEFAULT: Final = timedelta(hours=24)
 EXPIRY_MIN: Final = timedelta(hours=1)
 EXPIRY_MAX: Final = timedelta(days=30)
 
+_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
+_PHONE = re.compile(r"\+?[0-9][0-9 ()-]*", re.ASCII)
 _LITERAL = re.compile(rb'"([^"\\]*)"|([^"]*)')
 
 
@@ -102,8 +104,8 @@ class NewLineItem(msgspec.Struct, forbid_unknown_fields=True):
 
 class NewCustomer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     name: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
-    email: Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
-    phone: Annotated[str, Meta(min_length=3, max_length=32, pattern=r"^\+?[0-9 ()\-]+$")] | None = None
+    email: Annotated[str, Meta(min_length=3, max_length=254, extra_json_schema={"format": "email"})] | None = None
+    phone: Annotated[str, Meta(min_length=3, max_length=32)] | None = None
     country: Annotated[str, Meta(min_length=2, max_length=2)] | None = None
 
 
@@ -206,12 +208,11 @@ class _Rules:
             self.refuse(at, str(exc))
             return None
 
-    def check(self, code: str | None = None) -> None:
+    def check(self) -> None:
         if self.errors:
             first = self.errors[0]
-            raise (InvalidCurrency if code == InvalidCurrency.code else Invalid)(
-                f"{first.pointer}: {first.detail}", errors=tuple(self.errors)
-            )
+            error = InvalidCurrency if first.pointer == "#/currency" else Invalid
+            raise error(f"{first.pointer}: {first.detail}", errors=tuple(self.errors))
 
 
 class InvalidCurrency(Invalid):
@@ -233,15 +234,20 @@ def literal(raw: msgspec.Raw) -> str | None:
 
 
 def draft(
-    data: CreateInvoice, *, invoice_id: UUID, tenant_id: UUID, account: Account, now: datetime, new_id: Callable[[], UUID]
+    data: CreateInvoice, *, invoice_id: UUID, tenant_id: UUID, account: Account | None, now: datetime, new_id: Callable[[], UUID]
 ) -> Invoice:
-    """Compute a new invoice: every amount, the expiry and a schedule of one. Raises `Invalid` with all broken rules."""
+    """
+    Compute a new invoice: every amount, the expiry and a schedule of one. *account* is None when there is no such account.
+
+    Raises `Invalid` with all broken rules.
+    """
     rules = _Rules()
-    _check_currency(data.currency, account)
-    lines = [line for n, new in enumerate(data.line_items, 1) if (line := _line(rules, n, new, data.currency, new_id))]
+    _check_account(rules, data, account)
+    lines = _lines(rules, data, new_id)
     expires_at = _expiry(rules, data.expires_at, now)
     _check_people(rules, data)
     rules.check()
+    assert account is not None
     subtotal = rules.read("#/line_items", lambda: _total([line.subtotal for line in lines]))
     tax = rules.read("#/line_items", lambda: _total([line.tax for line in lines]))
     rules.check()
@@ -309,24 +315,35 @@ def content_hash(data: CreateInvoice, lines: list[LineItem]) -> bytes:
         [line.product_name, line.quantity, line.unit_price.minor, line.tax_rate.as_integer_ratio(), line.tax_category, line.country_code]
         for line in lines
     ]
-    given: list[Any] = [data.gateway_id, data.currency, asked, data.external_id, data.expires_at, data.customer]
+    expires_at_s = data.expires_at and data.expires_at.timestamp()
+    given: list[Any] = [data.gateway_id, data.currency, asked, data.external_id, expires_at_s, data.customer]
     given += [data.description, sorted(data.metadata.items()), data.success_url, data.failure_url]
     return hashlib.sha256(msgspec.json.encode(given)).digest()
 
 
-def _check_currency(code: str, account: Account) -> None:
-    rules = _Rules()
-    if code not in EXPONENT:
-        rules.refuse("#/currency", f"{code!r} is not an active ISO 4217 currency code")
-    elif code not in account.fees:
-        rules.refuse("#/currency", f"this gateway account collects {', '.join(sorted(account.fees)) or 'nothing'}, not {code}")
-    rules.check(InvalidCurrency.code)
+def made_from(invoice: Invoice, data: CreateInvoice, new_id: Callable[[], UUID]) -> bool:
+    """Whether *data* asks for what *invoice* is, though it may have become invalid since: its account closed, its expiry near."""
+    return invoice.content_hash == content_hash(data, _lines(_Rules(), data, new_id))
+
+
+def _check_account(rules: _Rules, data: CreateInvoice, account: Account | None) -> None:
+    if data.currency not in EXPONENT:
+        rules.refuse("#/currency", f"{data.currency!r} is not an active ISO 4217 currency code")
+    elif account is not None and data.currency not in account.fees:
+        rules.refuse("#/currency", f"this gateway account collects {', '.join(sorted(account.fees)) or 'nothing'}, not {data.currency}")
+    if account is None:
+        rules.refuse("#/gateway_id", "there is no such gateway account")
+
+
+def _lines(rules: _Rules, data: CreateInvoice, new_id: Callable[[], UUID]) -> list[LineItem]:
+    return [line for n, new in enumerate(data.line_items, 1) if (line := _line(rules, n, new, data.currency, new_id))]
 
 
 def _line(rules: _Rules, number: int, new: NewLineItem, currency: str, new_id: Callable[[], UUID]) -> LineItem | None:
     at = f"#/line_items/{number - 1}"
-    price = rules.read(f"{at}/unit_price", lambda: _price(new.unit_price, currency))
-    rate = rules.read(f"{at}/tax_rate", lambda: parse_rate(literal(new.tax_rate) or "0"))
+    # How many decimals a price may have depends on a currency that is known.
+    price = rules.read(f"{at}/unit_price", lambda: _price(new.unit_price, currency)) if currency in EXPONENT else None
+    rate = rules.read(f"{at}/tax_rate", lambda: _rate(new.tax_rate))
     if new.country_code is not None and new.country_code not in iso3166.countries_by_alpha2:
         rules.refuse(f"{at}/country_code", f"{new.country_code!r} is not an ISO 3166-1 alpha-2 country code")
     if price is None or rate is None:
@@ -346,6 +363,11 @@ def _line(rules: _Rules, number: int, new: NewLineItem, currency: str, new_id: C
         subtotal=subtotal,
         tax=subtotal.times(rate),
     )
+
+
+def _rate(raw: msgspec.Raw) -> Decimal:
+    text = literal(raw)
+    return parse_rate("0" if text is None else text)
 
 
 def _price(raw: msgspec.Raw, currency: str) -> Money:
@@ -376,6 +398,10 @@ def _check_people(rules: _Rules, data: CreateInvoice) -> None:
     country = data.customer.country if data.customer else None
     if country is not None and country not in iso3166.countries_by_alpha2:
         rules.refuse("#/customer/country", f"{country!r} is not an ISO 3166-1 alpha-2 country code")
+    for field, form, example in (("email", _EMAIL, "siti@example.com"), ("phone", _PHONE, "+62 812 3456 7890")):
+        given = getattr(data.customer, field, None)
+        if given is not None and not form.fullmatch(given):
+            rules.refuse(f"#/customer/{field}", f"expected something like {example}")
     for field in ("success_url", "failure_url"):
         url = getattr(data, field)
         if url is not None and not web_address(url):

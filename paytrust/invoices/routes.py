@@ -11,7 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from paytrust.access import Principal
-from paytrust.api import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor, problems
+from paytrust.api import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor, problems
 from paytrust.invoices.model import CreateInvoice, Invoice, InvoiceStatus, LineItem, NewCustomer
 from paytrust.invoices.service import Invoices
 
@@ -95,8 +95,8 @@ async def list_invoices(
     currency: Annotated[str | None, QueryParameter(max_length=3)] = None,
     gateway_id: FromQuery[UUID | None] = None,
     external_id: Annotated[str | None, QueryParameter(max_length=255)] = None,
-    created_from: FromQuery[datetime | None] = None,
-    created_to: FromQuery[datetime | None] = None,
+    created_from: Moment = None,
+    created_to: Moment = None,
 ) -> InvoicePage:
     """List invoices, newest first. `created_from` is included, `created_to` is not."""
     found = await invoices.page(
@@ -107,8 +107,8 @@ async def list_invoices(
         currency=currency,
         account_id=gateway_id,
         external_id=external_id,
-        created_from=created_from,
-        created_to=created_to,
+        created_from=decode_moment("created_from", created_from),
+        created_to=decode_moment("created_to", created_to),
     )
     return InvoicePage([invoice_out(invoice) for invoice in found], encode_cursor(found[-1].id) if len(found) == limit else None)
 

@@ -10,7 +10,7 @@ import structlog
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.db import Database, Transaction
-from paytrust.errors import FieldError, Invalid, NotFound
+from paytrust.errors import Invalid, NotFound
 from paytrust.ids import new_id
 from paytrust.invoices import model, store
 from paytrust.invoices.model import CreateInvoice, ExternalIdTaken, Invoice, InvoiceStatus
@@ -47,9 +47,10 @@ class Invoices:
         that had failed. Raises `Invalid`, `ExternalIdTaken`, or a `GatewayError` (the invoice stays a draft).
         """
         payment_id = new_id()
-        invoice, account, now, created = await self._db.run(lambda tx: _write(tx, tenant_id, data, payment_id), tenant=tenant_id)
-        _warn_of_high_rates(invoice)
-        if created:
+        invoice, new = await self._db.run(lambda tx: _write(tx, tenant_id, data, payment_id), tenant=tenant_id)
+        if new is not None:
+            _warn_of_high_rates(invoice)
+            account, now = new
             return await self._payments.open_first(invoice, account, payment_id=payment_id, now=now), True
         if invoice.status is InvoiceStatus.DRAFT:
             invoice = await self._payments.ensure_open(tenant_id, invoice.id)
@@ -120,21 +121,32 @@ async def close_installments(tx: Transaction, invoice: Invoice, numbers: list[in
         await store.close_installments(tx, invoice.tenant_id, invoice.id, numbers)
 
 
-async def _write(tx: Transaction, tenant_id: UUID, data: CreateInvoice, payment_id: UUID) -> tuple[Invoice, Account, datetime, bool]:
-    found = await accounts.find(tx, data.gateway_id)
-    if found is None or found[0].disabled_at is not None:
-        raise Invalid("unknown gateway account", errors=(FieldError("#/gateway_id", "there is no such gateway account"),))
-    account, now = found
-    invoice = model.draft(data, invoice_id=new_id(), tenant_id=tenant_id, account=account, now=now, new_id=new_id)
+async def _write(
+    tx: Transaction, tenant_id: UUID, data: CreateInvoice, payment_id: UUID
+) -> tuple[Invoice, tuple[Account, datetime] | None]:
+    """The invoice; when it is new also the account and the clock that its first payment needs."""
+    account, now = await accounts.find(tx, data.gateway_id) or (None, await tx.fetchval("SELECT now()"))
+    usable = account if account is not None and account.disabled_at is None else None
+    try:
+        invoice = model.draft(data, invoice_id=new_id(), tenant_id=tenant_id, account=usable, now=now, new_id=new_id)
+    except Invalid:
+        existing = await _of_external_id(tx, tenant_id, data)
+        if existing is None or not model.made_from(existing, data, new_id):
+            raise
+        return existing, None  # a repeat finds its invoice, although the same request would be refused by now
+    assert usable is not None
     reference = model.payment_reference(invoice.id, 1, 1)
     if await store.insert(tx, invoice, payment_id=payment_id, reference=reference):
-        return invoice, account, now, True
-    assert data.external_id is not None
-    existing = await store.find_by_external_id(tx, tenant_id, data.external_id)
+        return invoice, (usable, now)
+    existing = await _of_external_id(tx, tenant_id, data)
     assert existing is not None, "a conflicting row is visible to the next statement"
     if existing.content_hash != invoice.content_hash:
-        raise ExternalIdTaken(data.external_id, existing.id)
-    return existing, account, now, False
+        raise ExternalIdTaken(existing.external_id or "", existing.id)
+    return existing, None
+
+
+async def _of_external_id(tx: Transaction, tenant_id: UUID, data: CreateInvoice) -> Invoice | None:
+    return None if data.external_id is None else await store.find_by_external_id(tx, tenant_id, data.external_id)
 
 
 def _warn_of_high_rates(invoice: Invoice) -> None:

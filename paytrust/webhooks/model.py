@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
@@ -15,6 +16,8 @@ from paytrust.gateways import WebhookNotice
 RETRY_AFTER: Final = (timedelta(minutes=1), timedelta(minutes=6), timedelta(minutes=36))
 """FR-040: counted from the first failure."""
 
+ADDRESS: Final = re.compile(r"[a-z0-9]{1,32}/[0-9a-f]{32}", re.ASCII)
+"""`<gateway>/<token>` as we give it to gateways. Whatever else the path says, it names no account."""
 MAX_BODY_BYTES: Final = 256 * 1024
 SECRET_HEADERS: Final = ("token", "auth", "signature", "secret", "key", "cookie")
 

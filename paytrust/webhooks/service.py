@@ -36,6 +36,8 @@ class Webhooks:
 
         Raises `NotFound`, `InvalidSignature`, or `Unavailable` when it cannot be stored: then the gateway will try again.
         """
+        if not model.ADDRESS.fullmatch(f"{gateway}/{token}"):
+            raise NotFound("there is nothing at this path")
         webhook = Webhook(headers, body)
         async with self._db.transaction(system=True, statement_timeout_ms=INTAKE_TIMEOUT_MS) as tx:
             account = await accounts.find_by_token(tx, gateway, token)

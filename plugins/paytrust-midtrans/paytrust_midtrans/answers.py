@@ -24,6 +24,9 @@ from paytrust_midtrans.requests import WIB, snap_expires_at
 T = TypeVar("T")
 Id = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,100}\Z")]
 Amount = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,15}\.[0-9]{2}\Z")]
+ENDINGS: Final = {"pending": "expire", "authorize": "cancel", "capture": "cancel", "settlement": "cancel"}
+"""The Core API's word that ends a transaction not paid yet; of captured and settled ones, those held for review."""
+
 NO_SUCH_TRANSACTION: Final = "404"
 EXPIRED_BY_US: Final = "407"
 """An error by its number, but what a successful expire and every look at an expired transaction say."""
@@ -168,6 +171,11 @@ def payment_from(transaction: Transaction, *, retryable: bool) -> GatewayPayment
         )
     except ValueError as exc:
         raise UnreadableWebhook(f"midtrans: transaction {transaction.transaction_id}: {exc}") from exc
+
+
+def ending(transaction: Transaction) -> str | None:
+    """Return the word that ends an open *transaction*; None when it was refused, and only its page is open still."""
+    return None if (transaction.fraud_status or "").lower() == "deny" else ENDINGS.get(transaction.transaction_status.lower())
 
 
 def _status(transaction: Transaction, *, retryable: bool) -> PaymentStatus:

@@ -30,8 +30,6 @@ SNAP_HOSTS: Final = {
     "https://api.midtrans.com": "https://app.midtrans.com",
     "https://api.sandbox.midtrans.com": "https://app.sandbox.midtrans.com",
 }
-ENDS_WITH: Final = {"pending": "expire", "authorize": "cancel", "capture": "cancel", "settlement": "cancel"}
-"""The Core API's word that ends an unpaid transaction, by its status; captured and settled ones here are those held for review."""
 
 
 class MidtransCredentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,8 +111,8 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
         """End this try to pay, or see that it has ended. False for a refused one: the page would take another."""
         if not self._can_be_paid(transaction):
             return True
-        word = ENDS_WITH.get(transaction.transaction_status.lower())
-        if word is None or (transaction.fraud_status or "").lower() == "deny":
+        word = answers.ending(transaction)
+        if word is None:
             return False
         try:
             answer = await self.http.post(f"/v2/{transaction.transaction_id}/{word}", json={}, answers=(407,))

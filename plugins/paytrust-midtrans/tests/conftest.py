@@ -54,29 +54,35 @@ def midtrans(servers):
 
 @pytest.fixture
 def request_now(new_request):
-    """Make a payment request that starts now and ends in an hour."""
+    """Make a payment request that starts now and ends in an hour. Nobody listens to its notifications."""
 
     def make(*lines, **changes):
         now = datetime.now(UTC)
-        return new_request(*lines, **{"now": now, "expires_at": now + timedelta(hours=1)} | changes)
+        common = {"now": now, "expires_at": now + timedelta(hours=1), "webhook_url": "http://127.0.0.1:9/midtrans/t0ken"}
+        return new_request(*lines, **common | changes)
 
     return make
 
 
-@pytest.fixture
-async def connect(midtrans):
-    """Make a gateway for an account at the stand-in, with *options*; it waits half a second for answers."""
+@pytest.fixture(scope="session")
+async def client():
     async with new_client() as client:
+        yield client
 
-        def make(server_key=midtrans.key, **options):
-            credentials = MidtransCredentials(server_key, midtrans.merchant_id)
-            headers = MidtransGateway.headers(credentials)
-            http = GatewayHTTP(
-                client, gateway="midtrans", base_url=midtrans.url, headers=headers, explain=MidtransGateway.explain, deadline_s=0.5
-            )
-            return MidtransGateway(credentials, MidtransOptions(**options), http)
 
-        yield make
+@pytest.fixture
+def connect(midtrans, client):
+    """Make a gateway for an account at the stand-in, with *options*."""
+
+    def make(server_key=midtrans.key, deadline_s=5.0, **options):
+        credentials = MidtransCredentials(server_key, midtrans.merchant_id)
+        headers = MidtransGateway.headers(credentials)
+        http = GatewayHTTP(
+            client, gateway="midtrans", base_url=midtrans.url, headers=headers, explain=MidtransGateway.explain, deadline_s=deadline_s
+        )
+        return MidtransGateway(credentials, MidtransOptions(**options), http)
+
+    return make
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paytrust_midtrans import MidtransGateway
-from paytrust_midtrans.answers import Transaction, Verdict, charged_payment, found_transaction, opened_page, payment_from, read
+from paytrust_midtrans.answers import Transaction, Verdict, charged_payment, ending, found_transaction, opened_page, payment_from, read
 
 from paytrust import (
     Answer,
@@ -264,6 +264,23 @@ def test_what_the_table_does_not_list_is_for_a_person(status, fraud, code):
     for retryable in (SNAP, CORE):
         with pytest.raises(UnreadableWebhook):
             payment(SETTLED, retryable=retryable, transaction_status=status, fraud_status=fraud, status_code=code)
+
+
+@pytest.mark.parametrize(
+    ("status", "fraud", "word"),
+    [
+        ("pending", "accept", "expire"),
+        ("PENDING", None, "expire"),
+        ("authorize", "accept", "cancel"),
+        ("capture", "challenge", "cancel"),
+        ("capture", "deny", None),
+        ("pending", "DENY", None),
+        ("deny", "accept", None),
+        ("expire", "accept", None),
+    ],
+)
+def test_an_open_transaction_ends_by_its_own_word_and_a_refused_one_has_ended(status, fraud, word):
+    assert ending(msgspec.convert(changed(CHARGED, transaction_status=status, fraud_status=fraud), Transaction)) == word
 
 
 def test_a_settled_payment_was_paid_when_jakartas_clock_said_so():

@@ -19,6 +19,7 @@ class Control:
     def add_to(self, router: Router) -> None:
         for method, path, handler in (
             ("GET", "", self.overview),
+            ("GET", "/", self.overview),
             ("GET", "/payments", self.payments),
             ("GET", "/payments/{reference}", self.payment),
             ("POST", "/payments/{reference}/forge", self.forge),
@@ -50,7 +51,6 @@ class Control:
                 "webhook_url": simulator.webhook_url,
                 "now": simulator.clock.now().isoformat(),
                 "clock_factor": simulator.clock.factor,
-                "payments": len(simulator.payments()),
                 "actions": sorted(simulator.actions),
             }
         )
@@ -105,8 +105,11 @@ class Control:
     def replay(self, request: Request) -> Response:
         what = command(request, Replay)
         delivery = self._last(what.reference)
+        url = delivery.url or self._simulator.webhook_url
+        if not url:
+            raise refused(409, "there is no webhook URL to send to")
         headers = self._simulator.resend_headers() if what.new_id else {}
-        return json_response(self._courier.resend(delivery, headers, what.times))
+        return json_response(self._courier.resend(delivery, url, headers, what.times))
 
     def faults(self, _: Request) -> Response:
         return json_response(self._faults.active)

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
+LARGEST_EXPONENT = 50  # whoever writes 1e999999 means to keep us busy
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -38,7 +39,7 @@ class Request:
     def json(self) -> object:
         """Return the decoded body, fractions as Decimal. Raises ValueError for anything that is not JSON."""
         try:
-            return json.loads(self.body, parse_float=Decimal, parse_constant=_not_json)
+            return json.loads(self.body, parse_float=_fraction, parse_constant=_not_json)
         except RecursionError as exc:
             raise ValueError("nested too deeply") from exc
 
@@ -114,6 +115,13 @@ PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'
 
 def see_other(location: str) -> Response:
     return Response(303, b"", {"location": location})
+
+
+def _fraction(text: str) -> Decimal:
+    value = Decimal(text)
+    if abs(value.adjusted()) > LARGEST_EXPONENT:
+        raise ValueError(f"{text} is out of range")
+    return value
 
 
 def _not_json(constant: str) -> NoReturn:

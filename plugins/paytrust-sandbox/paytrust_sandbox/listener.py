@@ -35,7 +35,7 @@ class Listener:
         self.simulator = simulator
         self._socket: socket.socket | None = _bind(host, port)
         self.host, self.port = self._socket.getsockname()[:2]
-        simulator.base_url = f"http://{self.host}:{self.port}"
+        simulator.base_url = f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
         self._server: uvicorn.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -74,6 +74,10 @@ class Listener:
     async def close(self) -> None:
         await self.stop()
         await self.simulator.close()
+        self.discard()
+
+    def discard(self) -> None:
+        """Give the port back without ever having listened on it."""
         if self._socket:
             self._socket.close()
 
@@ -84,7 +88,8 @@ class Listener:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    handle = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # The protocol is named because asyncio turns Nagle's algorithm off only where it is: 40 ms an answer.
+    handle = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         handle.bind((host, port))

@@ -4,6 +4,7 @@ from decimal import ROUND_DOWN, Decimal
 
 EXPONENTS = {"IDR": 0, "VND": 0, "MYR": 2, "PHP": 2, "THB": 2, "USD": 2}
 COMMON = 2
+LIMIT = 10**15
 
 
 def truncated(amount: Decimal, currency: str) -> Decimal:
@@ -35,6 +36,6 @@ def asked(wanted: str, amount: Decimal, currency: str) -> Decimal:
         value = Decimal(wanted)
     except ArithmeticError as exc:
         raise ValueError(f"amount {wanted!r}: a number, full, over or under") from exc
-    if not value.is_finite() or value <= 0:
-        raise ValueError(f"amount {wanted!r}: must be more than 0")
+    if not value.is_finite() or not 0 < value < LIMIT:
+        raise ValueError(f"amount {wanted!r}: must be more than 0 and less than {LIMIT}")
     return value

@@ -84,7 +84,7 @@ def render(bill: Bill) -> str:
 {notes}
 <table>{rows}</table>
 {_ending(bill) if bill.result else _form(bill)}
-<footer>A stand-in for development: no money moves. {escape(bill.expiry)}</footer>
+<footer>A stand-in for development: no money moves. {"" if bill.result else escape(bill.expiry)}</footer>
 </main>
 </body>
 </html>

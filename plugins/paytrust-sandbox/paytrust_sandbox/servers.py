@@ -67,7 +67,11 @@ class Servers:
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), name="paytrust-sandbox", daemon=True)
         self._thread.start()
-        ready.result()
+        try:
+            ready.result()
+        except BaseException:
+            self._thread = None
+            raise
         urls = {name: listener.simulator.base_url for name, listener in self._listeners.items()}
         self.xendit = XenditRemote(url=urls["xendit"], key=self._xendit.secret_key, callback_token=self._xendit.callback_token)
         self.midtrans = MidtransRemote(url=urls["midtrans"], key=self._midtrans.server_key, merchant_id=self._midtrans.merchant_id)
@@ -98,29 +102,30 @@ class Servers:
         self.stop()
 
     def _bound(self) -> dict[str, Listener]:
-        xendit, midtrans = self._xendit, self._midtrans
-        first = Listener(
-            XenditSimulator(
-                key=xendit.secret_key,
-                callback_token=xendit.callback_token,
-                webhook_url=xendit.webhook_url,
-                currencies=xendit.currencies,
-                clock_factor=self._clock_factor,
-            ),
-            self._host,
-            xendit.port,
+        xendit = Listener(self._new_xendit(), self._host, self._xendit.port)
+        try:
+            midtrans = Listener(self._new_midtrans(), self._host, self._midtrans.port)
+        except OSError:
+            xendit.discard()
+            raise
+        return {"xendit": xendit, "midtrans": midtrans}
+
+    def _new_xendit(self) -> XenditSimulator:
+        return XenditSimulator(
+            key=self._xendit.secret_key,
+            callback_token=self._xendit.callback_token,
+            webhook_url=self._xendit.webhook_url,
+            currencies=self._xendit.currencies,
+            clock_factor=self._clock_factor,
         )
-        second = Listener(
-            MidtransSimulator(
-                key=midtrans.server_key,
-                merchant_id=midtrans.merchant_id,
-                webhook_url=midtrans.webhook_url,
-                clock_factor=self._clock_factor,
-            ),
-            self._host,
-            midtrans.port,
+
+    def _new_midtrans(self) -> MidtransSimulator:
+        return MidtransSimulator(
+            key=self._midtrans.server_key,
+            merchant_id=self._midtrans.merchant_id,
+            webhook_url=self._midtrans.webhook_url,
+            clock_factor=self._clock_factor,
         )
-        return {"xendit": first, "midtrans": second}
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._loop is not None, "not running"
@@ -131,9 +136,9 @@ class Servers:
         try:
             for listener in self._listeners.values():
                 await listener.start()
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001 - the thread that waits for us raises it
             ready.set_exception(exc)
-            raise
+            return
         ready.set_result(None)
         await self._stopping.wait()
         for listener in self._listeners.values():

@@ -60,14 +60,16 @@ class Simulator(ABC):
             await exchange.respond(await process())
         else:
             self._befallen.add(exchange)
-            await EFFECTS[fault.name](Case(exchange, fault, operation, self, process))
-            self._befallen.discard(exchange)
+            try:
+                await EFFECTS[fault.name](Case(exchange, fault, operation, self, process))
+            finally:
+                self._befallen.discard(exchange)
         if record:
             record.status = exchange.status
 
     def release_hanging(self) -> None:
         """Drop the connections that a fault keeps open."""
-        for exchange in self._befallen:
+        for exchange in list(self._befallen):
             exchange.abort()
 
     def reset(self) -> None:

@@ -16,6 +16,8 @@ from paytrust_sandbox.retries import RetryRule, succeeded
 LOG_LIMIT = 10_000
 ANSWER_LIMIT = 2_000
 MAX_REDIRECTS = 5
+# A connection kept alive may be a dead one by the next webhook: the receiver's restart is not to look like its refusal.
+FRESH_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 PLAIN_FAULTS = frozenset({"", "duplicate", "reorder", "delay", "lost"})
 
 
@@ -74,9 +76,9 @@ class Courier:
             else:
                 self._start(delivery, self.delay_s + (fault.seconds if fault and name == "delay" else 0))
 
-    def resend(self, delivery: Delivery, headers: dict[str, str], times: int = 1) -> list[Delivery]:
+    def resend(self, delivery: Delivery, url: str, headers: dict[str, str], times: int = 1) -> list[Delivery]:
         """Send an earlier delivery again, as the dashboard's resend button does: same body, *headers* on top."""
-        message = Message(delivery.reference, delivery.event, delivery.url, delivery.body.encode(), {**delivery.headers, **headers})
+        message = Message(delivery.reference, delivery.event, url, delivery.body.encode(), {**delivery.headers, **headers})
         again = [self._record(message) for _ in range(times)]
         for copy in again:
             self._start(copy, 0)
@@ -159,7 +161,8 @@ class Courier:
 
     async def _post(self, delivery: Delivery) -> httpx.Response:
         if self._client is None:
-            self._client = httpx.AsyncClient(trust_env=False, timeout=self._habits.timeout_s)
+            timeout = httpx.Timeout(self._habits.timeout_s, pool=None)
+            self._client = httpx.AsyncClient(trust_env=False, timeout=timeout, limits=FRESH_CONNECTIONS)
         url = httpx.URL(delivery.url)
         answer = await self._client.post(url, content=delivery.body.encode(), headers=delivery.headers)
         for _ in range(MAX_REDIRECTS):

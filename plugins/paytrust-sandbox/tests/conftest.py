@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-
 from paytrust_sandbox import MidtransRemote, Servers, XenditRemote
 
 
@@ -84,16 +83,33 @@ def merchant() -> Iterator[Merchant]:
     server.server_close()
 
 
-@pytest.fixture
-def xendit_api(xendit: XenditRemote) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=xendit.url, auth=(xendit.key, ""), trust_env=False, timeout=5) as client:
+@pytest.fixture(scope="session")
+def browser() -> Iterator[httpx.Client]:
+    """A client without a key, as payers and strangers have."""
+    with httpx.Client(trust_env=False, timeout=5) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def xendit_client(servers: Servers) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=servers.xendit.url, auth=(servers.xendit.key, ""), trust_env=False, timeout=5) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def midtrans_client(servers: Servers) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=servers.midtrans.url, auth=(servers.midtrans.key, ""), trust_env=False, timeout=5) as client:
         yield client
 
 
 @pytest.fixture
-def midtrans_api(midtrans: MidtransRemote) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=midtrans.url, auth=(midtrans.key, ""), trust_env=False, timeout=5) as client:
-        yield client
+def xendit_api(xendit: XenditRemote, xendit_client: httpx.Client) -> httpx.Client:
+    return xendit_client
+
+
+@pytest.fixture
+def midtrans_api(midtrans: MidtransRemote, midtrans_client: httpx.Client) -> httpx.Client:
+    return midtrans_client
 
 
 class Invoices:

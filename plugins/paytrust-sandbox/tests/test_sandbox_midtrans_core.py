@@ -2,20 +2,20 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
 
 VA = {"payment_type": "bank_transfer", "bank_transfer": {"bank": "bca"}}
 GOPAY = {"payment_type": "gopay"}
+KEY = {"Idempotency-Key": "key-1"}
 
 
 def test_amounts_are_strings_with_two_decimals_and_times_naive_jakarta_time(transactions):
     body = transactions.charge()
     assert body["gross_amount"] == "10400.00"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", body["transaction_time"])
-    assert abs(datetime.fromisoformat(f"{body['transaction_time']}+07:00").timestamp() - datetime.now().timestamp()) < 5
+    assert abs(datetime.fromisoformat(f"{body['transaction_time']}+07:00").timestamp() - datetime.now(UTC).timestamp()) < 5
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_bodies_that_are_no_charge_are_told_apart(midtrans_api, body, code):
     assert answer.status_code == (400 if code == "400" else 200)
 
 
-def test_a_wrong_key_is_a_real_401(midtrans):
-    answer = httpx.get(f"{midtrans.url}/v2/ORD-1/status", auth=("wrong", ""))
+def test_a_wrong_key_is_a_real_401(midtrans, browser):
+    answer = browser.get(f"{midtrans.url}/v2/ORD-1/status", auth=("wrong", ""))
     assert (answer.status_code, answer.json()["status_code"]) == (401, "401")
 
 
@@ -100,7 +100,7 @@ class TestOrderIds:
         transactions.post(f"ORD-1/{way}")
         assert transactions.charge()["status_code"] == "201"
 
-    def test_a_paid_order_is_taken_for_good(self, transactions, midtrans):
+    def test_a_paid_order_is_taken_for_good(self, transactions):
         transactions.charge(payment_type="credit_card", credit_card={"token_id": transactions.card()})
         assert transactions.post("ORD-1/cancel")["transaction_status"] == "cancel"
         assert transactions.charge()["status_code"] == "406"
@@ -144,11 +144,11 @@ class TestTransitions:
             assert transactions.post(f"{order_id}/{way}")["transaction_status"] == status
         assert transactions.post("ORD-1/approve")["status_code"] == "412"
 
-    def test_a_card_with_3ds_waits_on_its_page(self, transactions):
+    def test_a_card_with_3ds_waits_on_its_page(self, transactions, browser):
         card = {"token_id": transactions.card(), "authentication": True}
         body = transactions.charge(payment_type="credit_card", credit_card=card)
         assert body["transaction_status"] == "pending"
-        httpx.post(body["redirect_url"], data={"do": "pay"})
+        browser.post(body["redirect_url"], data={"do": "pay"})
         assert transactions.status()["transaction_status"] == "capture"
 
     def test_an_authorized_card_is_captured_later(self, transactions):
@@ -167,22 +167,20 @@ class TestTransitions:
 
 
 class TestIdempotency:
-    HEADERS = {"Idempotency-Key": "key-1"}
-
     def test_a_key_repeats_its_answer_whatever_the_body_and_the_endpoint(self, transactions):
-        first = transactions.charge(headers=self.HEADERS)
-        assert transactions.charge("ORD-2", 5, headers=self.HEADERS) == first
-        assert transactions.post("ORD-1/cancel", headers=self.HEADERS) == first
+        first = transactions.charge(headers=KEY)
+        assert transactions.charge("ORD-2", 5, headers=KEY) == first
+        assert transactions.post("ORD-1/cancel", headers=KEY) == first
         assert transactions.status()["transaction_status"] == "pending"
 
     def test_after_five_minutes_a_key_means_nothing(self, transactions, midtrans):
-        transactions.charge(headers=self.HEADERS)
+        transactions.charge(headers=KEY)
         midtrans.advance(301)
-        assert transactions.charge(headers=self.HEADERS)["status_code"] == "406"
+        assert transactions.charge(headers=KEY)["status_code"] == "406"
 
     def test_failures_are_not_kept(self, transactions):
-        assert transactions.charge(amount=0, headers=self.HEADERS)["status_code"] == "400"
-        assert transactions.charge(headers=self.HEADERS)["status_code"] == "201"
+        assert transactions.charge(amount=0, headers=KEY)["status_code"] == "400"
+        assert transactions.charge(headers=KEY)["status_code"] == "201"
 
     def test_a_key_of_more_than_46_characters_is_ignored(self, transactions):
         headers = {"Idempotency-Key": "k" * 47}
@@ -190,8 +188,8 @@ class TestIdempotency:
         assert transactions.charge(headers=headers)["status_code"] == "406"
 
     def test_some_methods_keep_nothing(self, transactions):
-        transactions.charge(payment_type="cstore", cstore={"store": "indomaret"}, headers=self.HEADERS)
-        again = transactions.charge(payment_type="cstore", cstore={"store": "indomaret"}, headers=self.HEADERS)
+        transactions.charge(payment_type="cstore", cstore={"store": "indomaret"}, headers=KEY)
+        again = transactions.charge(payment_type="cstore", cstore={"store": "indomaret"}, headers=KEY)
         assert again["status_code"] == "406"
 
     def test_a_second_request_while_the_first_is_worked_on_is_202(self, midtrans, midtrans_api):
@@ -199,13 +197,13 @@ class TestIdempotency:
         body = {"transaction_details": {"order_id": "ORD-1", "gross_amount": 10_400}, **VA}
 
         def charge(_: int) -> int:
-            return midtrans_api.post("/v2/charge", json=body, headers=self.HEADERS).status_code
+            return midtrans_api.post("/v2/charge", json=body, headers=KEY).status_code
 
         with ThreadPoolExecutor(2) as pool:
             assert sorted(pool.map(charge, range(2))) == [200, 202]
 
     def test_snap_knows_no_idempotency(self, transactions):
-        tokens = {transactions.snap(headers=self.HEADERS).json()["token"] for _ in range(2)}
+        tokens = {transactions.snap(headers=KEY).json()["token"] for _ in range(2)}
         assert len(tokens) == 2
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 
 import pytest
-
 from paytrust_sandbox.midtrans.signature import signature
 
 KEY = "SB-Mid-server-TESTKEY"

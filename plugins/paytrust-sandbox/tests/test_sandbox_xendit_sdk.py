@@ -1,6 +1,6 @@
 """The official SDK, unchanged, against our Xendit."""
 
-import datetime
+from datetime import timedelta
 
 import pytest
 import xendit as official  # type: ignore[import-untyped]
@@ -47,7 +47,7 @@ def test_the_sdk_creates_an_invoice_with_everything_in_it(sdk):
     )
     assert str(invoice.status) == "PENDING"
     assert invoice.amount == 150_000
-    assert invoice.expiry_date - invoice.created == datetime.timedelta(hours=1)
+    assert invoice.expiry_date - invoice.created == timedelta(hours=1)
     assert invoice.invoice_url.endswith(f"/web/{invoice.id}")
     assert [str(wallet.ewallet_type) for wallet in invoice.available_ewallets] == ["OVO"]
     assert invoice.available_banks == []

@@ -70,7 +70,7 @@ class InvoiceCallback(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """The layout of *errors* is not documented: texts and objects have both been seen."""
+    """The layout of *errors* is not documented: texts or objects."""
 
     error_code: str
     message: str = ""

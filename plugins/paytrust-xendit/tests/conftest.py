@@ -47,8 +47,9 @@ def servers():
 
 @pytest.fixture
 def xendit(servers):
-    """The local stand-in, as new."""
+    """The local stand-in, as new. Nobody listens to its webhooks, but it remembers what it sent."""
     servers.xendit.reset()
+    servers.xendit.webhook_url = "http://127.0.0.1:9/"
     return servers.xendit
 
 
@@ -63,20 +64,25 @@ def request_now(new_request):
     return make
 
 
-@pytest.fixture
-async def connect(xendit):
-    """Make a gateway for an account at the stand-in; it waits half a second for answers."""
+@pytest.fixture(scope="session")
+async def client():
     async with new_client() as client:
+        yield client
 
-        def make(**changes):
-            credentials = XenditCredentials(**{"secret_key": xendit.key, "callback_token": xendit.callback_token} | changes)
-            headers = XenditGateway.headers(credentials)
-            http = GatewayHTTP(
-                client, gateway="xendit", base_url=xendit.url, headers=headers, explain=XenditGateway.explain, deadline_s=0.5
-            )
-            return XenditGateway(credentials, NoOptions(), http)
 
-        yield make
+@pytest.fixture
+def connect(xendit, client):
+    """Make a gateway for an account at the stand-in."""
+
+    def make(deadline_s=5.0, **changes):
+        credentials = XenditCredentials(**{"secret_key": xendit.key, "callback_token": xendit.callback_token} | changes)
+        headers = XenditGateway.headers(credentials)
+        http = GatewayHTTP(
+            client, gateway="xendit", base_url=xendit.url, headers=headers, explain=XenditGateway.explain, deadline_s=deadline_s
+        )
+        return XenditGateway(credentials, NoOptions(), http)
+
+    return make
 
 
 @pytest.fixture

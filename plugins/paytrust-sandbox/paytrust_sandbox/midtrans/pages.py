@@ -48,9 +48,10 @@ class View:
     @property
     def open(self) -> bool:
         """Whether a payment can be made here now; after a denied attempt a Snap page offers another."""
+        status = self.transaction.status if self.transaction else None
         if self.session is None:
-            return self.transaction is not None and self.transaction.status == "pending"
-        return self.session.usable(self.now) and self.order.taken != "paid"
+            return status == "pending"
+        return self.session.usable(self.now) and self.order.taken != "paid" and status in (None, "pending", "deny")
 
 
 See = Callable[[Request], View]

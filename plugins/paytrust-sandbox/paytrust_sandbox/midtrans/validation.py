@@ -6,6 +6,7 @@ from typing import Any
 
 from paytrust_sandbox.http import Request
 from paytrust_sandbox.midtrans.orders import Recipients
+from paytrust_sandbox.money import LIMIT
 
 Fields = dict[str, Any]
 ORDER_ID = re.compile(r"[A-Za-z0-9\-_~.]{1,50}")
@@ -62,8 +63,8 @@ def _details(body: Fields) -> Iterator[str]:
         yield "transaction_details.gross_amount is required"
     elif not whole(amount):
         yield "transaction_details.gross_amount must be an integer"
-    elif amount < 1:
-        yield "transaction_details.gross_amount must be greater than or equal to 1"
+    elif not 1 <= amount < LIMIT:
+        yield f"transaction_details.gross_amount must be greater than or equal to 1 and less than {LIMIT}"
 
 
 def _items(body: Fields) -> Iterator[str]:

@@ -7,7 +7,7 @@ from paytrust_sandbox.commands import Act
 from paytrust_sandbox.http import Refusal, Request, Response, Router, html_response, see_other
 from paytrust_sandbox.money import shown, wire
 from paytrust_sandbox.page import Bill, Line, render
-from paytrust_sandbox.xendit.invoices import Invoice, stamp
+from paytrust_sandbox.xendit.invoices import Invoice
 
 if TYPE_CHECKING:
     from paytrust_sandbox.xendit.simulator import XenditSimulator
@@ -72,7 +72,7 @@ def bill(invoice: Invoice, problem: str = "") -> Bill:
         result=_result(invoice),
         paid=paid,
         return_url=invoice.body.get("success_redirect_url" if paid else "failure_redirect_url") or "",
-        expiry=f"Expires {stamp(invoice.expires_at)}.",
+        expiry=f"Expires {invoice.expires_at:%Y-%m-%d %H:%M:%S} UTC.",
         hints=[problem] if problem else [],
     )
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from paytrust_sandbox.http import Refusal, Response, json_response
-from paytrust_sandbox.money import EXPONENTS, truncated
+from paytrust_sandbox.money import EXPONENTS, LIMIT, truncated
 from paytrust_sandbox.xendit.channels import LARGEST, offered
 
 YEAR_S = 31_536_000
@@ -26,8 +26,10 @@ def refuse(code: str, message: str, status: int = 400) -> Refusal:
 
 
 def number(value: object) -> Decimal | None:
-    """Return a JSON number as Decimal, None for anything else."""
-    return Decimal(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else None
+    """Return a JSON number as Decimal, None for anything else and for what no one could owe."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = Decimal(value)
+    return value if isinstance(value, Decimal) and abs(value) < LIMIT else None
 
 
 def checked(body: object, currencies: Collection[str]) -> Body:
@@ -59,7 +61,7 @@ def _booked(amount: Decimal, currency: str) -> Decimal:
 def _problems(body: Body) -> list[str | None]:
     amount = number(body.get("amount"))
     return [
-        None if "external_id" in body else "external_id is required",
+        None if body.get("external_id") is not None else "external_id is required",
         _text(body, "external_id", 255),
         None if amount is not None and amount > 0 else "amount must be a number greater than 0",
         _text(body, "description"),
@@ -83,14 +85,15 @@ def _check(body: Body, name: str, valid: Callable[[Any], bool]) -> str | None:
 
 
 def _text(body: Body, name: str, longest: int | None = None) -> str | None:
-    if name not in body or (isinstance(body[name], str) and 1 <= len(body[name]) <= (longest or len(body[name]))):
+    value = body.get(name)
+    if value is None or (isinstance(value, str) and 1 <= len(value) <= (longest or len(value))):
         return None
     return f"{name} must be a string of 1 to {longest or 'any number of'} characters"
 
 
 def _within(body: Body, name: str, most: int) -> str | None:
     value = number(body.get(name))
-    return None if name not in body or (value is not None and 1 <= value <= most) else f"{name} must be a number from 1 to {most}"
+    return None if body.get(name) is None or (value is not None and 1 <= value <= most) else f"{name} must be a number from 1 to {most}"
 
 
 def _all(value: object, most: int, valid: Callable[[Body], bool]) -> bool:
@@ -114,7 +117,7 @@ def _check_emails(body: Body) -> None:
 
 
 def _check_reminder(body: Body) -> None:
-    if "reminder_time" not in body and "reminder_time_unit" not in body:
+    if body.get("reminder_time") is None and body.get("reminder_time_unit") is None:
         return
     time, unit = number(body.get("reminder_time")), body.get("reminder_time_unit")
     if unit not in REMINDER_LIMITS or time is None or not 1 <= time <= REMINDER_LIMITS[unit]:

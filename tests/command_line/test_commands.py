@@ -1,0 +1,206 @@
+"""The command line, run as people run it: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from paytrust import development
+from paytrust.cli import cli
+
+PAYTRUST = [str(Path(sys.executable).with_name("paytrust"))]
+
+
+@pytest.fixture
+def environ(settings, owner_url):
+    """The environment of a service on this test's own database."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")}
+    return clean | {
+        "PAYTRUST_DATABASE_URL": settings.database_url.get_secret_value(),
+        "PAYTRUST_DATABASE_OWNER_URL": owner_url,
+        "PAYTRUST_ADMIN_API_KEY": settings.admin_api_key.get_secret_value(),
+        "PAYTRUST_KEY_PEPPER": settings.key_pepper.get_secret_value(),
+        "PAYTRUST_ENCRYPTION_KEYS": ",".join(f"{k}:{v.get_secret_value()}" for k, v in settings.encryption_keys.items()),
+        "COLUMNS": "240",
+    }
+
+
+@pytest.fixture
+def run(environ, tmp_path):
+    """Run `paytrust ...`; gives (exit code, everything printed)."""
+
+    def run_(*args, changes=None, given=""):
+        done = subprocess.run(
+            [*PAYTRUST, *args],
+            env=environ | (changes or {}),
+            cwd=tmp_path,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run_
+
+
+def commands(group=cli, path=()):
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+
+
+def test_help_answers_quickly_and_names_every_command(run):
+    started = time.monotonic()
+    code, text = run("--help")
+    assert code == 0
+    assert time.monotonic() - started < 5
+    for name in cli.commands:
+        assert re.search(rf"^  {name}\b", text, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
+def test_every_command_explains_itself(path):
+    command = cli
+    for name in path:
+        command = command.commands[name]
+    assert len(command.get_short_help_str(200)) > 10
+    for parameter in command.params:
+        assert parameter.param_type_name == "argument" or parameter.help, f"{path}: {parameter.name}"
+
+
+def test_a_mistake_in_the_settings_is_one_clear_message_without_a_traceback(run):
+    code, text = run("tenants", "list", changes={"PAYTRUST_PORT": "x", "PAYTRUST_PROT": "1"})
+    assert code == 1
+    assert "PAYTRUST_PORT: " in text
+    assert "PAYTRUST_PROT: no such setting" in text
+    assert "Traceback" not in text
+
+
+def test_a_database_that_is_away_is_one_clear_message(run):
+    code, text = run("tenants", "list", changes={"PAYTRUST_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"})
+    assert code == 1
+    assert "PAYTRUST_DATABASE_URL" in text
+    assert "Traceback" not in text
+
+
+def test_tenants_and_keys_are_made_listed_and_revoked(run, settings):
+    code, tenant_id = run("tenants", "create", "Toko Buku")
+    assert code == 0, tenant_id
+    tenant_id = tenant_id.strip()
+    assert "Toko Buku" in run("tenants", "list")[1]
+    code, key = run("keys", "create", tenant_id, "--description", "shop", "--scope", "read")
+    assert (code, len(key.strip())) == (0, 64), key
+    listed = run("keys", "list", "--tenant", tenant_id)[1]
+    assert key[:4] + "..." in listed
+    assert key.strip() not in listed
+    key_id = re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", listed)[0]
+    with development.serving(settings) as url:
+        assert httpx.get(f"{url}/invoices", headers={"X-API-Key": key.strip()}).status_code == 200
+    assert run("keys", "revoke", key_id) == (0, "revoked\n")
+    with development.serving(settings) as url:
+        assert httpx.get(f"{url}/invoices", headers={"X-API-Key": key.strip()}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("tenants", "create", ""), "1 to 200"),
+        (("keys", "create", "nonsense"), "not a valid UUID"),
+        (("keys", "create", "00000000-0000-0000-0000-000000000001"), "there is no tenant"),
+        (("keys", "revoke", "00000000-0000-0000-0000-000000000001"), "there is no API key"),
+        (("migrate", "--down-to", "nothing", "--yes"), "no migration 'nothing'"),
+        (("nonsense",), "No such command"),
+    ],
+)
+def test_a_wrong_argument_is_said_clearly(run, args, message):
+    code, text = run(*args)
+    assert code in {1, 2}
+    assert message in text
+    assert "Traceback" not in text
+
+
+def test_migrate_says_what_it_does_and_asks_before_it_destroys(run):
+    assert "up to date" in run("migrate")[1]
+    assert run("migrate", "--check") == (0, "missing: nothing\n")
+    code, text = run("migrate", "--down-to", "0004_books", given="n\n")
+    assert code == 1
+    assert "Aborted" in text
+    assert run("migrate", "--down-to", "0004_books", "--yes") == (0, "undone: 0005_webhooks\n")
+    assert run("migrate", "--check") == (1, "missing: 0005_webhooks\n")
+    code, text = run("serve")
+    assert code == 1
+    assert "0005_webhooks" in text
+    assert "applied: 0005_webhooks" in run("migrate")[1]
+
+
+def test_serve_refuses_the_owner_of_the_tables(run, owner_url):
+    code, text = run("serve", changes={"PAYTRUST_DATABASE_URL": owner_url})
+    assert code == 1
+    assert "superuser" in text or "owns the tables" in text
+
+
+def test_plugins_shows_what_is_installed(run):
+    code, text = run("plugins")
+    assert code == 0
+    assert re.search(r"xendit +paytrust-xendit 0\.1\.0 +loaded +gateway xendit", text)
+    assert "disabled" in run("plugins", changes={"PAYTRUST_DISABLED_PLUGINS": "xendit"})[1]
+
+
+def test_gateways_shows_gateways_and_accounts(run):
+    code, text = run("gateways")
+    assert code == 0
+    assert "midtrans" in text
+
+
+def test_books_verify_proves_an_empty_ledger(run):
+    run("tenants", "create", "T")
+    assert run("books", "verify") == (0, "1 tenants checked, 0 disagreements\n")
+
+
+def test_doctor_finds_what_is_wrong(run, owner_url):
+    code, text = run("doctor")
+    assert "the settings are complete" in text
+    assert "the database has every migration" in text
+    assert "cannot bypass row-level security" in text
+    assert code == ("is off" in text)  # the tests' own server runs without fsync, and doctor says so
+    code, text = run("doctor", changes={"PAYTRUST_DATABASE_URL": owner_url})
+    assert code == 1
+    code, text = run("doctor", changes={"PAYTRUST_KEY_PEPPER": "short"})
+    assert code == 1
+    assert "PAYTRUST_KEY_PEPPER" in text
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_serve_stops_cleanly_on_a_signal(environ, tmp_path, stop):
+    port = development.free_port()
+    process = subprocess.Popen([*PAYTRUST, "serve", "--port", str(port)], env=environ, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        until = time.monotonic() + 20
+        while True:
+            try:
+                assert httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
+                break
+            except httpx.TransportError:
+                assert process.poll() is None, process.stderr.read()
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        process.send_signal(stop)
+        _, log = process.communicate(timeout=15)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    assert process.returncode in {0, -stop}
+    assert '"level": "error"' not in log
+    assert "Traceback" not in log

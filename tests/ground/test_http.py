@@ -1,0 +1,134 @@
+"""What reaches a gateway plugin, whatever the far side does: tried against a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import socket
+import socketserver
+import struct
+import threading
+import time
+from decimal import Decimal
+
+import pytest
+
+from paytrust.errors import GatewayRejected, GatewayUnavailable, OutcomeUnknown
+from paytrust.http import GatewayHTTP, new_client
+
+
+@contextlib.asynccontextmanager
+async def answering(*chunks, pause_s=0.0, reset=False):
+    """A server that reads a request and writes *chunks*, then closes or resets the connection."""
+    seen = []
+
+    class Far(socketserver.StreamRequestHandler):
+        def handle(self):
+            head = list(iter(self.rfile.readline, b"\r\n"))
+            length = next((int(line.split(b":")[1]) for line in head if line.lower().startswith(b"content-length")), 0)
+            seen.append(b"".join(head) + self.rfile.read(length))
+            for chunk in chunks:
+                self.request.sendall(chunk)
+                time.sleep(pause_s)
+            if reset:
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        def finish(self):
+            with contextlib.suppress(OSError):
+                super().finish()
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+        def handle_error(self, request, client_address):
+            """The client left: that is what some of these tests are about."""
+
+    with Server(("127.0.0.1", 0), Far) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        try:
+            async with new_client() as client:
+                http = GatewayHTTP(
+                    client,
+                    gateway="far",
+                    base_url=f"http://127.0.0.1:{server.server_address[1]}/",
+                    headers={"authorization": "Basic secret"},
+                    explain=lambda answer: answer.json(dict)["why"],
+                    deadline_s=0.6,
+                )
+                yield http, seen
+        finally:
+            server.shutdown()
+
+
+def response(status, body=b"{}", *headers):
+    head = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}", *headers]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+async def test_a_good_answer_comes_back_with_exact_numbers():
+    async with answering(response(200, b'{"amount": 0.1}')) as (http, seen):
+        answer = await http.post("/x", json={"amount": Decimal("19.99"), "name": "é"}, headers={"x-extra": "1"})
+    assert answer.json(dict[str, Decimal]) == {"amount": Decimal("0.1")}
+    request = seen[0].lower()
+    assert b'{"amount":19.99,"name":"\xc3\xa9"}' in request
+    for header in (b"authorization: basic secret", b"accept-encoding: identity", b"content-type: application/json", b"x-extra: 1"):
+        assert header in request
+
+
+BROKEN = {
+    "a server error": ([response(500)], {}),
+    "a redirect": ([response(302, b"", "location: http://127.0.0.1:1/")], {}),
+    "no answer at all": ([], {}),
+    "a reset": ([], {"reset": True}),
+    "a body cut short": ([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"], {}),
+    "a body that drips": ([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", *[b"x"] * 50], {"pause_s": 0.1}),
+    "something that is no HTTP": ([b"hello\r\n\r\n"], {}),
+    "a compressed body": ([response(200, gzip.compress(b"0" * 10_000_000), "content-encoding: gzip")], {}),
+    "a huge body": ([b"HTTP/1.1 200 OK\r\ncontent-length: 50000000\r\n\r\n", *[b"x" * 1_000_000] * 50], {}),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+async def test_a_write_that_may_have_arrived_has_an_unknown_outcome_and_a_read_may_be_repeated(what):
+    chunks, options = BROKEN[what]
+    started = time.monotonic()
+    async with answering(*chunks, **options) as (http, _):
+        with pytest.raises(OutcomeUnknown):
+            await http.post("/x", json={})
+        with pytest.raises(GatewayUnavailable):
+            await http.get("/x")
+    assert time.monotonic() - started < 2.5
+
+
+async def test_what_never_left_us_is_unavailable():
+    async with new_client() as client:
+        http = GatewayHTTP(client, gateway="far", base_url="http://127.0.0.1:1", headers={}, explain=lambda _: None)
+        with pytest.raises(GatewayUnavailable, match="ConnectError"):
+            await http.post("/x", json={})
+
+
+async def test_throttling_is_unavailable():
+    async with answering(response(429)) as (http, _):
+        with pytest.raises(GatewayUnavailable, match="429"):
+            await http.post("/x", json={})
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"), [(b'{"why": "too small"}', "too small"), (b"<html>", "no readable reason"), (b'{"why": null}', "no reason")]
+)
+async def test_a_refusal_carries_the_gateways_reason(body, reason):
+    async with answering(response(400, body)) as (http, _):
+        with pytest.raises(GatewayRejected, match=reason):
+            await http.post("/x", json={})
+
+
+async def test_a_status_the_plugin_expects_is_an_answer():
+    async with answering(response(404)) as (http, _):
+        assert (await http.get("/x", answers={404})).status == 404
+
+
+async def test_no_credential_is_in_an_error():
+    async with answering(response(500)) as (http, _):
+        with pytest.raises(OutcomeUnknown) as caught:
+            await http.post("/x", json={"secret": "value"})
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+
+import pytest
+
+KEY = base64.b64encode(b"k" * 32).decode()
+GOOD = {
+    "PAYTRUST_DATABASE_URL": "postgresql://service:database-secret@db/paytrust",
+    "PAYTRUST_ADMIN_API_KEY": "a" * 32,
+    "PAYTRUST_KEY_PEPPER": "p" * 32,
+    "PAYTRUST_ENCRYPTION_KEYS": f"k1:{KEY}",
+}
+SHOW = "from paytrust.settings import load; s = load(); print(s.port, s.log_level, s.disabled_plugins, sorted(s.encryption_keys), repr(s))"
+
+
+def load(environ, cwd, code=SHOW):
+    """Settings read the process's environment, so each case is a process."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")}
+    done = subprocess.run([sys.executable, "-c", code], env=clean | environ, cwd=cwd, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_four_settings_are_enough(tmp_path):
+    assert load(GOOD, tmp_path).startswith("8000 info () ['k1']")
+
+
+def test_no_secret_shows_in_the_settings_or_their_errors(tmp_path):
+    shown = load(GOOD, tmp_path) + load(GOOD | {"PAYTRUST_PORT": "many", "PAYTRUST_ADMIN_API_KEY": "short-but-secret"}, tmp_path)
+    assert "PAYTRUST_PORT" in shown
+    for secret in ("database-secret", "a" * 32, "p" * 32, KEY, "short-but-secret"):
+        assert secret not in shown
+
+
+def test_every_mistake_is_reported_at_once(tmp_path):
+    wrong = {
+        "PAYTRUST_ADMIN_API_KEY": "short",
+        "PAYTRUST_ENCRYPTION_KEYS": "k1:notbase64",
+        "PAYTRUST_PORT": "99999",
+        "PAYTRUST_PUBLIC_URL": "ftp://x",
+        "PAYTRUST_LOG_LEVLE": "info",
+    }
+    shown = load(wrong, tmp_path)
+    for name in (*wrong, "PAYTRUST_DATABASE_URL", "PAYTRUST_KEY_PEPPER"):
+        assert f"{name}: " in shown, name
+
+
+@pytest.mark.parametrize("name", ["PAYTRUST_PROT", "PAYTRUST_DATABASE__URL", "PAYTRUST_"])
+def test_a_misspelt_name_is_an_error(tmp_path, name):
+    assert f"{name}: no such setting" in load(GOOD | {name: "1"}, tmp_path)
+
+
+def test_the_environment_beats_dotenv_which_beats_toml(tmp_path):
+    (tmp_path / "paytrust.toml").write_text('port = 1\nlog_level = "error"\ndisabled_plugins = ["a", "b"]\n')
+    (tmp_path / ".env").write_text("PAYTRUST_PORT=2\nPAYTRUST_LOG_LEVEL=debug\n")
+    assert load(GOOD | {"PAYTRUST_PORT": "3"}, tmp_path).startswith("3 debug ('a', 'b')")
+
+
+@pytest.mark.parametrize(("file", "text"), [("paytrust.toml", "prot = 1\n"), (".env", "PAYTRUST_PROT=1\n")])
+def test_a_misspelt_name_in_a_file_is_an_error_too(tmp_path, file, text):
+    (tmp_path / file).write_text(text)
+    assert "no such setting" in load(GOOD, tmp_path)
+
+
+def test_a_named_toml_file_has_to_exist(tmp_path):
+    assert "PAYTRUST_CONFIG" in load(GOOD | {"PAYTRUST_CONFIG": "nowhere.toml"}, tmp_path)
+
+
+@pytest.mark.parametrize("keys", ["", "k1", f"k1:{KEY[:-4]}", f":{KEY}", f"k 1:{KEY}", f"{'k' * 17}:{KEY}"])
+def test_an_unusable_encryption_key_is_refused(tmp_path, keys):
+    assert "PAYTRUST_ENCRYPTION_KEYS: " in load(GOOD | {"PAYTRUST_ENCRYPTION_KEYS": keys}, tmp_path)
+
+
+def test_several_encryption_keys_keep_their_order(tmp_path):
+    shown = load(
+        GOOD | {"PAYTRUST_ENCRYPTION_KEYS": f"new:{KEY}, old:{KEY}"},
+        tmp_path,
+        "from paytrust.settings import load; print(list(load().encryption_keys))",
+    )
+    assert shown.strip() == "['new', 'old']"

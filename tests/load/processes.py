@@ -1,0 +1,105 @@
+"""Start the processes of a bench and say how much CPU they used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import httpx
+import msgspec
+from paytrust.development import free_port
+
+HERE: Final = Path(__file__).parent
+TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+START_S: Final = 60
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A uvicorn that answers."""
+
+    pid: int
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextlib.contextmanager
+def uvicorn(target: str, *, folder: Path, environ: Mapping[str, str], workers: int = 1, factory: bool = False) -> Iterator[Server]:
+    """Serve *target* (`module:name`, beside this file), its standard error going to a log in *folder*."""
+    port = free_port()
+    options = ["--port", str(port), "--workers", str(workers), "--loop", "uvloop", "--http", "httptools", "--lifespan", "on"]
+    options += [
+        "--no-access-log",
+        "--no-server-header",
+        "--no-proxy-headers",
+        "--log-level",
+        "warning",
+        *(["--factory"] if factory else []),
+    ]
+    log = folder / f"{target.partition(':')[0]}-{workers}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "--app-dir", str(HERE), target, *options],
+            cwd=folder,  # no .env or paytrust.toml of somebody's checkout
+            env={**os.environ, **environ},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        _wait(process, port, log)
+        yield Server(process.pid, port)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{port}/", timeout=5, trust_env=False)
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"uvicorn does not answer:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """CPU seconds since their start, at one moment: of process trees, and of the whole machine."""
+
+    at_s: float
+    trees: dict[str, float]
+    machine_s: float
+
+
+def usage(roots: Mapping[str, int]) -> Usage:
+    """Read /proc. What a child used moves to its parent when it ends, so the sum of a tree only grows."""
+    stats = dict(_stats())
+    parents = {pid: parent for pid, (parent, _) in stats.items()}
+    trees = {name: sum(seconds for pid, (_, seconds) in stats.items() if _below(pid, root, parents)) for name, root in roots.items()}
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _, _, irq, softirq = map(int, fields[:7])
+    return Usage(time.time(), trees, (user + nice + system + irq + softirq) / TICKS_PER_S)
+
+
+def _stats() -> Iterator[tuple[int, tuple[int, float]]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                yield int(entry.name), (int(fields[1]), sum(map(int, fields[11:15])) / TICKS_PER_S)
+
+
+def _below(pid: int, root: int, parents: Mapping[int, int]) -> bool:
+    while pid not in {0, root}:
+        pid = parents.get(pid, 0)
+    return pid == root
