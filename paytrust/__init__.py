@@ -14,6 +14,7 @@ from paytrust.errors import (
     UnreadableWebhook,
 )
 from paytrust.gateways import (
+    Credentials,
     Customer,
     Gateway,
     GatewayPayment,
@@ -25,13 +26,14 @@ from paytrust.gateways import (
     WebhookNotice,
 )
 from paytrust.hookspecs import hookimpl
-from paytrust.http import Answer, GatewayHTTP
+from paytrust.http import Answer, GatewayHTTP, new_client
 from paytrust.money import EXPONENT, Money
 from paytrust.sandboxes import Sandbox, SandboxAccount
 
 __all__ = [
     "EXPONENT",
     "Answer",
+    "Credentials",
     "Customer",
     "Gateway",
     "GatewayError",
@@ -53,4 +55,5 @@ __all__ = [
     "Webhook",
     "WebhookNotice",
     "hookimpl",
+    "new_client",
 ]

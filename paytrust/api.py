@@ -29,7 +29,7 @@ from litestar.types import Scope
 
 from paytrust.access import Principal
 from paytrust.access import Scope as KeyScope
-from paytrust.errors import FieldError, Forbidden, Invalid, NotFound, PayTrustError, Unavailable
+from paytrust.errors import FieldError, Forbidden, Invalid, NotFound, PayTrustError, Unavailable, pointer
 from paytrust.ids import new_id
 
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -200,11 +200,6 @@ def _field_error(message: str) -> FieldError:
     if (field := _FIELD.fullmatch(detail)) and len(field[1]) <= MAX_DETAIL:
         parts.append(field[1])
     return FieldError(pointer(*parts), detail[:MAX_DETAIL])
-
-
-def pointer(*parts: str | int) -> str:
-    """A JSON pointer (RFC 6901) in fragment form: `pointer("line_items", 0)` is "#/line_items/0"."""
-    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 # --- who is calling -----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Litestar, MediaType, Request, Response, get
+from litestar.exceptions import InternalServerException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.static_files import create_static_files_router
@@ -57,7 +58,7 @@ async def _allow_page(message: Message, scope: Scope) -> None:
 
 
 def _no_such_asset(request: Request[Any, Any, Any], _: Exception) -> Response[Any]:
-    """No file can have this name: it is too long, or holds a NUL."""
+    """No file can have this name: it is too long (Litestar's internal error), or holds a NUL."""
     return api.on_error(request, NotFound("there is nothing at this path"))
 
 
@@ -89,7 +90,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         directories=[STATIC],
         include_in_schema=False,
         cache_control=None,
-        exception_handlers={OSError: _no_such_asset, ValueError: _no_such_asset},
+        exception_handlers={InternalServerException: _no_such_asset, ValueError: _no_such_asset},
     )
     return Litestar(
         route_handlers=[assets, _openapi] if settings.docs else [],

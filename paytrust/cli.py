@@ -276,8 +276,13 @@ def revoke_key(key_id: UUID) -> None:
     out.print("revoked")
 
 
-@cli.command()
+@cli.group()
 def gateways() -> None:
+    """List gateways and their accounts, and add accounts."""
+
+
+@gateways.command("list")
+def list_gateways() -> None:
     """List the installed gateways and the accounts configured at them."""
     from paytrust.plugins import Registry  # noqa: PLC0415 - slow
 
@@ -290,6 +295,29 @@ def gateways() -> None:
         for a in found
     ]
     _table("gateway_id", "gateway", "name", "tenant_id", "currencies", "", "webhook_url", rows=rows)
+
+
+@gateways.command("add")
+@click.argument("file", type=click.File("rb"))
+def add_gateway(file: Any) -> None:
+    r"""
+    Add a gateway account from the JSON in FILE ("-" reads standard input) and print it with its webhook URL.
+
+    The JSON is the body of POST /gateway-accounts:
+
+    \b
+    {"gateway": "xendit", "name": "My shop", "tenant_id": "...",
+     "credentials": {"secret_key": "...", "callback_token": "..."},
+     "currencies": {"IDR": {"percentage": "0.029", "fixed": "2000"}}}
+    """
+    import msgspec  # noqa: PLC0415 - slow
+
+    from paytrust.accounts.model import CreateAccount  # noqa: PLC0415 - slow
+    from paytrust.api import decode  # noqa: PLC0415 - slow
+
+    data: CreateAccount = decode(CreateAccount, file.read())
+    made = _with_services(lambda services: services.accounts.create(data))
+    out.print(msgspec.json.format(msgspec.json.encode(made)).decode(), markup=False)
 
 
 @cli.command()

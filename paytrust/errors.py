@@ -32,6 +32,11 @@ class FieldError(msgspec.Struct, frozen=True):
     detail: str
 
 
+def pointer(*parts: str | int) -> str:
+    """A JSON pointer (RFC 6901) in fragment form: `pointer("line_items", 0)` is "#/line_items/0"."""
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
 class PayTrustError(Exception):
     """Root of the tree. `code` is stable and meant for programs; the message is meant for people."""
 

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import msgspec
 
@@ -84,7 +84,8 @@ class GatewayPayment(msgspec.Struct, frozen=True, kw_only=True):
     One payment as the gateway describes it in an authenticated answer: the only source of facts about money.
 
     *amount* is what was asked; *paid* is what the payer paid, in whatever currency the gateway says, and is set exactly
-    when *status* is PAID. *gateway_payment_id* names the money: the same for every answer about the same payment.
+    when *status* is PAID. *gateway_payment_id* is the gateway's name for it: the same in every answer about money, though a
+    payment page that nobody has used yet may go by another one (Midtrans: the token of the page).
     *instructions* is what the payer needs where there is no page, such as a virtual account number.
     """
 
@@ -101,6 +102,8 @@ class GatewayPayment(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if (self.status is PaymentStatus.PAID) != (self.paid is not None):
             raise ValueError(f"a {self.status} payment with paid={self.paid}")
+        if not self.gateway_payment_id.isprintable() or not 1 <= len(self.gateway_payment_id) <= 200:
+            raise ValueError("gateway_payment_id needs 1 to 200 printable characters")
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -123,11 +126,21 @@ class WebhookNotice(msgspec.Struct, frozen=True, kw_only=True):
     event: str
 
 
+class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of a gateway's secrets: no `repr`, log line or traceback shows them. Subclasses keep `frozen` and the like."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("secrets", "hidden")]
+
+
 class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For gateways without options."""
 
 
-CredentialsT = TypeVar("CredentialsT", bound=msgspec.Struct)
+CredentialsT = TypeVar("CredentialsT", bound=Credentials)
 OptionsT = TypeVar("OptionsT", bound=msgspec.Struct)
 
 
@@ -145,8 +158,8 @@ class Gateway(ABC, Generic[CredentialsT, OptionsT]):
     """Where the provider's API lives, unless the account names another (a sandbox)."""
     currencies: ClassVar[frozenset[str]]
     """ISO 4217 codes the provider can collect."""
-    credentials_type: ClassVar[type[msgspec.Struct]]
-    """Secrets of an account, stored encrypted. Declare it with `forbid_unknown_fields=True`."""
+    credentials_type: ClassVar[type[Credentials]]
+    """Secrets of an account, stored encrypted."""
     options_type: ClassVar[type[msgspec.Struct]] = NoOptions
     """Settings of an account that are no secret."""
 
@@ -163,7 +176,7 @@ class Gateway(ABC, Generic[CredentialsT, OptionsT]):
     @classmethod
     @abstractmethod
     def explain(cls, answer: Answer) -> str | None:
-        """The provider's reason in an error answer, for people. May raise a msgspec error; never include secrets."""
+        """The provider's reason in an error answer, for people; what `answer.json` raises may pass. Never include secrets."""
 
     @abstractmethod
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
@@ -179,7 +192,11 @@ class Gateway(ABC, Generic[CredentialsT, OptionsT]):
 
     @abstractmethod
     async def expire_payment(self, payment: GatewayPayment) -> None:
-        """Make it unpayable. Harmless when it is already; `GatewayRejected` when it has been paid meanwhile."""
+        """
+        Make it unpayable. Harmless when it is already; `GatewayRejected` when it has been paid meanwhile.
+
+        *payment* is as `create_payment` or `find_payments` returned it.
+        """
 
     @abstractmethod
     def verify_webhook(self, webhook: Webhook) -> None:

@@ -24,14 +24,22 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a gateway answered: the HTTP *status* and the raw *body*."""
+    """What a gateway answered: the HTTP *status* and the raw *body*. *unsure* is what to raise when it makes no sense."""
 
     status: int
     body: bytes
+    unsure: type[GatewayError]
 
     def json(self, type: type[T]) -> T:  # noqa: A002 - the argument's name in msgspec
-        """Decode the body as *type*, strictly; numbers stay exact where the type says Decimal. Raises msgspec.DecodeError."""
-        return msgspec.json.decode(self.body, type=type)
+        """
+        Decode the body as *type*, strictly; numbers stay exact where the type says Decimal.
+
+        Raises `OutcomeUnknown` (`GatewayUnavailable` after a read) when it is something else.
+        """
+        try:
+            return msgspec.json.decode(self.body, type=type)
+        except (ValueError, RecursionError) as exc:  # msgspec's errors and UnicodeDecodeError are ValueErrors
+            raise self.unsure(f"HTTP {self.status} with an answer that cannot be read: {exc}") from exc
 
 
 def new_client() -> httpx.AsyncClient:
@@ -122,7 +130,7 @@ class GatewayHTTP:
             raise GatewayUnavailable(f"{what}: {type(exc).__name__}") from exc  # never left us
         except httpx.HTTPError as exc:
             raise unsure(f"{what}: {type(exc).__name__}") from exc  # it may have arrived
-        return self._judge(answer, what, answers, unsure)
+        return self._judge(answer, what, answers)
 
     async def _send(self, request: httpx.Request, what: str, unsure: type[GatewayError]) -> Answer:
         response = await self._client.send(request, stream=True)
@@ -134,15 +142,15 @@ class GatewayHTTP:
                 body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
                     raise unsure(f"{what}: the answer is larger than {MAX_ANSWER_BYTES} bytes")
-            return Answer(response.status_code, bytes(body))
+            return Answer(response.status_code, bytes(body), unsure)
         finally:
             await response.aclose()
 
-    def _judge(self, answer: Answer, what: str, answers: Collection[int], unsure: type[GatewayError]) -> Answer:
+    def _judge(self, answer: Answer, what: str, answers: Collection[int]) -> Answer:
         if answer.status in answers or 200 <= answer.status < 300:
             return answer
         if answer.status in {408, 425} or answer.status < 400 or answer.status >= 500:
-            raise unsure(f"{what}: HTTP {answer.status}")
+            raise answer.unsure(f"{what}: HTTP {answer.status}")
         if answer.status == 429:
             raise GatewayUnavailable(f"{what}: HTTP 429, the gateway asks us to slow down")
         raise GatewayRejected(f"{what}: HTTP {answer.status}: {self._reason(answer)}")
@@ -150,5 +158,5 @@ class GatewayHTTP:
     def _reason(self, answer: Answer) -> str:
         try:
             return self._explain(answer) or "no reason given"
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except GatewayError:
             return "no readable reason given"

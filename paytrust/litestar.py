@@ -23,6 +23,7 @@ from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, ImproperlyConfiguredException, MethodNotAllowedException
 from litestar.exceptions.responses import create_exception_response
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.openapi.spec import Components, Reference, SecurityScheme, Tag
 from litestar.params import FromPath
@@ -62,6 +63,28 @@ API_HEADERS = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 ]
+
+
+ROUTES: dict[str, list[HTTPRouteHandler]] = {
+    "PayTrust invoices": [
+        *paytrust.invoices.routes.HANDLERS,
+        *paytrust.installments.routes.HANDLERS,
+        *paytrust.payments.routes.HANDLERS,
+    ],
+    "PayTrust webhooks": paytrust.webhooks.routes.HANDLERS,
+    "PayTrust administration": [
+        *paytrust.tenants.routes.HANDLERS,
+        *paytrust.keys.routes.HANDLERS,
+        *paytrust.accounts.routes.HANDLERS,
+    ],
+    "PayTrust health": health.HANDLERS,
+}
+SECURITY: dict[str, list[dict[str, list[str]]]] = {
+    "read": [{"paytrustApiKey": []}],
+    "write": [{"paytrustApiKey": []}],
+    "admin": [{"paytrustAdminKey": []}],
+    "public": [],
+}
 
 
 class Services:
@@ -155,17 +178,7 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
         dependencies["principal"] = Provide(_principal, sync_to_thread=False)
         return Router(
             self.path,
-            route_handlers=[
-                *paytrust.tenants.routes.HANDLERS,
-                *paytrust.keys.routes.HANDLERS,
-                *paytrust.accounts.routes.HANDLERS,
-                *paytrust.invoices.routes.HANDLERS,
-                *paytrust.installments.routes.HANDLERS,
-                *paytrust.payments.routes.HANDLERS,
-                *paytrust.webhooks.routes.HANDLERS,
-                *health.HANDLERS,
-                _nothing_here,
-            ],
+            route_handlers=[*_documented_handlers(), _nothing_here],
             request_class=api.StrictRequest,
             request_max_body_size=api.MAX_BODY_BYTES,
             dependencies=dependencies,
@@ -173,8 +186,6 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
             exception_handlers={Exception: api.on_error},
             middleware=[_RequestContext()],
             signature_types=[Principal],
-            tags=["PayTrust"],
-            security=[{"paytrustApiKey": []}, {"paytrustAdminKey": []}],
             opt={"exclude_from_csrf": True, "paytrust": True},
         )
 
@@ -239,6 +250,15 @@ async def _nothing_here(rest: FromPath[str]) -> None:
     raise NotFound("there is nothing at this path")
 
 
+def _documented_handlers() -> list[BaseRouteHandler]:
+    """Every route, documented with its room's tag and with the key it wants."""
+    for tag, handlers in ROUTES.items():
+        for handler in handlers:
+            handler.tags = [tag]
+            handler.security = SECURITY[handler.opt["access"]]
+    return [handler for handlers in ROUTES.values() for handler in handlers]
+
+
 def _constant(value: Any) -> Callable[[], Any]:
     return lambda: value
 
@@ -264,5 +284,5 @@ def _document(host: Any) -> Any:
         "paytrustAdminKey": SecurityScheme(type="apiKey", name="X-Admin-Key", security_scheme_in="header", description="The admin key"),
     }
     mine.components = [*present, Components(security_schemes=schemes)]
-    mine.tags = [*(host.tags or []), Tag(name="PayTrust", description="Invoices, payments and their administration")]
+    mine.tags = [*(host.tags or []), *(Tag(name=tag) for tag in ROUTES)]
     return mine

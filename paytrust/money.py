@@ -8,7 +8,7 @@ the integer hides: ISO 4217, except IDR = 0, because no Indonesian bank or gatew
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Final, Self
 
 import iso4217
@@ -59,9 +59,13 @@ class Money(msgspec.Struct, frozen=True, order=False):
     @classmethod
     def from_major(cls, value: Decimal | int | str, currency: str) -> Self:
         """Read what a gateway sends: like `parse`, but zeros beyond the currency's decimals ("154000.00" IDR) are fine."""
-        number = Decimal(value)
-        if not number.is_finite() or number.adjusted() > 18:
-            raise ValueError(f"{value!r} is not an amount of money")
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            number = Decimal("NaN")
+        # Bounded on both sides before anything is written out: 1E-30000000 has as many digits.
+        if not number.is_finite() or number.adjusted() > 18 or number.as_tuple().exponent < -18:  # type: ignore[operator]
+            raise ValueError(f"{str(value)[:40]!r} is not an amount of money")
         text = f"{number:f}"
         if "." in text:
             text = text.rstrip("0").rstrip(".")

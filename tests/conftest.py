@@ -53,6 +53,7 @@ def postgres():
     from paytrust.embedded import EmbeddedPostgres
 
     with tempfile.TemporaryDirectory(prefix="paytrust-tests-") as folder:
+        Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user, who has to get in
         server = EmbeddedPostgres(
             Path(folder, "postgres"), settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         )

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust.errors import FieldError, Invalid
+from paytrust.errors import FieldError, Invalid, pointer
 from paytrust.money import EXPONENT, Money, parse_percentage
 
 NOBODY = UUID(int=0)
@@ -107,7 +107,7 @@ def read_fees(currencies: dict[str, NewFee], *, gateway: str, supported: frozens
     fees: dict[str, Fee] = {}
     errors: list[FieldError] = []
     for code, new in currencies.items():
-        at = f"#/currencies/{code}"
+        at = pointer("currencies", code) if len(code) <= 10 else pointer("currencies")
         if code not in EXPONENT:
             errors.append(FieldError(at, f"{code[:10]!r} is not an active ISO 4217 currency code"))
         elif code not in supported:
@@ -126,9 +126,16 @@ def check_base_url(url: str | None, *, insecure: bool) -> None:
     """Only https, no user information; http only where the settings allow insecure gateways."""
     if url is None:
         return
-    parts = urlsplit(url)
-    allowed = {"https", "http"} if insecure else {"https"}
-    if parts.scheme not in allowed or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise Invalid(
-            "the base URL is not acceptable", errors=(FieldError("#/base_url", f"expected a plain {'/'.join(sorted(allowed))} URL"),)
-        )
+    schemes = ["https", "http"] if insecure else ["https"]
+    if not _plain(url, schemes):
+        raise Invalid("the base URL is not acceptable", errors=(FieldError("#/base_url", f"expected a plain {'/'.join(schemes)} URL"),))
+
+
+def _plain(url: str, schemes: list[str]) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    clean = url.isascii() and url.isprintable() and " " not in url and not {"@", "?", "#", "\\"} & set(url)
+    return clean and parts.scheme in schemes and bool(parts.hostname) and port != 0

@@ -69,7 +69,7 @@ def become_postgres(order: dict[str, Any], guardian: int) -> NoReturn:
         argv = order["argv"]
         os.execv(argv[0], argv)  # noqa: S606  no shell is the point
     except BaseException as error:  # noqa: BLE001  a forked child must not run on into its parent's code
-        os.write(2, f"embedded PostgreSQL: {error}\n".encode())
+        os.write(2, f"embedded PostgreSQL: {type(error).__name__}: {error}\n".encode())
     os._exit(127)
 
 

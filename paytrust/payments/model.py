@@ -65,6 +65,14 @@ class CurrencyMismatch(PayTrustError):
     title = "The currencies differ"
 
 
+class PaymentReversed(PayTrustError):
+    """A gateway takes back a payment that is in our books: a person has to look, and the books keep what happened."""
+
+    code = "payment_reversed"
+    status = 409
+    title = "The gateway reversed a payment"
+
+
 NO_NEW_PAYMENT: Final = {
     InvoiceStatus.PAID: "is paid",
     InvoiceStatus.CANCELLED: "was cancelled",

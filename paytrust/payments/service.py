@@ -21,7 +21,7 @@ from paytrust.invoices import service as invoices
 from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, move, payment_reference, web_address
 from paytrust.money import Money
 from paytrust.payments import model, store
-from paytrust.payments.model import Attempt, AttemptStatus, CurrencyMismatch
+from paytrust.payments.model import Attempt, AttemptStatus, CurrencyMismatch, PaymentReversed
 
 T = TypeVar("T")
 
@@ -224,7 +224,9 @@ class Payments:
 
     async def _close(self, tx: Transaction, tenant_id: UUID, account_id: UUID, reference: str) -> bool:
         attempt, invoice = await _locked(tx, tenant_id, account_id, reference)
-        if attempt.status in {AttemptStatus.PAID, AttemptStatus.EXPIRED}:
+        if attempt.status is AttemptStatus.PAID:
+            raise PaymentReversed(f"{reference} is paid in our books and no longer at the gateway; nothing was changed")
+        if attempt.status is AttemptStatus.EXPIRED:
             return False
         await store.settle(tx, attempt, AttemptStatus.EXPIRED)
         now = await tx.fetchval("SELECT now()")

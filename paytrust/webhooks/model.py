@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust.errors import Busy, GatewayError, PayTrustError, Unavailable
+from paytrust.errors import Busy, GatewayError, PayTrustError, Unavailable, UnreadableWebhook
 from paytrust.gateways import WebhookNotice
 
 RETRY_AFTER: Final = (timedelta(minutes=1), timedelta(minutes=6), timedelta(minutes=36))
@@ -19,6 +19,7 @@ RETRY_AFTER: Final = (timedelta(minutes=1), timedelta(minutes=6), timedelta(minu
 ADDRESS: Final = re.compile(r"[a-z0-9]{1,32}/[0-9a-f]{32}", re.ASCII)
 """`<gateway>/<token>` as we give it to gateways. Whatever else the path says, it names no account."""
 MAX_BODY_BYTES: Final = 256 * 1024
+MAX_TEXT: Final = 200
 SECRET_HEADERS: Final = ("token", "auth", "signature", "secret", "key", "cookie")
 
 
@@ -58,6 +59,14 @@ TRANSIENT: Final = (UnknownReference, GatewayError, Unavailable, Busy)
 def unreadable(body: bytes) -> WebhookNotice:
     """How an authentic webhook is kept that the plugin cannot read."""
     return WebhookNotice(event_key=f"sha256:{hashlib.sha256(body).hexdigest()}", reference="", event="unreadable")
+
+
+def checked(notice: WebhookNotice) -> WebhookNotice:
+    """The notice, or `UnreadableWebhook` when it holds what no honest gateway sends and no column takes."""
+    for text in (notice.event_key, notice.reference, notice.event):
+        if len(text) > MAX_TEXT or not text.isprintable():
+            raise UnreadableWebhook("the webhook names its event in characters or lengths that no gateway uses")
+    return notice
 
 
 def scrub(headers: Mapping[str, str]) -> dict[str, str]:

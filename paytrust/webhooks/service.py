@@ -63,7 +63,7 @@ class Webhooks:
         gateway = self._gateways.gateway(account)
         try:
             gateway.verify_webhook(webhook)
-            return gateway.read_webhook(webhook), None
+            return model.checked(gateway.read_webhook(webhook)), None
         except InvalidSignature:
             self.refused[account.gateway] += 1
             log.warning("webhook refused", gateway=account.gateway, gateway_id=str(account.id))

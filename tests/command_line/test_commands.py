@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -157,10 +158,38 @@ def test_plugins_shows_what_is_installed(run):
     assert "disabled" in run("plugins", changes={"PAYTRUST_DISABLED_PLUGINS": "xendit"})[1]
 
 
-def test_gateways_shows_gateways_and_accounts(run):
-    code, text = run("gateways")
+def test_a_gateway_account_is_added_from_json_and_listed_without_its_credentials(run):
+    tenant_id = run("tenants", "create", "T")[1].strip()
+    account = {
+        "gateway": "xendit",
+        "name": "My shop",
+        "tenant_id": tenant_id,
+        "credentials": {"secret_key": "canary-secret", "callback_token": "canary-token"},
+        "currencies": {"IDR": {"percentage": "0.029", "fixed": "2000"}},
+    }
+    code, added = run("gateways", "add", "-", given=json.dumps(account))
+    assert code == 0, added
+    assert "/webhooks/xendit/" in added
+    code, listed = run("gateways", "list")
     assert code == 0
-    assert "midtrans" in text
+    assert "My shop" in listed
+    assert "canary" not in added + listed
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("{}", "#/gateway"),
+        ('{"gateway": "none", "name": "x", "credentials": {}, "currencies": {"IDR": {}}}', "installed gateways: "),
+        ('{"gateway": "xendit", "name": "x", "credentials": {}, "currencies": {"IDR": {}}}', "#/credentials"),
+    ],
+)
+def test_a_wrong_gateway_account_is_refused_with_the_reason(run, body, message):
+    code, text = run("gateways", "add", "-", given=body)
+    assert code == 1
+    assert message in text
+    assert "Traceback" not in text
 
 
 def test_books_verify_proves_an_empty_ledger(run):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from importlib import metadata
 
-import paytrust.app
 from litestar import Litestar
+
+import paytrust.app
 from paytrust.litestar import PayTrustPlugin
 from paytrust.plugins import GROUP, Registry
 

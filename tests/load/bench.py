@@ -14,6 +14,8 @@ import asyncio
 import contextlib
 import random
 import shutil
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,6 @@ import processes
 import recording
 import report
 from cases import VARIANTS, Bench, Case, Sample
-from processes import Server
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,8 +40,9 @@ ROOT = Path(__file__).parents[2]
 @click.option("--data", type=click.Path(path_type=Path), default=ROOT / ".data" / "bench", help="Where PostgreSQL keeps its files.")
 def main(rounds: int, seconds: float, workers: str, only: str, quick: bool, out: Path | None, data: Path) -> None:  # noqa: FBT001 - a flag
     """Measure create-invoice beside pgbench and FastAPI + SQLAlchemy on this machine."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stop what was started
     counts = [1] if quick else [int(count) for count in workers.split(",")]
-    rounds, seconds, warm_s = (1, 1.0, 1.0) if quick else (rounds, seconds, 1.5)
+    rounds, seconds, warm_s = (1, 0.8, 0.5) if quick else (rounds, seconds, 1.5)
     folder = data / "run"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -62,7 +64,6 @@ def standing(
     with contextlib.ExitStack() as stack:
         gateway = stack.enter_context(processes.uvicorn("gateway_server:app", folder=folder, environ={}))
         base = stack.enter_context(ground.prepared(data, gateway.url))
-        script = recording.script(*asyncio.run(recording.record(base)), base)
         cases = [Case("pgbench")]
         for count in counts:
             for name, target in (("paytrust", "app:create"), ("fastapi", "fastapi_app:app")):
@@ -71,14 +72,16 @@ def standing(
                     options: dict[str, Any] = {"environ": base.environ, "workers": count, "factory": name == "paytrust"}
                     server = stack.enter_context(processes.uvicorn(target, folder=folder, **options))
                     cases += [Case(f"{name} {variant} {count}w", server, variant) for variant in wanted]
+        script = recording.script(*asyncio.run(recording.record(base)), base)
+        for server in (gateway, *(case.server for case in cases if case.server)):
+            server.wait()
         yield Bench(base, script, gateway, folder, warm_s, seconds), cases
 
 
 async def measure(bench: Bench, cases: list[Case], rounds: int) -> list[Sample]:
-    """Measure every case once per round. A first round, not counted, fills caches and pools."""
-    if rounds > 1:
-        for case in cases:
-            await bench.sample(case)
+    """Measure every case once per round, after all have filled their caches and pools."""
+    for case in cases:
+        await bench.prime(case)
     samples = []
     for number in range(rounds):
         for case in random.sample(cases, len(cases)):

@@ -15,14 +15,16 @@ from typing import Final
 import msgspec
 from drive import Order
 from ground import Ground, empty, written
-from paytrust.embedded import binaries
 from processes import HERE, Server, Usage, usage
 from recording import Script
+
+from paytrust.embedded import binaries
 
 VARIANTS: Final = ("http", "instant")
 CLIENTS: Final = 32
 CONNECTIONS: Final = 64
 WINDOW_SLACK_S: Final = 0.3
+GRACE_S: Final = 30
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -63,6 +65,12 @@ class Bench(msgspec.Struct, frozen=True):
     warm_s: float
     seconds: float
 
+    async def prime(self, case: Case) -> None:
+        """Let every process of the case meet every merchant: keys are verified, pools and statements made."""
+        if case.server is not None:
+            process = await self._start(self._drive(case, case.server, 0.5 + self.warm_s, connections=len(self.ground.merchants)))
+            await process.communicate()
+
     async def sample(self, case: Case) -> Sample:
         """Empty the tables, let the case warm up, and measure it."""
         await empty(self.ground)
@@ -72,7 +80,7 @@ class Bench(msgspec.Struct, frozen=True):
             before = usage(roots)
             await asyncio.sleep(self.seconds)
             after = usage(roots)
-            output, complaints = await process.communicate()
+            output, complaints = await asyncio.wait_for(process.communicate(), GRACE_S)
         failed, errors, took = self._result(case, output, complaints, process.returncode)
         rows = await written(self.ground)
         return _sample(case, before, after, failed, errors, took, rows)
@@ -82,16 +90,16 @@ class Bench(msgspec.Struct, frozen=True):
         for old in self.folder.glob("samples*"):
             old.unlink()
         seconds = self.warm_s + self.seconds + WINDOW_SLACK_S
-        command = self._pgbench(seconds) if case.server is None else self._drive(case, case.server, seconds)
-        environ = {**os.environ, "PGOPTIONS": "-c search_path=paytrust -c timezone=UTC"}
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, env=environ
-        )
+        process = await self._start(self._pgbench(seconds) if case.server is None else self._drive(case, case.server, seconds))
         try:
             yield process
         finally:
             if process.returncode is None:
                 process.kill()
+
+    async def _start(self, command: list[str]) -> asyncio.subprocess.Process:
+        environ = {**os.environ, "PGOPTIONS": "-c search_path=paytrust -c timezone=UTC"}
+        return await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, env=environ)
 
     def _pgbench(self, seconds: float) -> list[str]:
         (self.folder / "create.sql").write_text(self.script.text)
@@ -99,9 +107,9 @@ class Bench(msgspec.Struct, frozen=True):
         options = ["-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "2", "-T", str(round(seconds + 0.5)), "-f", "create.sql"]
         return [str(binaries.find() / "pgbench"), *options, "-l", "--log-prefix=samples", *constants, self.ground.service_url]
 
-    def _drive(self, case: Case, server: Server, seconds: float) -> list[str]:
+    def _drive(self, case: Case, server: Server, seconds: float, connections: int = CONNECTIONS) -> list[str]:
         requests = [(merchant.api_key, merchant.body(case.variant)) for merchant in self.ground.merchants]
-        order = Order(server.port, "/invoices", seconds, requests, str(self.folder / "samples"), CONNECTIONS)
+        order = Order(server.port, "/invoices", seconds, requests, str(self.folder / "samples"), connections)
         return [sys.executable, str(HERE / "drive.py"), msgspec.json.encode(order).decode()]
 
     def _roots(self, case: Case, load_pid: int) -> dict[str, int]:

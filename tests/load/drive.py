@@ -17,13 +17,14 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import uvloop
 
 EXTERNAL_ID: Final = "EXTERNAL-ID"
 ID_DIGITS: Final = 24
+GRACE_S: Final = 10
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -69,8 +70,7 @@ class Connection(asyncio.Protocol):
         self.buffer = b""
         self.done = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self.send()
 
@@ -114,7 +114,9 @@ async def drive(order: Order) -> Load:
         await loop.create_connection(lambda one=one: Connection(load, one), "127.0.0.1", order.port)
         for one in itertools.islice(requests, order.connections)
     ]
-    await asyncio.gather(*(connection.done for _, connection in made))
+    _, late = await asyncio.wait([connection.done for _, connection in made], timeout=order.seconds + GRACE_S)
+    for _ in late:
+        load.fail(f"no answer {GRACE_S} s after the end")
     return load
 
 

@@ -24,12 +24,6 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi_tables import ApiKey, BookAccount, GatewayAccount, GatewayAccountCurrency, Installment, Invoice, LineItem, Payment, Transfer
-from paytrust import logs
-from paytrust.ids import new_id
-from paytrust.invoices.model import payment_reference
-from paytrust.money import EXPONENT
-from paytrust.settings import Settings, load
-from paytrust.vault import Vault
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 from sqlalchemy import event, func, select, text, update
@@ -37,6 +31,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, joinedload
 from sqlalchemy.orm.attributes import set_committed_value
+
+from paytrust import logs
+from paytrust.ids import new_id
+from paytrust.invoices.model import payment_reference
+from paytrust.money import EXPONENT
+from paytrust.settings import Settings, load
+from paytrust.vault import Vault
 
 KEY_TTL_S: Final = 30.0
 HEADERS: Final = [
@@ -170,7 +171,7 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         url = settings.database_url.get_secret_value().replace("postgresql://", "postgresql+asyncpg://", 1)
-        self.engine = create_async_engine(url, pool_size=settings.pool_size, max_overflow=0, pool_timeout=2)
+        self.engine = create_async_engine(url, pool_size=settings.pool_size, max_overflow=0)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.http = httpx.AsyncClient(timeout=10, trust_env=False, limits=httpx.Limits(max_connections=100, max_keepalive_connections=50))
         self.vault = Vault(settings)

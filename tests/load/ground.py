@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 from app import registry
 from drive import EXTERNAL_ID
+
 from paytrust import development, migrations
 from paytrust.accounts.model import CreateAccount, NewFee
 from paytrust.embedded import EmbeddedPostgres

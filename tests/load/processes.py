@@ -13,6 +13,7 @@ from typing import Final
 
 import httpx
 import msgspec
+
 from paytrust.development import free_port
 
 HERE: Final = Path(__file__).parent
@@ -21,14 +22,25 @@ START_S: Final = 60
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A uvicorn that answers."""
+    """A uvicorn that was started."""
 
     pid: int
     port: int
+    log: Path
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def wait(self) -> None:
+        """Until it answers."""
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(self.url, timeout=START_S, trust_env=False)
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"uvicorn does not answer:\n{self.log.read_text(errors='replace')[-3000:]}")
 
 
 @contextlib.contextmanager
@@ -54,23 +66,10 @@ def uvicorn(target: str, *, folder: Path, environ: Mapping[str, str], workers: i
             stderr=output,
         )
     try:
-        _wait(process, port, log)
-        yield Server(process.pid, port)
+        yield Server(process.pid, port, log)
     finally:
         process.terminate()
         process.wait(30)
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    until = time.monotonic() + START_S
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            break
-        with contextlib.suppress(httpx.TransportError):
-            httpx.get(f"http://127.0.0.1:{port}/", timeout=5, trust_env=False)
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"uvicorn does not answer:\n{log.read_text(errors='replace')[-3000:]}")
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ itself. The tenant is set by set_config, because SET takes no parameters and eve
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -19,11 +20,12 @@ from uuid import UUID
 import asyncpg
 import httpx
 import msgspec
-import paytrust.litestar
 from app import create
 from asgi import calling
 from drive import EXTERNAL_ID
 from ground import Ground, Merchant
+
+import paytrust.litestar
 from paytrust.db import Database
 
 _PARAMETER: Final = re.compile(r"\$(\d+)")
@@ -69,6 +71,7 @@ async def record(ground: Ground) -> tuple[list[Statement], dict[str, Any]]:
     merchant = ground.merchants[0]
     with _listening() as heard:
         async with calling(create()) as http:
+            logging.getLogger().setLevel(logging.WARNING)
             await _post(http, merchant, "recorded-before")  # the key is looked up, the gateway made
             heard.clear()
             answer = await _post(http, merchant, "recorded-invoice")

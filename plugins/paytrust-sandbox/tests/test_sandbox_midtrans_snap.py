@@ -74,6 +74,12 @@ def test_discounts_are_items_of_negative_price(transactions):
         {"customer_details": {"first_name": "A" * 256}},
         {"callbacks": {"finish": "h" * 256}},
         {"custom_field1": "x" * 256},
+        {"custom_field1": 7},
+        {"callbacks": {"finish": 7}},
+        {"callbacks": []},
+        {"credit_card": "x"},
+        {"enabled_payments": "bca_va"},
+        {"enabled_payments": [["bca_va"]]},
         {"expiry": {"duration": 60}},
         {"expiry": {"duration": 0, "unit": "minutes"}},
         {"expiry": {"duration": 8, "unit": "days"}},
@@ -86,6 +92,11 @@ def test_other_mistakes_are_refused(transactions, terms):
     answer = transactions.snap(**terms)
     assert answer.status_code == 400
     assert answer.json()["error_messages"]
+
+
+def test_optional_fields_may_be_null(transactions):
+    items = [{"name": "W", "price": 10_400, "quantity": 1, "brand": None}]
+    assert transactions.snap(item_details=items, customer_details={"email": None}, callbacks=None, enabled_payments=None).status_code == 201
 
 
 def test_more_than_three_notification_urls_are_refused(transactions):

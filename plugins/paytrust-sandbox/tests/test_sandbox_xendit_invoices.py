@@ -98,6 +98,7 @@ def test_an_invalid_field_is_a_validation_error(invoices, terms):
         ({"payment_methods": ["GCASH"]}, "UNAVAILABLE_PAYMENT_METHOD_ERROR"),
         ({"amount": 50_000_000_001}, "MAXIMUM_TRANSFER_AMOUNT_ERROR"),
         ({"reminder_time": 31, "reminder_time_unit": "days"}, "INVALID_REMINDER_TIME"),
+        ({"reminder_time": 2, "reminder_time_unit": ["hours"]}, "INVALID_REMINDER_TIME"),
         ({"reminder_time": 25, "reminder_time_unit": "hours"}, "INVALID_REMINDER_TIME"),
     ],
 )

@@ -12,6 +12,8 @@ Fields = dict[str, Any]
 ORDER_ID = re.compile(r"[A-Za-z0-9\-_~.]{1,50}")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 MAX_URLS = 3
+OBJECTS = ("callbacks", "credit_card", "expiry", "page_expiry", "custom_expiry", "metadata")
+CUSTOM_FIELDS = ("custom_field1", "custom_field2", "custom_field3")
 LABELS = ("id", "brand", "category", "merchant_name", "url")
 SUM_MISMATCH = "transaction_details.gross_amount is not equal to the sum of item_details"
 ADDRESS_LIMITS = {
@@ -77,7 +79,8 @@ def _items(body: Fields) -> Iterator[str]:
     for position, item in enumerate(items):
         yield from _item(item, f"item_details[{position}]")
     priced = [item for item in items if whole(item.get("price")) and whole(item.get("quantity"))]
-    amount = (body.get("transaction_details") or {}).get("gross_amount")
+    details = body.get("transaction_details")
+    amount = details.get("gross_amount") if isinstance(details, dict) else None
     if len(priced) == len(items) and items and sum(item["price"] * item["quantity"] for item in priced) != amount:
         yield SUM_MISMATCH
 
@@ -108,12 +111,22 @@ def _customer(body: Fields) -> Iterator[str]:
 
 
 def _rest(body: Fields) -> Iterator[str]:
-    yield from _too_long(body, "", dict.fromkeys(("custom_field1", "custom_field2", "custom_field3"), 255))
-    if isinstance(body.get("callbacks"), dict):
-        yield from _too_long(body["callbacks"], "callbacks", {"finish": 255, "error": 255})
+    yield from _too_long(body, "", dict.fromkeys(CUSTOM_FIELDS, 255))
+    for name in OBJECTS:
+        if body.get(name) is not None and not isinstance(body[name], dict):
+            yield f"{name} must be an object"
+    methods = body.get("enabled_payments") or []
+    if not isinstance(methods, list) or not all(isinstance(method, str) for method in methods):
+        yield "enabled_payments must be an array of strings"
+    for name, most in (("callbacks", {"finish": 255, "error": 255}), ("credit_card", {"token_id": 255, "type": 255})):
+        if isinstance(body.get(name), dict):
+            yield from _too_long(body[name], name, most)
 
 
 def _too_long(fields: Fields, where: str, limits: dict[str, int]) -> Iterator[str]:
     for name, most in limits.items():
-        if isinstance(fields.get(name), str) and len(fields[name]) > most:
+        value = fields.get(name)
+        if value is not None and not isinstance(value, str):
+            yield f"{where}.{name} must be a string".lstrip(".")
+        elif value and len(value) > most:
             yield f"{where}.{name} is too long (maximum is {most} characters)".lstrip(".")

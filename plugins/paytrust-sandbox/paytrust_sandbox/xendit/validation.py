@@ -120,5 +120,5 @@ def _check_reminder(body: Body) -> None:
     if body.get("reminder_time") is None and body.get("reminder_time_unit") is None:
         return
     time, unit = number(body.get("reminder_time")), body.get("reminder_time_unit")
-    if unit not in REMINDER_LIMITS or time is None or not 1 <= time <= REMINDER_LIMITS[unit]:
+    if not isinstance(unit, str) or unit not in REMINDER_LIMITS or time is None or not 1 <= time <= REMINDER_LIMITS[unit]:
         raise refuse("INVALID_REMINDER_TIME", "reminder_time must be 1 to 30 days or 1 to 24 hours")
