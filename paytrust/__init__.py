@@ -29,6 +29,7 @@ from paytrust.hookspecs import hookimpl
 from paytrust.http import Answer, GatewayHTTP, new_client
 from paytrust.money import EXPONENT, Money
 from paytrust.sandboxes import Sandbox, SandboxAccount
+from paytrust.taxes import TaxAnswer, TaxQuery, TaxRule
 
 __all__ = [
     "EXPONENT",
@@ -51,6 +52,9 @@ __all__ = [
     "PaymentStatus",
     "Sandbox",
     "SandboxAccount",
+    "TaxAnswer",
+    "TaxQuery",
+    "TaxRule",
     "UnreadableWebhook",
     "Webhook",
     "WebhookNotice",

@@ -14,6 +14,7 @@ import pluggy
 
 from paytrust.gateways import Gateway
 from paytrust.sandboxes import Sandbox
+from paytrust.taxes import TaxRule
 
 NAMESPACE: Final = "paytrust"
 hookspec = pluggy.HookspecMarker(NAMESPACE)
@@ -26,6 +27,15 @@ def register_gateways(register: Callable[[type[Gateway[Any, Any]]], None]) -> No
     Register gateway classes.
 
     Amounts a gateway sees are `Money` in minor units. Two gateways with the same `code` quarantine the second plugin.
+    """
+
+
+@hookspec
+def register_tax_rules(register: Callable[[type[TaxRule]], None]) -> None:
+    """
+    Register tax rules. Each is made once, without arguments, and asked for every line that comes without a rate.
+
+    Where several rules answer for one line, the highest `priority` wins and the others are noted on the line.
     """
 
 

@@ -103,7 +103,7 @@ class Services:
         self.tenants = Tenants(self.db)
         self.keys = Keys(self.db, pepper=settings.key_pepper.get_secret_value())
         self.payments = Payments(self.db, self.accounts, insecure=insecure)
-        self.invoices = Invoices(self.db, self.payments)
+        self.invoices = Invoices(self.db, self.payments, tax_rules=list(registry.tax_rules.values()))
         self.installments = Installments(self.db)
         self.books = Books(self.db)
         self.worker = Worker("webhooks", WebhookJobs(self.work_db, Payments(self.work_db, self.accounts, insecure=insecure)).step)

@@ -19,9 +19,13 @@ from paytrust import hookspecs
 from paytrust.gateways import Gateway
 from paytrust.money import EXPONENT
 from paytrust.sandboxes import Sandbox
+from paytrust.taxes import TaxRule
 
 GROUP: Final = "paytrust"
 log = structlog.stdlib.get_logger("paytrust.plugins")
+
+
+Registered = type[Gateway[Any, Any] | Sandbox] | TaxRule
 
 
 class PluginState(StrEnum):
@@ -50,6 +54,7 @@ class Registry:
         self.plugins: list[PluginRecord] = []
         self.gateways: dict[str, type[Gateway[Any, Any]]] = {}
         self.sandboxes: dict[str, type[Sandbox]] = {}
+        self.tax_rules: dict[str, TaxRule] = {}
         found = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
         # An editable install and its wheel may both announce the same entry point.
         for point in sorted({(p.name, p.value): p for p in found}.values(), key=lambda p: p.name):
@@ -69,29 +74,39 @@ class Registry:
             log.warning("plugin quarantined", plugin=point.name, distribution=record.distribution, reason=record.reason)
             return
         for thing in found:
-            if issubclass(thing, Gateway):
-                self.gateways[thing.code] = thing
-                record.provides.append(f"gateway {thing.code}")
-            else:
-                self.sandboxes[thing.name] = thing
-                record.provides.append(f"sandbox {thing.name}")
+            record.provides.append(self._keep(thing))
 
-    def _check_unique(self, found: list[type[Gateway[Any, Any] | Sandbox]]) -> None:
+    def _keep(self, thing: Registered) -> str:
+        if isinstance(thing, TaxRule):
+            self.tax_rules[thing.name] = thing
+            return f"tax rule {thing.name}"
+        if issubclass(thing, Gateway):
+            self.gateways[thing.code] = thing
+            return f"gateway {thing.code}"
+        self.sandboxes[thing.name] = thing
+        return f"sandbox {thing.name}"
+
+    def _check_unique(self, found: list[Registered]) -> None:
         for thing in found:
-            if issubclass(thing, Gateway) and thing.code in self.gateways:
+            if isinstance(thing, TaxRule):
+                if thing.name in self.tax_rules:
+                    raise ValueError(f"another plugin already registered the tax rule {thing.name!r}")
+            elif issubclass(thing, Gateway) and thing.code in self.gateways:
                 raise ValueError(f"another plugin already registered the gateway {thing.code!r}")
 
 
-def _collect(point: metadata.EntryPoint) -> list[type[Gateway[Any, Any] | Sandbox]]:
+def _collect(point: metadata.EntryPoint) -> list[Registered]:
     """Run one plugin's hooks and check what it registers."""
     manager = pluggy.PluginManager(hookspecs.NAMESPACE)
     manager.add_hookspecs(hookspecs)
     manager.register(point.load(), name=point.name)
     manager.check_pending()  # a hook we do not specify is a typo
-    found: list[type[Gateway[Any, Any] | Sandbox]] = []
+    found: list[Registered] = []
+    rules: list[type[TaxRule]] = []
     manager.hook.register_gateways(register=_registrar(found, Gateway, _check_gateway))
     manager.hook.register_sandboxes(register=_registrar(found, Sandbox, lambda _: None))
-    return found
+    manager.hook.register_tax_rules(register=_registrar(rules, TaxRule, _check_tax_rule))
+    return [*found, *(rule() for rule in rules)]
 
 
 def _registrar(found: list[Any], base: type, check: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -104,6 +119,11 @@ def _registrar(found: list[Any], base: type, check: Callable[[Any], None]) -> Ca
         found.append(thing)
 
     return register
+
+
+def _check_tax_rule(rule: type[TaxRule]) -> None:
+    if not getattr(rule, "name", ""):
+        raise TypeError(f"{rule.__name__} does not set name")
 
 
 def _check_gateway(gateway: type[Gateway[Any, Any]]) -> None:

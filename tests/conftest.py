@@ -228,11 +228,15 @@ class Merchant:
 
     def wait(self, invoice, status, timeout_s=10):
         """Wait until the invoice has *status*."""
+        self.wait_for(lambda: self.get(invoice)["status"] == status, timeout_s)
+        return self.get(invoice)
+
+    def wait_for(self, condition, timeout_s=10):
+        """Wait until *condition* holds."""
         until = time.monotonic() + timeout_s
-        while (now := self.get(invoice))["status"] != status:
-            assert time.monotonic() < until, f"still {now['status']}, not {status}"
+        while not condition():
+            assert time.monotonic() < until, "waited in vain"
             time.sleep(0.02)
-        return now
 
 
 @pytest.fixture(scope="session")

@@ -7,16 +7,15 @@ import hmac
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
 from paytrust import (
     Answer,
+    Credentials,
     Gateway,
-    GatewayError,
     GatewayPayment,
-    GatewayUnavailable,
     InvalidSignature,
     Money,
     NoOptions,
@@ -30,8 +29,6 @@ from paytrust import (
     hookimpl,
 )
 
-T = TypeVar("T")
-
 STATES: Final = {
     "waiting": PaymentStatus.OPEN,
     "paid": PaymentStatus.PAID,
@@ -41,12 +38,9 @@ STATES: Final = {
 }
 
 
-class AcmeCredentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AcmeCredentials(Credentials, frozen=True):
     secret_key: str
     signing_key: str
-
-    def __repr__(self) -> str:
-        return "AcmeCredentials(...)"  # nothing secret reaches a log
 
 
 class AcmePayment(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +73,7 @@ class AcmeGateway(Gateway[AcmeCredentials, NoOptions]):
     display_name: ClassVar[str] = "Acme Pay"
     base_url: ClassVar[str] = "https://api.acme.example"
     currencies: ClassVar[frozenset[str]] = frozenset({"IDR", "MYR", "USD"})
-    credentials_type: ClassVar[type[msgspec.Struct]] = AcmeCredentials
+    credentials_type: ClassVar[type[Credentials]] = AcmeCredentials
 
     @classmethod
     def headers(cls, credentials: AcmeCredentials) -> dict[str, str]:
@@ -101,11 +95,11 @@ class AcmeGateway(Gateway[AcmeCredentials, NoOptions]):
         }
         answer = await self.http.post("/v1/payments", json=body)
         # Sent but not understood: a payment page may exist, so the outcome is unknown, not failed.
-        return _payment(_decode(answer, AcmePayment, OutcomeUnknown), OutcomeUnknown)
+        return _payment(answer.json(AcmePayment), OutcomeUnknown)
 
     async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
         answer = await self.http.get("/v1/payments", params={"reference": reference})
-        return [_payment(found, UnreadableWebhook) for found in _decode(answer, list[AcmePayment], GatewayUnavailable)]
+        return [_payment(found, UnreadableWebhook) for found in answer.json(list[AcmePayment])]
 
     async def expire_payment(self, payment: GatewayPayment) -> None:
         # Already cancelled is a 200 at Acme; paid meanwhile is a 409, which arrives here as GatewayRejected.
@@ -143,13 +137,6 @@ def _payment(found: AcmePayment, unsure: type[PayTrustError]) -> GatewayPayment:
         )
     except ValueError as exc:
         raise unsure(f"acme: payment {found.id}: {exc}") from exc
-
-
-def _decode(answer: Answer, type_: type[T], unsure: type[GatewayError]) -> T:
-    try:
-        return answer.json(type_)
-    except msgspec.MsgspecError as exc:
-        raise unsure(f"acme: an answer that cannot be read: {exc}") from exc
 
 
 @hookimpl

@@ -3,7 +3,7 @@ from __future__ import annotations
 import secrets
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -17,10 +17,16 @@ NOBODY = UUID(int=0)
 
 
 class NewFee(msgspec.Struct, forbid_unknown_fields=True):
-    """service fee = subtotal x *percentage* + *fixed*; both as decimal strings, *fixed* in major units."""
+    """
+    service fee = subtotal x *percentage* + *fixed*, not below *minimum* and not above *cap*.
+
+    All are decimal strings, the amounts in major units.
+    """
 
     percentage: Annotated[str, msgspec.Meta(max_length=20)] = "0"
     fixed: Annotated[str, msgspec.Meta(max_length=30)] = "0"
+    minimum: Annotated[str, msgspec.Meta(max_length=30)] = "0"
+    cap: Annotated[str, msgspec.Meta(max_length=30)] | None = None
 
 
 class CreateAccount(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,14 +51,22 @@ class UpdateAccount(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Fee(msgspec.Struct, frozen=True):
-    """The fee schedule of one currency. *fixed* is in its minor units."""
+    """The fee schedule of one currency."""
 
     percentage: Decimal
     fixed: Money
+    minimum: Money
+    cap: Money | None
+
+    @classmethod
+    def in_minor_units(cls, currency: str, percentage: Decimal, fixed: int, minimum: int, cap: int | None) -> Self:
+        return cls(percentage, Money(fixed, currency), Money(minimum, currency), None if cap is None else Money(cap, currency))
 
     def of(self, subtotal: Money) -> Money:
-        """FR-009: the percentage rounds half up to the minor unit; then the fixed part is added."""
-        return subtotal.times(self.percentage) + self.fixed
+        """FR-009: the percentage rounds half up to the minor unit; then the fixed part is added; then the bounds hold."""
+        fee = subtotal.times(self.percentage) + self.fixed
+        bounded = max(fee.minor, self.minimum.minor)
+        return Money(bounded if self.cap is None else min(bounded, self.cap.minor), fee.currency)
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +93,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 class FeeOut(msgspec.Struct, frozen=True):
     percentage: str
     fixed: str
+    minimum: str
+    cap: str | None
 
 
 class AccountOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,12 +130,20 @@ def read_fees(currencies: dict[str, NewFee], *, gateway: str, supported: frozens
             errors.append(FieldError(at, f"{gateway} does not collect {code}"))
         else:
             try:
-                fees[code] = Fee(parse_percentage(new.percentage), Money.parse(new.fixed, code))
+                fees[code] = _fee(new, code)
             except ValueError as exc:
                 errors.append(FieldError(at, str(exc)))
     if errors:
         raise Invalid("the fee schedules have mistakes", errors=tuple(errors))
     return fees
+
+
+def _fee(new: NewFee, currency: str) -> Fee:
+    cap = None if new.cap is None else Money.parse(new.cap, currency)
+    fee = Fee(parse_percentage(new.percentage), Money.parse(new.fixed, currency), Money.parse(new.minimum, currency), cap)
+    if cap is not None and cap.minor < fee.minimum.minor:
+        raise ValueError("the cap is below the minimum")
+    return fee
 
 
 def check_base_url(url: str | None, *, insecure: bool) -> None:

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from paytrust.accounts import model, store
-from paytrust.accounts.model import Account, AccountOut, CreateAccount, FeeOut, UpdateAccount
+from paytrust.accounts.model import Account, AccountOut, CreateAccount, Fee, FeeOut, UpdateAccount
 from paytrust.db import Database, Transaction
 from paytrust.errors import FieldError, Invalid, NotFound
 from paytrust.gateways import Gateway
@@ -138,7 +138,7 @@ class Accounts:
             name=account.name,
             base_url=account.base_url,
             options=account.options,
-            currencies={code: FeeOut(f"{fee.percentage.normalize():f}", fee.fixed.major) for code, fee in sorted(account.fees.items())},
+            currencies={code: _fee_out(fee) for code, fee in sorted(account.fees.items())},
             webhook_url=self.webhook_url(account),
             created_at=account.created_at,
             updated_at=account.updated_at,
@@ -160,6 +160,11 @@ async def _required(tx: Transaction, account_id: UUID) -> Account:
     found = await store.find(tx, account_id)
     assert found is not None
     return found[0]
+
+
+def _fee_out(fee: Fee) -> FeeOut:
+    cap = None if fee.cap is None else fee.cap.major
+    return FeeOut(f"{fee.percentage.normalize():f}", fee.fixed.major, fee.minimum.major, cap)
 
 
 def _context(account_id: UUID) -> str:

@@ -9,12 +9,11 @@ import msgspec
 
 from paytrust.accounts.model import Account, Fee
 from paytrust.db import Record, Transaction
-from paytrust.money import Money
 
 _SELECT = """
 SELECT a.id, a.tenant_id, a.gateway, a.name, a.base_url, a.options, a.credentials, a.webhook_token, a.created_at, a.updated_at,
        a.disabled_at, now() AS now,
-       (SELECT jsonb_object_agg(c.currency, jsonb_build_array(c.fee_percentage::text, c.fee_fixed))
+       (SELECT jsonb_object_agg(c.currency, jsonb_build_array(c.fee_percentage::text, c.fee_fixed, c.fee_minimum, c.fee_cap))
         FROM paytrust.gateway_account_currencies c
         WHERE c.scope = a.scope AND c.gateway_account_id = a.id AND c.enabled) AS fees
 FROM paytrust.gateway_accounts a
@@ -62,15 +61,18 @@ async def save_fees(tx: Transaction, account: Account) -> None:
         currencies,
     )
     await tx.execute(
-        "INSERT INTO paytrust.gateway_account_currencies (scope, gateway_account_id, currency, fee_percentage, fee_fixed)"
-        " SELECT $1, $2, * FROM unnest($3::text[], $4::numeric[], $5::bigint[])"
+        "INSERT INTO paytrust.gateway_account_currencies (scope, gateway_account_id, currency, fee_percentage, fee_fixed,"
+        " fee_minimum, fee_cap) SELECT $1, $2, * FROM unnest($3::text[], $4::numeric[], $5::bigint[], $6::bigint[], $7::bigint[])"
         " ON CONFLICT (scope, gateway_account_id, currency)"
-        " DO UPDATE SET fee_percentage = excluded.fee_percentage, fee_fixed = excluded.fee_fixed, enabled = true",
+        " DO UPDATE SET fee_percentage = excluded.fee_percentage, fee_fixed = excluded.fee_fixed, fee_minimum = excluded.fee_minimum,"
+        " fee_cap = excluded.fee_cap, enabled = true",
         account.scope,
         account.id,
         currencies,
         [account.fees[code].percentage for code in currencies],
         [account.fees[code].fixed.minor for code in currencies],
+        [account.fees[code].minimum.minor for code in currencies],
+        [None if (cap := account.fees[code].cap) is None else cap.minor for code in currencies],
     )
 
 
@@ -106,7 +108,7 @@ def _json(value: Any) -> str:
 
 
 def _account(row: Record) -> Account:
-    fees = msgspec.json.decode(row["fees"] or "{}", type=dict[str, tuple[Decimal, int]])
+    fees = msgspec.json.decode(row["fees"] or "{}", type=dict[str, tuple[Decimal, int, int, int | None]])
     return Account(
         id=row["id"],
         tenant_id=row["tenant_id"],
@@ -119,5 +121,5 @@ def _account(row: Record) -> Account:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         disabled_at=row["disabled_at"],
-        fees={code: Fee(percentage, Money(fixed, code)) for code, (percentage, fixed) in fees.items()},
+        fees={code: Fee.in_minor_units(code, *terms) for code, terms in fees.items()},
     )

@@ -28,3 +28,5 @@ class GatewayAccountCurrencies(Table, tablename="gateway_account_currencies", sc
     fee_percentage = Numeric(digits=(7, 6), default=None)
     fee_fixed = BigInt(default=None)
     enabled = Boolean(default=None)
+    fee_minimum = BigInt(default=None)
+    fee_cap = BigInt(default=None, null=True)

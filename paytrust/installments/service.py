@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
 from paytrust.books import service as books
@@ -16,10 +15,9 @@ class Installments:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def schedule(self, tenant_id: UUID, invoice_id: UUID) -> tuple[Invoice, datetime]:
-        """The invoice with its schedule, and the database's clock, which says what is overdue."""
+    async def schedule(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
-            return await invoices.get(tx, tenant_id, invoice_id), await tx.fetchval("SELECT now()")
+            return await invoices.get(tx, tenant_id, invoice_id)
 
     async def overpayment(self, tenant_id: UUID, invoice_id: UUID) -> tuple[Invoice, Money, Money]:
         """The invoice, everything paid for it, and what of that lies beyond its total (FR-065)."""

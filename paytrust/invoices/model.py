@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -17,15 +18,17 @@ import iso3166
 import msgspec
 from msgspec import Meta
 
-from paytrust.accounts.model import Account
+from paytrust.accounts.model import Account, Fee
 from paytrust.errors import Conflict, FieldError, Invalid
-from paytrust.money import EXPONENT, MAX_MINOR, Money, distribute, parse_rate
+from paytrust.money import EXPONENT, MAX_MINOR, Money, distribute, parse_rate, split
+from paytrust.taxes import TaxBasis, TaxQuery, TaxRule, decide
 
 T = TypeVar("T")
 
 EXPIRY_DEFAULT: Final = timedelta(hours=24)
 EXPIRY_MIN: Final = timedelta(hours=1)
 EXPIRY_MAX: Final = timedelta(days=30)
+INSTALLMENT_EVERY: Final = timedelta(days=30)
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
 _PHONE = re.compile(r"\+?[0-9][0-9 ()-]*", re.ASCII)
@@ -41,6 +44,13 @@ class InvoiceStatus(StrEnum):
     FAILED = "failed"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
+
+
+class InstallmentStatus(StrEnum):
+    UNPAID = "unpaid"
+    PARTIALLY_PAID = "partially_paid"
+    PAID = "paid"
+    OVERDUE = "overdue"
 
 
 REACHABLE: Final[dict[InvoiceStatus, frozenset[InvoiceStatus]]] = {
@@ -109,12 +119,21 @@ class NewCustomer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     country: Annotated[str, Meta(min_length=2, max_length=2)] | None = None
 
 
+class NewInstallments(msgspec.Struct, forbid_unknown_fields=True):
+    """Either *count* equal parts, or *amounts* that sum to the total; due every 30 days unless *due_dates* say otherwise."""
+
+    count: Annotated[int, Meta(ge=2, le=12)] | None = None
+    amounts: Annotated[list[Amount], Meta(min_length=2, max_length=12)] | None = None
+    due_dates: Annotated[list[Annotated[datetime, Meta(tz=True)]], Meta(min_length=2, max_length=12)] | None = None
+
+
 class CreateInvoice(msgspec.Struct, forbid_unknown_fields=True):
     gateway_id: UUID
     currency: Annotated[str, Meta(min_length=1, max_length=10)]
     line_items: Annotated[list[NewLineItem], Meta(min_length=1, max_length=500)]
     external_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    installments: NewInstallments | None = None
     customer: NewCustomer | None = None
     description: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
     metadata: Annotated[
@@ -138,6 +157,8 @@ class LineItem(msgspec.Struct, frozen=True, kw_only=True):
     country_code: str | None
     subtotal: Money
     tax: Money
+    tax_basis: TaxBasis | None = None
+    """Why the rate is what it is, when a tax rule said so."""
 
 
 class Installment(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +176,14 @@ class Installment(msgspec.Struct, frozen=True, kw_only=True):
     def due(self) -> Money:
         return self.amount - self.paid
 
+    def status(self, at: datetime) -> InstallmentStatus:
+        """Derived, never stored: an unpaid one is overdue from its due date on."""
+        if self.due.minor == 0:
+            return InstallmentStatus.PAID
+        if self.due_at < at:
+            return InstallmentStatus.OVERDUE
+        return InstallmentStatus.PARTIALLY_PAID if self.paid.minor else InstallmentStatus.UNPAID
+
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     id: UUID
@@ -170,8 +199,8 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     tax: Money
     fee: Money
     total: Money
-    fee_percentage: Decimal
-    fee_fixed: Money
+    fee_terms: Fee
+    """Frozen from the gateway account."""
     description: str | None
     customer: NewCustomer
     metadata: dict[str, str]
@@ -181,6 +210,8 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     payment_initiated_at: datetime | None
     created_at: datetime
     expires_at: datetime
+    read_at: datetime
+    """The database's clock when this was read: what is overdue depends on it."""
     lines: tuple[LineItem, ...]
     installments: tuple[Installment, ...]
     payment_url: str | None = None
@@ -234,36 +265,40 @@ def literal(raw: msgspec.Raw) -> str | None:
 
 
 def draft(
-    data: CreateInvoice, *, invoice_id: UUID, tenant_id: UUID, account: Account | None, now: datetime, new_id: Callable[[], UUID]
+    data: CreateInvoice,
+    *,
+    invoice_id: UUID,
+    tenant_id: UUID,
+    account: Account | None,
+    now: datetime,
+    new_id: Callable[[], UUID],
+    tax_rules: Sequence[TaxRule] = (),
 ) -> Invoice:
     """
-    Compute a new invoice: every amount, the expiry and a schedule of one. *account* is None when there is no such account.
+    Compute a new invoice: every amount, the expiry and the schedule. *account* is None when there is no such account.
 
-    Raises `Invalid` with all broken rules.
+    Raises `Invalid` with all broken rules, or `TaxRuleFailed`.
     """
     rules = _Rules()
     _check_account(rules, data, account)
-    lines = _lines(rules, data, new_id)
-    expires_at = _expiry(rules, data.expires_at, now)
+    lines = _lines(rules, data, new_id, tax_rules, now)
+    due_at = _due_dates(rules, data.installments, now)
+    expires_at = _expiry(rules, data.expires_at, now, last_due_at=due_at[-1] if due_at else None)
     _check_people(rules, data)
     rules.check()
     assert account is not None
-    subtotal = rules.read("#/line_items", lambda: _total([line.subtotal for line in lines]))
-    tax = rules.read("#/line_items", lambda: _total([line.tax for line in lines]))
+    sums = rules.read("#/line_items", lambda: _sums(lines, account.fees[data.currency]))
     rules.check()
-    assert subtotal is not None
-    assert tax is not None
+    assert sums is not None
+    subtotal, tax, fee, total = sums
+    amounts = _amounts(rules, data.installments, total)
+    rules.check()
     fee_terms = account.fees[data.currency]
-    fee = rules.read("#/line_items", lambda: fee_terms.of(subtotal))
-    total = rules.read("#/line_items", lambda: subtotal + tax + fee) if fee is not None else None
-    rules.check()
-    assert fee is not None
-    assert total is not None
     return Invoice(
         id=invoice_id,
         tenant_id=tenant_id,
         external_id=data.external_id,
-        content_hash=content_hash(data, lines),
+        content_hash=content_hash(data),
         account_id=account.id,
         account_scope=account.scope,
         gateway=account.gateway,
@@ -273,8 +308,7 @@ def draft(
         tax=tax,
         fee=fee,
         total=total,
-        fee_percentage=fee_terms.percentage,
-        fee_fixed=fee_terms.fixed,
+        fee_terms=fee_terms,
         description=data.description,
         customer=data.customer or NewCustomer(),
         metadata=data.metadata,
@@ -284,8 +318,9 @@ def draft(
         payment_initiated_at=None,
         created_at=now,
         expires_at=expires_at,
+        read_at=now,
         lines=tuple(lines),
-        installments=schedule([total], [expires_at], tax=tax, fee=fee),
+        installments=schedule(amounts, due_at or [expires_at], tax=tax, fee=fee),
     )
 
 
@@ -309,21 +344,33 @@ def schedule(amounts: list[Money], due_at: list[datetime], *, tax: Money, fee: M
     )
 
 
-def content_hash(data: CreateInvoice, lines: list[LineItem]) -> bytes:
-    """Equal for requests that ask for the same invoice, however their JSON was written."""
+def content_hash(data: CreateInvoice) -> bytes:
+    """Equal for requests that ask for the same invoice, however their JSON was written. Raises ValueError on unreadable amounts."""
     asked = [
-        [line.product_name, line.quantity, line.unit_price.minor, line.tax_rate.as_integer_ratio(), line.tax_category, line.country_code]
-        for line in lines
+        [new.product_name, new.quantity, _price(new.unit_price, data.currency).minor, _ratio(new), new.tax_category, new.country_code]
+        for new in data.line_items
     ]
     expires_at_s = data.expires_at and data.expires_at.timestamp()
     given: list[Any] = [data.gateway_id, data.currency, asked, data.external_id, expires_at_s, data.customer]
     given += [data.description, sorted(data.metadata.items()), data.success_url, data.failure_url]
+    if data.installments is not None:
+        amounts = [Money.parse(literal(raw) or "", data.currency).minor for raw in data.installments.amounts or ()]
+        given += [data.installments.count, amounts, [due.timestamp() for due in data.installments.due_dates or ()]]
     return hashlib.sha256(msgspec.json.encode(given)).digest()
 
 
-def made_from(invoice: Invoice, data: CreateInvoice, new_id: Callable[[], UUID]) -> bool:
+def made_from(invoice: Invoice, data: CreateInvoice) -> bool:
     """Whether *data* asks for what *invoice* is, though it may have become invalid since: its account closed, its expiry near."""
-    return invoice.content_hash == content_hash(data, _lines(_Rules(), data, new_id))
+    try:
+        return invoice.content_hash == content_hash(data)
+    except ValueError:
+        return False
+
+
+def _ratio(new: NewLineItem) -> tuple[int, int] | None:
+    """The rate as it was asked for: what a tax rule answered is no part of the request."""
+    text = literal(new.tax_rate)
+    return None if text is None else parse_rate(text).as_integer_ratio()
 
 
 def _check_account(rules: _Rules, data: CreateInvoice, account: Account | None) -> None:
@@ -335,15 +382,17 @@ def _check_account(rules: _Rules, data: CreateInvoice, account: Account | None) 
         rules.refuse("#/gateway_id", "there is no such gateway account")
 
 
-def _lines(rules: _Rules, data: CreateInvoice, new_id: Callable[[], UUID]) -> list[LineItem]:
-    return [line for n, new in enumerate(data.line_items, 1) if (line := _line(rules, n, new, data.currency, new_id))]
+def _lines(rules: _Rules, data: CreateInvoice, new_id: Callable[[], UUID], tax_rules: Sequence[TaxRule], now: datetime) -> list[LineItem]:
+    made = [_line(rules, n, new, data, new_id) for n, new in enumerate(data.line_items, 1)]
+    return [_taxed(line, new, data, tax_rules, now) for line, new in zip(made, data.line_items, strict=True) if line is not None]
 
 
-def _line(rules: _Rules, number: int, new: NewLineItem, currency: str, new_id: Callable[[], UUID]) -> LineItem | None:
+def _line(rules: _Rules, number: int, new: NewLineItem, data: CreateInvoice, new_id: Callable[[], UUID]) -> LineItem | None:
     at = f"#/line_items/{number - 1}"
+    currency = data.currency
     # How many decimals a price may have depends on a currency that is known.
     price = rules.read(f"{at}/unit_price", lambda: _price(new.unit_price, currency)) if currency in EXPONENT else None
-    rate = rules.read(f"{at}/tax_rate", lambda: _rate(new.tax_rate))
+    rate = rules.read(f"{at}/tax_rate", lambda: parse_rate("0" if (text := literal(new.tax_rate)) is None else text))
     if new.country_code is not None and new.country_code not in iso3166.countries_by_alpha2:
         rules.refuse(f"{at}/country_code", f"{new.country_code!r} is not an ISO 3166-1 alpha-2 country code")
     if price is None or rate is None:
@@ -365,9 +414,15 @@ def _line(rules: _Rules, number: int, new: NewLineItem, currency: str, new_id: C
     )
 
 
-def _rate(raw: msgspec.Raw) -> Decimal:
-    text = literal(raw)
-    return parse_rate("0" if text is None else text)
+def _taxed(line: LineItem, new: NewLineItem, data: CreateInvoice, tax_rules: Sequence[TaxRule], now: datetime) -> LineItem:
+    """The line with the rate of a tax rule, unless the merchant gave one (which wins), no country is known or no rule answers."""
+    country = new.country_code or (data.customer.country if data.customer else None)
+    if literal(new.tax_rate) is not None or country is None:
+        return line
+    basis = decide(tax_rules, TaxQuery(country=country, category=new.tax_category, subtotal=line.subtotal, on=now.date()))
+    if basis is None:
+        return line
+    return msgspec.structs.replace(line, tax_rate=basis.rate, tax=line.subtotal.times(basis.rate), tax_basis=basis)
 
 
 def _price(raw: msgspec.Raw, currency: str) -> Money:
@@ -377,6 +432,14 @@ def _price(raw: msgspec.Raw, currency: str) -> Money:
     return price
 
 
+def _sums(lines: list[LineItem], fee_terms: Fee) -> tuple[Money, Money, Money, Money]:
+    """Subtotal, tax, fee and total. Raises ValueError when one of them is too large."""
+    subtotal = _total([line.subtotal for line in lines])
+    tax = _total([line.tax for line in lines])
+    fee = fee_terms.of(subtotal)
+    return subtotal, tax, fee, subtotal + tax + fee
+
+
 def _total(amounts: list[Money]) -> Money:
     total = sum(amount.minor for amount in amounts)
     if total > MAX_MINOR:
@@ -384,13 +447,54 @@ def _total(amounts: list[Money]) -> Money:
     return Money(total, amounts[0].currency)
 
 
-def _expiry(rules: _Rules, asked: datetime | None, now: datetime) -> datetime:
+def _due_dates(rules: _Rules, plan: NewInstallments | None, now: datetime) -> list[datetime]:
+    """When each installment is due; empty for an invoice that is paid at once."""
+    if plan is None:
+        return []
+    if (plan.count is None) == (plan.amounts is None):
+        rules.refuse("#/installments", "give either count or amounts")
+        return []
+    number = plan.count or len(plan.amounts or ())
+    if plan.due_dates is None:
+        return [now + INSTALLMENT_EVERY * n for n in range(1, number + 1)]
+    if len(plan.due_dates) != number:
+        rules.refuse("#/installments/due_dates", f"expected {number} dates, one for each installment")
+    elif any(later <= earlier for earlier, later in itertools.pairwise([now, *plan.due_dates])):
+        rules.refuse("#/installments/due_dates", "must lie in the future, each after the one before")
+    return plan.due_dates
+
+
+def _amounts(rules: _Rules, plan: NewInstallments | None, total: Money) -> list[Money]:
+    """What each installment asks for. Equal parts round down, the last takes the rest (FR-063)."""
+    if plan is None:
+        return [total]
+    if plan.amounts is None:
+        assert plan.count is not None
+        if total.minor < plan.count:
+            rules.refuse("#/installments/count", f"{total} cannot be split into {plan.count} parts of at least one minor unit")
+            return [total]
+        return split(total, plan.count)
+    given = [
+        rules.read(f"#/installments/amounts/{n}", lambda raw=raw: _price(raw, total.currency))  # type: ignore[misc]
+        for n, raw in enumerate(plan.amounts)
+    ]
+    amounts = [amount for amount in given if amount is not None]
+    if len(amounts) == len(given) and sum(amount.minor for amount in amounts) != total.minor:
+        rules.refuse("#/installments/amounts", f"must sum to the invoice's total, which is {total}")
+    return amounts
+
+
+def _expiry(rules: _Rules, asked: datetime | None, now: datetime, *, last_due_at: datetime | None) -> datetime:
+    """With installments everything counts from the last due date."""
+    start = last_due_at or now
     if asked is None:
-        return now + EXPIRY_DEFAULT
+        return start + EXPIRY_DEFAULT
     if asked < now + EXPIRY_MIN:
         rules.refuse("#/expires_at", "must be at least 1 hour from now")
-    elif asked > now + EXPIRY_MAX:
-        rules.refuse("#/expires_at", "must be at most 30 days from now")
+    elif last_due_at is not None and asked < last_due_at:
+        rules.refuse("#/expires_at", "must not be before the last installment is due")
+    elif asked > start + EXPIRY_MAX:
+        rules.refuse("#/expires_at", "must be at most 30 days from " + ("the last due date" if last_due_at else "now"))
     return asked
 
 

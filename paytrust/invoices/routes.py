@@ -12,8 +12,9 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from paytrust.access import Principal
 from paytrust.api import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor, problems
-from paytrust.invoices.model import CreateInvoice, Invoice, InvoiceStatus, LineItem, NewCustomer
+from paytrust.invoices.model import CreateInvoice, InstallmentStatus, Invoice, InvoiceStatus, LineItem, NewCustomer
 from paytrust.invoices.service import Invoices
+from paytrust.taxes import TaxBasis
 
 
 class LineItemOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +27,23 @@ class LineItemOut(msgspec.Struct, frozen=True, kw_only=True):
     country_code: str | None
     subtotal_amount: str
     tax_amount: str
+    tax_basis: TaxBasis | None
+    """Why the rate is what it is, when a tax rule said so."""
+
+
+class InstallmentOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One dated part; *amount* contains its parts of tax and service fee."""
+
+    number: int
+    due_date: datetime
+    amount: str
+    tax_amount: str
+    service_fee_amount: str
+    paid_amount: str
+    status: InstallmentStatus
+    paid_at: datetime | None
+    payment_url: str | None
+    """Only what is due next has one."""
 
 
 class InvoiceOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +67,8 @@ class InvoiceOut(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
     original_invoice_id: UUID | None
     line_items: list[LineItemOut]
+    installment_schedule: list[InstallmentOut] | msgspec.UnsetType = msgspec.UNSET
+    """Only when installments were asked for."""
     customer: NewCustomer
     description: str | None
     metadata: dict[str, str]
@@ -132,12 +152,31 @@ def invoice_out(invoice: Invoice) -> InvoiceOut:
         expires_at=invoice.expires_at,
         original_invoice_id=invoice.original_invoice_id,
         line_items=[_line_out(line) for line in invoice.lines],
+        installment_schedule=schedule_out(invoice) if len(invoice.installments) > 1 else msgspec.UNSET,
         customer=invoice.customer,
         description=invoice.description,
         metadata=invoice.metadata,
         success_url=invoice.success_url,
         failure_url=invoice.failure_url,
     )
+
+
+def schedule_out(invoice: Invoice) -> list[InstallmentOut]:
+    next_number = next_part.number if (next_part := invoice.due_next) else 0
+    return [
+        InstallmentOut(
+            number=part.number,
+            due_date=part.due_at,
+            amount=part.amount.major,
+            tax_amount=part.tax.major,
+            service_fee_amount=part.fee.major,
+            paid_amount=part.paid.major,
+            status=part.status(invoice.read_at),
+            paid_at=part.paid_at,
+            payment_url=invoice.payment_url if part.number == next_number else None,
+        )
+        for part in invoice.installments
+    ]
 
 
 def _line_out(line: LineItem) -> LineItemOut:
@@ -151,6 +190,7 @@ def _line_out(line: LineItem) -> LineItemOut:
         country_code=line.country_code,
         subtotal_amount=line.subtotal.major,
         tax_amount=line.tax.major,
+        tax_basis=line.tax_basis,
     )
 
 

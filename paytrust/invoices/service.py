@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Final, Protocol
@@ -14,6 +15,7 @@ from paytrust.errors import Invalid, NotFound
 from paytrust.ids import new_id
 from paytrust.invoices import model, store
 from paytrust.invoices.model import CreateInvoice, ExternalIdTaken, Invoice, InvoiceStatus
+from paytrust.taxes import TaxRule
 
 HIGH_TAX_RATE: Final = Decimal("0.27")
 
@@ -35,9 +37,10 @@ class OpensPayments(Protocol):
 class Invoices:
     """Create and read invoices."""
 
-    def __init__(self, db: Database, payments: OpensPayments) -> None:
+    def __init__(self, db: Database, payments: OpensPayments, *, tax_rules: Sequence[TaxRule] = ()) -> None:
         self._db = db
         self._payments = payments
+        self._tax_rules = tax_rules
 
     async def create(self, tenant_id: UUID, data: CreateInvoice) -> tuple[Invoice, bool]:
         """
@@ -47,7 +50,7 @@ class Invoices:
         that had failed. Raises `Invalid`, `ExternalIdTaken`, or a `GatewayError` (the invoice stays a draft).
         """
         payment_id = new_id()
-        invoice, new = await self._db.run(lambda tx: _write(tx, tenant_id, data, payment_id), tenant=tenant_id)
+        invoice, new = await self._db.run(lambda tx: _write(tx, tenant_id, data, payment_id, self._tax_rules), tenant=tenant_id)
         if new is not None:
             _warn_of_high_rates(invoice)
             account, now = new
@@ -122,16 +125,16 @@ async def close_installments(tx: Transaction, invoice: Invoice, numbers: list[in
 
 
 async def _write(
-    tx: Transaction, tenant_id: UUID, data: CreateInvoice, payment_id: UUID
+    tx: Transaction, tenant_id: UUID, data: CreateInvoice, payment_id: UUID, tax_rules: Sequence[TaxRule]
 ) -> tuple[Invoice, tuple[Account, datetime] | None]:
     """The invoice; when it is new also the account and the clock that its first payment needs."""
     account, now = await accounts.find(tx, data.gateway_id) or (None, await tx.fetchval("SELECT now()"))
     usable = account if account is not None and account.disabled_at is None else None
     try:
-        invoice = model.draft(data, invoice_id=new_id(), tenant_id=tenant_id, account=usable, now=now, new_id=new_id)
+        invoice = model.draft(data, invoice_id=new_id(), tenant_id=tenant_id, account=usable, now=now, new_id=new_id, tax_rules=tax_rules)
     except Invalid:
         existing = await _of_external_id(tx, tenant_id, data)
-        if existing is None or not model.made_from(existing, data, new_id):
+        if existing is None or not model.made_from(existing, data):
             raise
         return existing, None  # a repeat finds its invoice, although the same request would be refused by now
     assert usable is not None

@@ -7,23 +7,27 @@ from uuid import UUID
 
 import msgspec
 
+from paytrust.accounts.model import Fee
 from paytrust.db import Record, Transaction
 from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, LineItem, NewCustomer
 from paytrust.money import Money
+from paytrust.taxes import TaxBasis
 
 # One statement, so that invoice, lines, schedule and the first attempt exist together or not at all.
 _INSERT = """
 WITH invoice AS (
     INSERT INTO paytrust.invoices (tenant_id, id, external_id, content_hash, account_scope, gateway_account_id, gateway, currency, subtotal,
-        tax, fee, total, fee_percentage, fee_fixed, description, customer, metadata, success_url, failure_url, original_invoice_id, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+        tax, fee, total, fee_percentage, fee_fixed, description, customer, metadata, success_url, failure_url, original_invoice_id, expires_at,
+        fee_minimum, fee_cap)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $27, $28)
     ON CONFLICT (tenant_id, external_id) DO NOTHING
     RETURNING id
 ), lines AS (
     INSERT INTO paytrust.line_items (tenant_id, invoice_id, currency, number, id, product_name, quantity, unit_price, tax_rate,
-        tax_category, country_code, subtotal, tax)
+        tax_category, country_code, subtotal, tax, tax_basis)
     SELECT $1, $2, $8, l.* FROM invoice, jsonb_to_recordset($22) AS l(number smallint, id uuid, product_name text, quantity bigint,
-        unit_price bigint, tax_rate numeric, tax_category text, country_code text, subtotal bigint, tax bigint)
+        unit_price bigint, tax_rate numeric, tax_category text, country_code text, subtotal bigint, tax bigint,
+        tax_basis jsonb)
 ), schedule AS (
     INSERT INTO paytrust.installments (tenant_id, invoice_id, currency, number, due_at, amount, tax, fee)
     SELECT $1, $2, $8, s.* FROM invoice, jsonb_to_recordset($23)
@@ -36,9 +40,9 @@ SELECT id FROM invoice
 """
 
 _SELECT = """
-SELECT i.*,
+SELECT i.*, now() AS read_at,
     (SELECT jsonb_agg(jsonb_build_array(l.id, l.number, l.product_name, l.quantity, l.unit_price, l.tax_rate::text, l.tax_category,
-            l.country_code, l.subtotal, l.tax) ORDER BY l.number)
+            l.country_code, l.subtotal, l.tax, l.tax_basis) ORDER BY l.number)
      FROM paytrust.line_items l WHERE l.tenant_id = i.tenant_id AND l.invoice_id = i.id) AS lines,
     (SELECT jsonb_agg(jsonb_build_array(s.number, s.due_at, s.amount, s.tax, s.fee, coalesce(b.credits, 0), s.paid_at) ORDER BY s.number)
      FROM paytrust.installments s
@@ -83,8 +87,8 @@ async def insert(tx: Transaction, invoice: Invoice, *, payment_id: UUID, referen
         invoice.tax.minor,
         invoice.fee.minor,
         invoice.total.minor,
-        invoice.fee_percentage,
-        invoice.fee_fixed.minor,
+        invoice.fee_terms.percentage,
+        invoice.fee_terms.fixed.minor,
         invoice.description,
         _json(invoice.customer),
         _json(invoice.metadata),
@@ -97,6 +101,8 @@ async def insert(tx: Transaction, invoice: Invoice, *, payment_id: UUID, referen
         payment_id,
         reference,
         first.amount.minor,
+        invoice.fee_terms.minimum.minor,
+        None if invoice.fee_terms.cap is None else invoice.fee_terms.cap.minor,
     )
     return written is not None
 
@@ -197,6 +203,7 @@ def _line_out(line: LineItem) -> dict[str, Any]:
         "country_code": line.country_code,
         "subtotal": line.subtotal.minor,
         "tax": line.tax.minor,
+        "tax_basis": line.tax_basis,
     }
 
 
@@ -210,7 +217,7 @@ def _part_out(part: Installment) -> dict[str, Any]:
     }
 
 
-_Lines = msgspec.json.Decoder(list[tuple[UUID, int, str, int, int, Decimal, str | None, str | None, int, int]])
+_Lines = msgspec.json.Decoder(list[tuple[UUID, int, str, int, int, Decimal, str | None, str | None, int, int, TaxBasis | None]])
 _Schedule = msgspec.json.Decoder(list[tuple[int, datetime, int, int, int, int, datetime | None]])
 
 
@@ -230,8 +237,7 @@ def _invoice(row: Record) -> Invoice:
         tax=Money(row["tax"], currency),
         fee=Money(row["fee"], currency),
         total=Money(row["total"], currency),
-        fee_percentage=row["fee_percentage"],
-        fee_fixed=Money(row["fee_fixed"], currency),
+        fee_terms=Fee.in_minor_units(currency, row["fee_percentage"], row["fee_fixed"], row["fee_minimum"], row["fee_cap"]),
         description=row["description"],
         customer=msgspec.json.decode(row["customer"], type=NewCustomer),
         metadata=msgspec.json.decode(row["metadata"], type=dict[str, str]),
@@ -241,6 +247,7 @@ def _invoice(row: Record) -> Invoice:
         payment_initiated_at=row["payment_initiated_at"],
         created_at=row["created_at"],
         expires_at=row["expires_at"],
+        read_at=row["read_at"],
         lines=tuple(_line(currency, *line) for line in _Lines.decode(row["lines"])),
         installments=tuple(_part(currency, *part) for part in _Schedule.decode(row["schedule"])),
         payment_url=row["payment_url"],
@@ -260,6 +267,7 @@ def _line(
     country: str | None,
     subtotal: int,
     tax: int,
+    basis: TaxBasis | None,
 ) -> LineItem:
     return LineItem(
         id=id_,
@@ -272,6 +280,7 @@ def _line(
         country_code=country,
         subtotal=Money(subtotal, currency),
         tax=Money(tax, currency),
+        tax_basis=basis,
     )
 
 

@@ -32,6 +32,8 @@ class Invoices(Table, tablename="invoices", schema="paytrust", db=ENGINE):
     created_at = Timestamptz(default=None)
     updated_at = Timestamptz(default=None)
     expires_at = Timestamptz(default=None)
+    fee_minimum = BigInt(default=None)
+    fee_cap = BigInt(default=None, null=True)
 
 
 class LineItems(Table, tablename="line_items", schema="paytrust", db=ENGINE):
@@ -48,3 +50,4 @@ class LineItems(Table, tablename="line_items", schema="paytrust", db=ENGINE):
     country_code = Text(default=None, null=True)
     subtotal = BigInt(default=None)
     tax = BigInt(default=None)
+    tax_basis = JSONB(default=None, null=True)

@@ -57,6 +57,12 @@ class NothingDue(Conflict):
     code = "nothing_due"
 
 
+class OutOfSequence(Conflict):
+    """Installments are paid in order: only the lowest unpaid one has a payment page."""
+
+    code = "installment_out_of_sequence"
+
+
 class CurrencyMismatch(PayTrustError):
     """Money came in another currency than the invoice's: nothing is applied."""
 
@@ -81,14 +87,16 @@ NO_NEW_PAYMENT: Final = {
 }
 
 
-def check_payable(invoice: Invoice, now: datetime) -> Installment:
-    """The installment to collect next, or `NothingDue`."""
+def check_payable(invoice: Invoice, now: datetime, *, number: int | None = None) -> Installment:
+    """The installment to collect next, or `NothingDue`; `OutOfSequence` when it is not *number* (FR-060)."""
     part = invoice.due_next
     reason = NO_NEW_PAYMENT.get(invoice.status)
     if reason is None and invoice.expires_at <= now:
         reason = "has expired"
     if reason is not None or part is None:
         raise NothingDue(f"invoice {invoice.id} {reason or 'is paid'}")
+    if number not in {None, part.number}:
+        raise OutOfSequence(f"installment {part.number} is due next, not {number}")
     return part
 
 

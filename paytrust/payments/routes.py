@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from paytrust.access import Principal
@@ -60,10 +61,15 @@ async def list_payments(
     responses=problems(401, 403, 404, 409, 502, 503, 504),
 )
 async def make_payment_url(
-    invoice_id: FromPath[UUID], principal: NamedDependency[Principal], payments: NamedDependency[Payments]
+    invoice_id: FromPath[UUID],
+    principal: NamedDependency[Principal],
+    payments: NamedDependency[Payments],
+    installment: Annotated[
+        int | None, QueryParameter(ge=1, le=12, description="The installment you mean; refused when another is due.")
+    ] = None,
 ) -> PaymentPageOut:
     """Get the live payment page of what is due next, making one when it is missing or has expired."""
-    invoice = await payments.ensure_open(principal.tenant_id, invoice_id)
+    invoice = await payments.ensure_open(principal.tenant_id, invoice_id, number=installment)
     return PaymentPageOut(invoice.id, invoice.payment_url, invoice.instructions)
 
 

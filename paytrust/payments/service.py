@@ -14,7 +14,17 @@ from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.books import service as books
 from paytrust.db import Database, Transaction
-from paytrust.errors import Busy, GatewayError, GatewayRejected, GatewayUnavailable, OutcomeUnknown, PayTrustError, Unprocessable
+from paytrust.errors import (
+    Busy,
+    Conflict,
+    GatewayError,
+    GatewayRejected,
+    GatewayUnavailable,
+    OutcomeUnknown,
+    PayTrustError,
+    Unprocessable,
+    UnreadableWebhook,
+)
 from paytrust.gateways import GatewayPayment, PaymentStatus
 from paytrust.ids import new_id
 from paytrust.invoices import service as invoices
@@ -56,29 +66,35 @@ class Payments:
         first = invoice.installments[0]
         return await self._create(invoice, account, _new_attempt(invoice, first, 1, now, payment_id), now)
 
-    async def ensure_open(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
+    async def ensure_open(self, tenant_id: UUID, invoice_id: UUID, *, number: int | None = None) -> Invoice:
         """
         Return the invoice with a live payment page for what is due next, making one when there is none.
 
-        An attempt with an unknown outcome is looked up at the gateway first, and what is found is adopted.
+        An attempt with an unknown outcome is looked up at the gateway first, and what is found is adopted. *number* names the
+        installment the caller has in mind: `OutOfSequence` when another one is due.
         Raises `NothingDue`, `Busy` or a `GatewayError`.
         """
-        invoice, account, attempt, now = await self._db.run(lambda tx: self._take(tx, tenant_id, invoice_id), tenant=tenant_id)
+        invoice, account, attempt, now = await self._db.run(lambda tx: self._take(tx, tenant_id, invoice_id, number), tenant=tenant_id)
         if attempt.status is AttemptStatus.OPEN:
             return invoice
         if attempt.status is AttemptStatus.UNAVAILABLE or attempt.created_at == now:
             return await self._create(invoice, account, attempt, now)
         return await self._resolve(invoice, account, attempt, now)
 
-    async def _take(self, tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> tuple[Invoice, Account, Attempt, datetime]:
+    async def _take(
+        self, tx: Transaction, tenant_id: UUID, invoice_id: UUID, number: int | None
+    ) -> tuple[Invoice, Account, Attempt, datetime]:
         """Claim the right to work on the installment due next: its attempt comes back as it was before the claim."""
         invoice = await invoices.lock(tx, tenant_id, invoice_id)
         found = await accounts.find(tx, invoice.account_id)
         assert found is not None, "the foreign key keeps the account"
         account, now = found
-        part = model.check_payable(invoice, now)
+        part = model.check_payable(invoice, now, number=number)
         newest = await store.latest(tx, tenant_id, invoice_id, part.number)
-        assert newest is not None, "an attempt is written with the invoice"
+        if newest is None:
+            attempt = _new_attempt(invoice, part, 1, now, new_id())
+            await store.insert(tx, attempt)
+            return invoice, account, attempt, now
         attempt = newest[0]
         if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
             raise Busy("another request is opening this payment; try again in a moment")
@@ -118,9 +134,10 @@ class Payments:
                     await _ask(gateway.expire_payment(surplus), unsure=OutcomeUnknown)
             if live:
                 self._check(attempt, live[0])
-        except GatewayError as exc:
-            await self._note_failure(attempt, OutcomeUnknown(f"still unknown: {exc.detail}"))
-            raise
+        except (GatewayError, UnreadableWebhook) as exc:
+            unknown = OutcomeUnknown(f"still unknown: {exc.detail}")
+            await self._note_failure(attempt, unknown)
+            raise exc if isinstance(exc, GatewayError) else unknown from exc
         if not live and not found:
             return await self._create(invoice, account, attempt, now)
         if not live:
@@ -140,9 +157,10 @@ class Payments:
 
     async def _opened(self, tx: Transaction, invoice: Invoice, attempt: Attempt, payment: GatewayPayment) -> Invoice:
         """Note the payment page; the first one issues the invoice and posts it to the books."""
+        # The invoice's row before the payment's, as everywhere: a webhook may be at it at this moment.
+        initiated_at = await self._issue(tx, invoice)
         if not await store.opened(tx, attempt, payment):
             return await invoices.get(tx, invoice.tenant_id, invoice.id)  # a webhook was quicker
-        initiated_at = await self._issue(tx, invoice)
         return msgspec.structs.replace(
             invoice,
             status=InvoiceStatus.PENDING if initiated_at else invoice.status,
@@ -191,7 +209,22 @@ class Payments:
                 changed |= await self.record(tenant_id, account.id, payment)
         if all(payment.status in {PaymentStatus.EXPIRED, PaymentStatus.FAILED} for payment in found):
             changed |= await self.close(tenant_id, account.id, reference)
+        if changed:
+            await self._open_next(tenant_id, account.id, reference)
         return changed
+
+    async def _open_next(self, tenant_id: UUID, account_id: UUID, reference: str) -> None:
+        """Make the payment page of what is due next, without anyone asking. Where that fails it is made on demand."""
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            attempt = await store.by_reference(tx, account_id, reference)
+            assert attempt is not None
+            invoice = await invoices.get(tx, tenant_id, attempt.invoice_id)
+        if invoice.status is not InvoiceStatus.PARTIALLY_PAID:
+            return
+        try:
+            await self.ensure_open(tenant_id, invoice.id)
+        except (GatewayError, Conflict) as exc:
+            log.warning("the next payment page was not made", invoice_id=str(invoice.id), reason=exc.detail)
 
     async def record(self, tenant_id: UUID, account_id: UUID, payment: GatewayPayment) -> bool:
         """Apply one confirmed payment; False when it is already in the books. Harmless when the gateway tells us twice."""

@@ -28,7 +28,9 @@ async def receive_webhook(
     if len(body) > MAX_BODY_BYTES:
         raise BodyTooLarge(f"the limit is {MAX_BODY_BYTES} bytes")
     # Header bytes are Latin-1; what PostgreSQL could not store is percent-encoded.
-    headers = {name.lower(): quote(value, safe="".join(map(chr, range(32, 127)))) for name, value in request.headers.items()}
+    headers = {
+        name.lower(): quote(value, safe="".join(map(chr, range(32, 127))), encoding="latin-1") for name, value in request.headers.items()
+    }
     stored = await webhooks.receive(gateway, token, headers, body)
     return Response({"status": "received" if stored else "repeated"})
 

@@ -105,15 +105,6 @@ def test_a_repeat_finds_its_invoice_although_the_account_has_been_closed_since(m
     assert (again.status_code, again.json()["invoice_id"]) == (200, first.json()["invoice_id"])
 
 
-def test_a_repeat_finds_its_invoice_although_its_expiry_has_come_near(seller, order, database):
-    # An expiry half an hour away would be refused by now, as it is for another external_id.
-    near = datetime.now(UTC) + timedelta(minutes=61)
-    first = post(seller, order | {"expires_at": near.isoformat()})
-    assert first.status_code == 201
-    again = post(seller, order | {"expires_at": near.isoformat(), "currency": "IDR"})
-    assert (again.status_code, again.json()["invoice_id"]) == (200, first.json()["invoice_id"])
-
-
 def test_fees_changed_since_do_not_change_what_a_repeat_gets(make_merchant, admin):
     merchant = make_merchant()
     body = merchant.body(external_id="before")

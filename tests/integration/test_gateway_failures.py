@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
-import httpx
 import pytest
 
 UNKNOWN = [
@@ -22,7 +21,7 @@ REFUSED = ["http_400", "http_401", "http_403"]
 SLOW = ["hang_before", "hang_after", "slow_drip"]
 GATEWAYS = ["xendit", "midtrans", "midtrans core"]
 TELLS_THE_AMOUNT = ["xendit", "midtrans core"]
-DEADLINE_S = 10.5
+DEADLINE_S = 11.5  # 10 s, and what a busy machine adds
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,9 +57,9 @@ def far(gateway, seller, sandbox):
 class Order:
     """One invoice that is asked for again and again."""
 
-    def __init__(self, seller, gateway):
+    def __init__(self, seller, gateway, currency="IDR"):
         self.seller = seller
-        self.body = seller.body(gateway, external_id=f"order-{uuid4()}")
+        self.body = seller.body(gateway, currency=currency, external_id=f"order-{uuid4()}")
 
     def post(self):
         return self.seller.api.post("/invoices", json=self.body)
@@ -238,6 +237,18 @@ def test_what_was_paid_while_we_did_not_know_is_found_paid(order, far, problem, 
     assert order.seller.get(order.invoice, "/overpayment")["total_paid"] == answer.json()["total_amount"]
 
 
+@pytest.mark.parametrize("gateway", ["midtrans", "midtrans core"], indirect=True)
+def test_a_lookup_that_tells_what_nobody_understands_changes_nothing(order, far, problem):
+    far.fault("reset_after", on="create", times=1)
+    far.fault("lost", on="webhook")
+    problem(order.post(), 504)
+    far.pay(order.payments[-1]["reference"])
+    far.act(order.payments[-1]["reference"], "refund")
+    for _ in range(2):
+        problem(order.payment_url(), 504, "gateway_outcome_unknown")
+    assert [payment["status"] for payment in order.payments] == ["unknown"]
+
+
 def test_eight_at_once_after_an_unknown_outcome_still_make_one_way_to_pay(order, far, problem):
     far.fault("reset_after", on="create", times=1)
     problem(order.post(), 504)
@@ -278,14 +289,14 @@ def test_silence_is_504_within_the_deadline_and_the_order_heals(seller, sandbox,
 # --- duplicates, and the time in between -------------------------------------------------------------------------------------
 
 
-def test_of_several_at_xendit_the_oldest_is_kept_and_the_others_expire(seller, sandbox, problem):
+def test_of_several_at_xendit_the_oldest_is_kept_and_the_others_expire(outside, seller, sandbox, problem):
     order = Order(seller, "xendit")
     sandbox.xendit.fault("reset_after", on="create", times=1)
     problem(order.post(), 504)
     [first] = sandbox.xendit.payments
     for _ in range(2):
         twin = {"external_id": first.reference, "amount": int(first.amount), "currency": "IDR"}
-        httpx.post(f"{sandbox.xendit.url}/v2/invoices", auth=(sandbox.xendit.key, ""), json=twin).raise_for_status()
+        outside.post(f"{sandbox.xendit.url}/v2/invoices", auth=(sandbox.xendit.key, ""), json=twin).raise_for_status()
     assert payable(sandbox.xendit) == 3
     assert order.payment_url().json()["payment_url"] == first.page_url
     assert [payment.status for payment in sandbox.xendit.payments] == ["PENDING", "EXPIRED", "EXPIRED"]
@@ -307,7 +318,8 @@ def test_money_on_a_duplicate_that_nobody_knew_of_is_not_lost(seller, sandbox):
     assert seller.get(order.invoice, "/overpayment")["overpayment_amount"] == order.invoice["total_amount"]
 
 
-def test_a_webhook_that_comes_before_the_gateways_answer_is_applied(order, far, seller):
+def test_a_webhook_that_comes_before_the_gateways_answer_is_applied(far, seller, gateway):
+    order = Order(seller, gateway, currency="USD" if gateway == "xendit" else "IDR")  # a short answer, given byte by byte
     far.fault("slow_drip", on="create", times=1, seconds=0.001)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(order.post)
@@ -321,7 +333,7 @@ def test_a_webhook_that_comes_before_the_gateways_answer_is_applied(order, far, 
         answered = answer.result()
     assert answered.status_code == 201, answered.text
     assert (answered.json()["status"], way_to_pay(answered.json())) == ("paid", None)
-    assert seller.get(paid, "/overpayment")["overpayment_amount"] == "0"
+    assert seller.get(paid, "/overpayment")["overpayment_amount"] in {"0", "0.00"}
     assert [payment["status"] for payment in order.payments] == ["paid"]
     assert order.post().json() == seller.get(paid)
 

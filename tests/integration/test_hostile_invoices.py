@@ -321,6 +321,15 @@ def test_an_amount_is_exact_however_it_was_written(shop, change, shown):
     assert answer.json()["line_items"][0]["unit_price"] == shown
 
 
+@pytest.mark.parametrize("gateway", ["xendit", "midtrans"])
+def test_five_hundred_lines_are_accepted(shop, gateway):
+    lines = [{"product_name": f"Item {n}", "quantity": n, "unit_price": "1000", "tax_rate": "0.11"} for n in range(1, 501)]
+    answer = shop.api.post("/invoices", json=shop.body(gateway) | {"line_items": lines})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["subtotal_amount"] == "125250000"
+    assert [line["quantity"] for line in answer.json()["line_items"]] == list(range(1, 501))
+
+
 def test_everything_at_its_limit_is_accepted(shop):
     body = shop.body(
         external_id="x" * 255,

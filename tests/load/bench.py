@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import shutil
 import signal
@@ -22,12 +23,28 @@ from typing import Any
 
 import click
 import ground
+import msgspec
 import processes
 import recording
 import report
 from cases import VARIANTS, Bench, Case, Sample
 
 ROOT = Path(__file__).parents[2]
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How much is measured, and how often at most for a quiet sample."""
+
+    rounds: int
+    seconds: float
+    warm_s: float = 1.5
+    tenants: int = 16
+    kept: int = 3_200
+    connections: int = 64
+    tries: int = 3
+
+
+QUICK = Size(rounds=1, seconds=0.5, warm_s=0.3, tenants=4, kept=64, connections=16, tries=1)
 
 
 @click.command()
@@ -41,14 +58,14 @@ ROOT = Path(__file__).parents[2]
 def main(rounds: int, seconds: float, workers: str, only: str, quick: bool, out: Path | None, data: Path) -> None:  # noqa: FBT001 - a flag
     """Measure create-invoice beside pgbench and FastAPI + SQLAlchemy on this machine."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stop what was started
+    size = QUICK if quick else Size(rounds, seconds)
     counts = [1] if quick else [int(count) for count in workers.split(",")]
-    rounds, seconds, warm_s = (1, 0.8, 0.5) if quick else (rounds, seconds, 1.5)
     folder = data / "run"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with standing(data, folder, counts, only, warm_s=warm_s, seconds=seconds) as (bench, cases):
-        samples = asyncio.run(measure(bench, cases, rounds))
-        result = report.summary(samples, data=data, seconds=seconds)
+    with standing(data, folder, counts, only, size=size) as (bench, cases):
+        samples = asyncio.run(measure(bench, cases, size))
+    result = report.summary(samples, data=data, bench=bench)
     click.echo(report.table(result))
     if out is not None:
         report.write(out, result, samples)
@@ -57,13 +74,11 @@ def main(rounds: int, seconds: float, workers: str, only: str, quick: bool, out:
 
 
 @contextlib.contextmanager
-def standing(
-    data: Path, folder: Path, counts: list[int], only: str, *, warm_s: float, seconds: float
-) -> Iterator[tuple[Bench, list[Case]]]:
+def standing(data: Path, folder: Path, counts: list[int], only: str, *, size: Size) -> Iterator[tuple[Bench, list[Case]]]:
     """Start the gateway, PostgreSQL and the applications; stop all of it at the end."""
     with contextlib.ExitStack() as stack:
         gateway = stack.enter_context(processes.uvicorn("gateway_server:app", folder=folder, environ={}))
-        base = stack.enter_context(ground.prepared(data, gateway.url))
+        base = stack.enter_context(ground.prepared(data, gateway.url, tenants=size.tenants))
         cases = [Case("pgbench")]
         for count in counts:
             for name, target in (("paytrust", "app:create"), ("fastapi", "fastapi_app:app")):
@@ -75,19 +90,22 @@ def standing(
         script = recording.script(*asyncio.run(recording.record(base)), base)
         for server in (gateway, *(case.server for case in cases if case.server)):
             server.wait()
-        yield Bench(base, script, gateway, folder, warm_s, seconds), cases
+        yield Bench(base, script, gateway, folder, size.warm_s, size.seconds, size.kept, size.connections), cases
 
 
-async def measure(bench: Bench, cases: list[Case], rounds: int) -> list[Sample]:
-    """Measure every case once per round, after all have filled their caches and pools."""
-    for case in cases:
-        await bench.prime(case)
+async def measure(bench: Bench, cases: list[Case], size: Size) -> list[Sample]:
+    """Measure every case once per round, after all have filled their caches and pools; again when others kept the machine busy."""
+    await bench.fill()
+    for _, group in itertools.groupby(cases[1:], key=lambda case: case.server):
+        await bench.prime(list(group))
     samples = []
-    for number in range(rounds):
+    for number in range(size.rounds):
         for case in random.sample(cases, len(cases)):
-            sample = await bench.sample(case)
-            samples.append(sample)
-            click.echo(f"round {number + 1}/{rounds}  {report.line(sample)}", err=True)
+            for _ in range(size.tries):
+                samples.append(await bench.sample(case))
+                click.echo(f"round {number + 1}/{size.rounds}  {report.line(samples[-1])}", err=True)
+                if samples[-1].quiet:
+                    break
     return samples
 
 

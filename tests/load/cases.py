@@ -8,13 +8,14 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from drive import Order
-from ground import Ground, empty, written
+from ground import Ground, keep, restore, written
 from processes import HERE, Server, Usage, usage
 from recording import Script
 
@@ -22,9 +23,9 @@ from paytrust.embedded import binaries
 
 VARIANTS: Final = ("http", "instant")
 CLIENTS: Final = 32
-CONNECTIONS: Final = 64
 WINDOW_SLACK_S: Final = 0.3
 GRACE_S: Final = 30
+QUIET_CORES: Final = 0.35
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -36,7 +37,7 @@ class Case(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One measurement. Rates are per second, CPU is per request (or transaction), *foreign* in cores of processes not ours."""
+    """One measurement. Rates are per second, CPU is per request (or transaction), *foreign* and *stolen* in cores."""
 
     case: str
     rps: float
@@ -48,11 +49,22 @@ class Sample(msgspec.Struct, frozen=True):
     load_ms: float
     gateway_ms: float
     foreign: float
+    stolen: float
     requests: int
     failed: int
     errors: list[str]
     rows: dict[str, float]
     """Rows per invoice and table."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the machine was ours: beside busy neighbours 32 processes get more than one does, and no ratio holds."""
+        return self.foreign + self.stolen <= QUIET_CORES
+
+    @property
+    def cpu_ms(self) -> float:
+        """CPU of application and PostgreSQL per request; pgbench is its own application."""
+        return (self.app_ms or self.load_ms) + self.postgres_ms
 
 
 class Bench(msgspec.Struct, frozen=True):
@@ -64,16 +76,29 @@ class Bench(msgspec.Struct, frozen=True):
     folder: Path
     warm_s: float
     seconds: float
+    kept: int
+    """How many invoices every sample begins with."""
+    connections: int
 
-    async def prime(self, case: Case) -> None:
-        """Let every process of the case meet every merchant: keys are verified, pools and statements made."""
-        if case.server is not None:
-            process = await self._start(self._drive(case, case.server, 0.5 + self.warm_s, connections=len(self.ground.merchants)))
-            await process.communicate()
+    async def fill(self) -> None:
+        """Let pgbench write the invoices that every sample begins with."""
+        process = await self._start(self._pgbench(["-t", str(self.kept // CLIENTS)]))
+        _, complaints = await process.communicate()
+        assert process.returncode == 0, complaints.decode()
+        await keep(self.ground)
+
+    async def prime(self, cases: list[Case]) -> None:
+        """Let every process of an application meet every merchant: keys are verified, pools and statements made."""
+        requests = [(merchant.api_key, merchant.body(case.variant)) for case in cases for merchant in self.ground.merchants]
+        server = cases[0].server
+        assert server is not None
+        process = await self._start(self._drive(server, requests, 0.5 + self.warm_s, connections=len(requests)))
+        await process.communicate()
 
     async def sample(self, case: Case) -> Sample:
-        """Empty the tables, let the case warm up, and measure it."""
-        await empty(self.ground)
+        """Put the tables back, let the case warm up, and measure it."""
+        await restore(self.ground)
+        before_rows = await written(self.ground)
         async with self._running(case) as process:
             await asyncio.sleep(self.warm_s)
             roots = self._roots(case, process.pid)
@@ -82,7 +107,7 @@ class Bench(msgspec.Struct, frozen=True):
             after = usage(roots)
             output, complaints = await asyncio.wait_for(process.communicate(), GRACE_S)
         failed, errors, took = self._result(case, output, complaints, process.returncode)
-        rows = await written(self.ground)
+        rows = {name: count - before_rows[name] for name, count in (await written(self.ground)).items()}
         return _sample(case, before, after, failed, errors, took, rows)
 
     @contextlib.asynccontextmanager
@@ -90,7 +115,7 @@ class Bench(msgspec.Struct, frozen=True):
         for old in self.folder.glob("samples*"):
             old.unlink()
         seconds = self.warm_s + self.seconds + WINDOW_SLACK_S
-        process = await self._start(self._pgbench(seconds) if case.server is None else self._drive(case, case.server, seconds))
+        process = await self._start(self._load(case, seconds))
         try:
             yield process
         finally:
@@ -101,14 +126,23 @@ class Bench(msgspec.Struct, frozen=True):
         environ = {**os.environ, "PGOPTIONS": "-c search_path=paytrust -c timezone=UTC"}
         return await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, env=environ)
 
-    def _pgbench(self, seconds: float) -> list[str]:
+    def _pgbench(self, amount: list[str]) -> list[str]:
         (self.folder / "create.sql").write_text(self.script.text)
-        constants = [option for name, value in self.script.constants.items() for option in ("-D", f"{name}={value}")]
-        options = ["-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "2", "-T", str(round(seconds + 0.5)), "-f", "create.sql"]
+        constants = [
+            option
+            for name, value in {**self.script.constants, "k": str(time.time_ns() // 10**6)}.items()
+            for option in ("-D", f"{name}={value}")
+        ]
+        options = ["-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "2", *amount, "-f", "create.sql"]
         return [str(binaries.find() / "pgbench"), *options, "-l", "--log-prefix=samples", *constants, self.ground.service_url]
 
-    def _drive(self, case: Case, server: Server, seconds: float, connections: int = CONNECTIONS) -> list[str]:
+    def _load(self, case: Case, seconds: float) -> list[str]:
+        if case.server is None:
+            return self._pgbench(["-T", str(round(seconds + 0.5))])
         requests = [(merchant.api_key, merchant.body(case.variant)) for merchant in self.ground.merchants]
+        return self._drive(case.server, requests, seconds, self.connections)
+
+    def _drive(self, server: Server, requests: list[tuple[str, str]], seconds: float, connections: int) -> list[str]:
         order = Order(server.port, "/invoices", seconds, requests, str(self.folder / "samples"), connections)
         return [sys.executable, str(HERE / "drive.py"), msgspec.json.encode(order).decode()]
 
@@ -136,8 +170,6 @@ def _sample(
     inside = sorted(seconds * 1000 for at_s, seconds in took if before.at_s <= at_s < after.at_s)
     elapsed_s, count = after.at_s - before.at_s, max(len(inside), 1)
     used = {name: after.trees[name] - before.trees[name] for name in after.trees}
-    # The bench is the parent of load, servers and PostgreSQL's guardian: its tree holds them all but the server's, which has its own session.
-    ours = used["bench"] + (0 if used["bench"] >= used["postgres"] + used["load"] else used["postgres"])
     invoices = max(rows["invoices"], 1)
     return Sample(
         case=case.name,
@@ -149,7 +181,8 @@ def _sample(
         postgres_ms=used["postgres"] * 1000 / count,
         load_ms=used["load"] * 1000 / count,
         gateway_ms=used["gateway"] * 1000 / count,
-        foreign=(after.machine_s - before.machine_s - ours) / elapsed_s,
+        foreign=(after.machine_s - before.machine_s - after.ours_s + before.ours_s) / elapsed_s,
+        stolen=(after.stolen_s - before.stolen_s) / elapsed_s,
         requests=len(inside),
         failed=failed,
         errors=errors,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import functools
 import gc
 import itertools
 import re
@@ -111,7 +112,7 @@ async def drive(order: Order) -> Load:
     requests = itertools.cycle([request(order.path, key, body) for key, body in order.requests])
     loop = asyncio.get_running_loop()
     made = [
-        await loop.create_connection(lambda one=one: Connection(load, one), "127.0.0.1", order.port)
+        await loop.create_connection(functools.partial(Connection, load, one), "127.0.0.1", order.port)
         for one in itertools.islice(requests, order.connections)
     ]
     _, late = await asyncio.wait([connection.done for _, connection in made], timeout=order.seconds + GRACE_S)

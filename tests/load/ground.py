@@ -24,9 +24,8 @@ from paytrust.litestar import Services
 from paytrust.settings import load
 from paytrust.tenants.model import CreateTenant
 
-TENANTS: Final = 16
 KEPT: Final = {"migrations", "tenants", "api_keys", "gateway_accounts", "gateway_account_currencies"}
-"""Tables that are not emptied between samples."""
+"""Tables that a sample only reads."""
 # One case's dead rows would be vacuumed while another is measured.
 SETTINGS: Final = {"autovacuum": "off"}
 
@@ -70,7 +69,7 @@ class Ground(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def prepared(data: Path, gateway_url: str) -> Iterator[Ground]:
+def prepared(data: Path, gateway_url: str, *, tenants: int) -> Iterator[Ground]:
     """Start PostgreSQL over *data*, make a database that is dropped again, and fill in what requests refer to."""
     server = EmbeddedPostgres(data / "postgres", settings=SETTINGS)
     admin_url = server.start()
@@ -82,7 +81,7 @@ def prepared(data: Path, gateway_url: str) -> Iterator[Ground]:
         asyncio.run(migrations.ensure_service_login(owner_url, service_url))
         environ = _environ(service_url)
         os.environ |= environ
-        merchants = asyncio.run(_merchants(gateway_url))
+        merchants = asyncio.run(_merchants(gateway_url, tenants))
         postmaster = int((server.data / "postmaster.pid").read_text().split()[0])
         yield Ground(owner_url, service_url, environ, merchants, postmaster)
     finally:
@@ -102,11 +101,11 @@ def _environ(service_url: str) -> dict[str, str]:
     }
 
 
-async def _merchants(gateway_url: str) -> list[Merchant]:
+async def _merchants(gateway_url: str, tenants: int) -> list[Merchant]:
     services = Services(load(), registry())
     await services.db.open()
     try:
-        return [await _merchant(services, gateway_url, number) for number in range(TENANTS)]
+        return [await _merchant(services, gateway_url, number) for number in range(tenants)]
     finally:
         await services.db.close()
 
@@ -140,11 +139,27 @@ async def execute(url: str, *statements: str) -> None:
         await connection.close()
 
 
-async def empty(ground: Ground) -> None:
-    """Make the tables as they were before the first invoice, and let no earlier write-back disturb what follows."""
-    tables = ", ".join(f"paytrust.{name}" for name in await _tables(ground))
+async def keep(ground: Ground) -> None:
+    """Remember the rows that are there: every sample begins with them."""
+    statements = ["CREATE SCHEMA kept"]
+    statements += [
+        f"CREATE TABLE kept.{name} AS SELECT {columns} FROM paytrust.{name}" for name, columns in (await _tables(ground)).items()
+    ]
+    await execute(ground.owner_url, *statements)
+
+
+async def restore(ground: Ground) -> None:
+    """
+    Make the tables as `keep` found them, with statistics, and let no earlier write-back disturb what follows.
+
+    On empty tables without statistics PostgreSQL takes plans that no database at work would see.
+    """
+    tables = await _tables(ground)
+    names = ", ".join(f"paytrust.{name}" for name in tables)
     # Only so do the triggers let it happen that keep books and invoices from being emptied.
-    await execute(ground.owner_url, f"SET session_replication_role = replica; TRUNCATE {tables}", "CHECKPOINT")
+    statements = [f"SET session_replication_role = replica; TRUNCATE {names}"]
+    statements += [f"INSERT INTO paytrust.{name} ({columns}) SELECT {columns} FROM kept.{name}" for name, columns in tables.items()]
+    await execute(ground.owner_url, *statements, f"VACUUM ANALYZE {names}", "CHECKPOINT")
 
 
 async def written(ground: Ground) -> dict[str, int]:
@@ -162,10 +177,16 @@ async def written(ground: Ground) -> dict[str, int]:
         await connection.close()
 
 
-async def _tables(ground: Ground) -> list[str]:
+async def _tables(ground: Ground) -> dict[str, str]:
+    """Tables that a sample writes, and their columns but generated ones."""
     connection = await asyncpg.connect(ground.owner_url)
     try:
-        names: list[Any] = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'paytrust' ORDER BY 1")
-        return [row["tablename"] for row in names if row["tablename"] not in KEPT]
+        rows: list[Any] = await connection.fetch(
+            "SELECT c.relname AS name, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS columns"
+            " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+            " WHERE c.relnamespace = 'paytrust'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped"
+            " AND a.attgenerated = '' GROUP BY 1 ORDER BY 1"
+        )
+        return {row["name"]: row["columns"] for row in rows if row["name"] not in KEPT}
     finally:
         await connection.close()

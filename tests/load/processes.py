@@ -73,21 +73,26 @@ def uvicorn(target: str, *, folder: Path, environ: Mapping[str, str], workers: i
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """CPU seconds since their start, at one moment: of process trees, and of the whole machine."""
+    """CPU seconds since their start, at one moment: of process trees, of all of them together, and of the whole machine."""
 
     at_s: float
     trees: dict[str, float]
+    ours_s: float
     machine_s: float
+    stolen_s: float
+    """What the hypervisor gave to others while we wanted to run."""
 
 
 def usage(roots: Mapping[str, int]) -> Usage:
     """Read /proc. What a child used moves to its parent when it ends, so the sum of a tree only grows."""
     stats = dict(_stats())
     parents = {pid: parent for pid, (parent, _) in stats.items()}
-    trees = {name: sum(seconds for pid, (_, seconds) in stats.items() if _below(pid, root, parents)) for name, root in roots.items()}
+    lines = {pid: set(_line(pid, parents)) for pid in stats}
+    trees = {name: sum(seconds for pid, (_, seconds) in stats.items() if root in lines[pid]) for name, root in roots.items()}
+    ours_s = sum(seconds for pid, (_, seconds) in stats.items() if lines[pid].intersection(roots.values()))
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    user, nice, system, _, _, irq, softirq = map(int, fields[:7])
-    return Usage(time.time(), trees, (user + nice + system + irq + softirq) / TICKS_PER_S)
+    user, nice, system, _, _, irq, softirq, stolen = (int(field) / TICKS_PER_S for field in fields[:8])
+    return Usage(time.time(), trees, ours_s, user + nice + system + irq + softirq, stolen)
 
 
 def _stats() -> Iterator[tuple[int, tuple[int, float]]]:
@@ -98,7 +103,7 @@ def _stats() -> Iterator[tuple[int, tuple[int, float]]]:
                 yield int(entry.name), (int(fields[1]), sum(map(int, fields[11:15])) / TICKS_PER_S)
 
 
-def _below(pid: int, root: int, parents: Mapping[int, int]) -> bool:
-    while pid not in {0, root}:
-        pid = parents.get(pid, 0)
-    return pid == root
+def _line(pid: int, parents: Mapping[int, int]) -> Iterator[int]:
+    while pid in parents:
+        yield pid
+        pid = parents[pid]

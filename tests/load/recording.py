@@ -100,7 +100,7 @@ async def _statement(connection: asyncpg.Connection[asyncpg.Record], query: Any)
 
 
 class Script(msgspec.Struct, frozen=True):
-    """For pgbench: the script, and the constants given by `-D`."""
+    """For pgbench: the script, and the constants given by `-D`. It also wants *k*, a number that no earlier run has counted up to."""
 
     text: str
     constants: dict[str, str]
@@ -109,7 +109,7 @@ class Script(msgspec.Struct, frozen=True):
 def script(statements: list[Statement], answer: dict[str, Any], ground: Ground) -> Script:
     """Turn what was recorded into a pgbench script over all merchants."""
     own = _own(statements, answer, ground.merchants[0])
-    constants = {"k": "0", "ready": "0"}
+    constants = {"ready": "0"}
     lines = [*_choice(ground.merchants), "\\set k :k + 1"]
     for number, statement in enumerate(statements):
         lines += _round_trip(number, statement, own, constants)

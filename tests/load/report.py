@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, Final
 
 import msgspec
-from cases import CLIENTS, CONNECTIONS, VARIANTS, Sample
+from cases import CLIENTS, QUIET_CORES, VARIANTS, Bench, Sample
 
 LIBRARIES: Final = (
     *("asyncpg", "fastapi", "httptools", "litestar", "msgspec", "paytrust", "pydantic", "sqlalchemy", "uvicorn", "uvloop"),
@@ -27,6 +27,7 @@ class Line(msgspec.Struct, frozen=True):
 
     case: str
     samples: int
+    quiet: int
     rps: float
     rps_min: float
     rps_max: float
@@ -38,17 +39,24 @@ class Line(msgspec.Struct, frozen=True):
     load_ms: float
     gateway_ms: float
     foreign: float
+    stolen: float
     failed: int
 
 
 class Ratio(msgspec.Struct, frozen=True):
-    """How many times as fast *case* is as *beside*: the median over the rounds, and the extremes."""
+    """
+    How many times as fast *case* is as *beside*: the ratio of the medians, and what the extremes of both would make of it.
+
+    *cpu* is how many times the CPU of one request of *case* (application and PostgreSQL) a request of *beside* takes: other
+    processes hardly move it.
+    """
 
     case: str
     beside: str
-    median: float
+    rate: float
     min: float
     max: float
+    cpu: float
     target: float
 
 
@@ -64,76 +72,88 @@ class Summary(msgspec.Struct, frozen=True):
     rows_per_invoice: dict[str, dict[str, float]]
 
 
-def summary(samples: list[Sample], *, data: Path, seconds: float) -> Summary:
+def summary(samples: list[Sample], *, data: Path, bench: Bench) -> Summary:
     by_case: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_case[sample.case].append(sample)
-    lines = [_line(name, found) for name, found in sorted(by_case.items())]
-    rounds = len(by_case["pgbench"])
+    counted = {name: [sample for sample in found if sample.quiet] or found for name, found in by_case.items()}
     return Summary(
         measured_at=datetime.now(UTC).replace(microsecond=0),
         machine=_machine(data),
         versions={name: metadata.version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         setting=(
-            f"{rounds} rounds of {seconds:g} s in random order, tables emptied before each; pgbench {CLIENTS} clients, HTTP {CONNECTIONS} "
-            "connections; PostgreSQL over a unix socket with fsync and synchronous_commit on"
+            f"samples of {bench.seconds:g} s in random order, each from the same {bench.kept} invoices of {len(bench.ground.merchants)} "
+            f"tenants; pgbench {CLIENTS} clients, HTTP {bench.connections} connections; PostgreSQL over a unix socket with fsync and "
+            "synchronous_commit on"
         ),
-        lines=lines,
-        ratios=_ratios(by_case, {line.case: line.rps for line in lines}),
+        lines=[_line(name, by_case[name], found) for name, found in sorted(counted.items())],
+        ratios=_ratios(counted),
         rows_per_invoice={name: found[-1].rows for name, found in by_case.items()},
     )
 
 
-def _line(name: str, samples: list[Sample]) -> Line:
-    def mid(field: str) -> float:
-        return median(getattr(sample, field) for sample in samples)
-
-    fields = ("rps", "p50_ms", "p95_ms", "p99_ms", "app_ms", "postgres_ms", "load_ms", "gateway_ms", "foreign")
+def _line(name: str, samples: list[Sample], counted: list[Sample]) -> Line:
+    fields = ("rps", "p50_ms", "p95_ms", "p99_ms", "app_ms", "postgres_ms", "load_ms", "gateway_ms", "foreign", "stolen")
     return Line(
         case=name,
         samples=len(samples),
-        rps_min=min(sample.rps for sample in samples),
-        rps_max=max(sample.rps for sample in samples),
+        quiet=sum(sample.quiet for sample in samples),
+        rps_min=min(sample.rps for sample in counted),
+        rps_max=max(sample.rps for sample in counted),
         failed=sum(sample.failed for sample in samples),
-        **{field: mid(field) for field in fields},
+        **{field: median(getattr(sample, field) for sample in counted) for field in fields},
     )
 
 
-def _ratios(by_case: dict[str, list[Sample]], rps: dict[str, float]) -> list[Ratio]:
+def _ratios(counted: dict[str, list[Sample]]) -> list[Ratio]:
     """Of the best number of workers on either side."""
     ratios = []
     for variant in VARIANTS:
         best = {}
         for side in ("paytrust", "fastapi"):
-            names = [name for name in by_case if name.startswith(f"{side} {variant} ")]
+            names = [name for name in counted if name.startswith(f"{side} {variant} ")]
             if names:
-                best[side] = max(names, key=rps.__getitem__)
+                best[side] = max(names, key=lambda name: median(sample.rps for sample in counted[name]))
         if "paytrust" in best:
-            ratios.append(_ratio(by_case, best["paytrust"], "pgbench", TARGETS["pgbench"]))
+            ratios.append(_ratio(counted, best["paytrust"], "pgbench", TARGETS["pgbench"]))
             if "fastapi" in best:
-                ratios.append(_ratio(by_case, best["paytrust"], best["fastapi"], TARGETS["fastapi"]))
+                ratios.append(_ratio(counted, best["paytrust"], best["fastapi"], TARGETS["fastapi"]))
     return ratios
 
 
-def _ratio(by_case: dict[str, list[Sample]], case: str, beside: str, target: float) -> Ratio:
-    each = [ours.rps / max(theirs.rps, 1e-9) for ours, theirs in zip(by_case[case], by_case[beside], strict=True)]
-    return Ratio(case, beside, median(each), min(each), max(each), target)
+def _ratio(counted: dict[str, list[Sample]], case: str, beside: str, target: float) -> Ratio:
+    ours, theirs = ([max(sample.rps, 1e-9) for sample in counted[name]] for name in (case, beside))
+    used, theirs_used = (median(sample.cpu_ms for sample in counted[name]) for name in (case, beside))
+    return Ratio(
+        case=case,
+        beside=beside,
+        rate=median(ours) / median(theirs),
+        min=min(ours) / max(theirs),
+        max=max(ours) / min(theirs),
+        cpu=theirs_used / max(used, 1e-9),
+        target=target,
+    )
 
 
 def line(sample: Sample) -> str:
     words = f"{sample.case:22}{sample.rps:8.0f}/s  p95 {sample.p95_ms:6.1f} ms  app {sample.app_ms:.3f}  postgres {sample.postgres_ms:.3f}"
-    return f"{words}  foreign {sample.foreign:.2f}  failed {sample.failed}" + (f"  {sample.errors}" if sample.errors else "")
+    return f"{words}  foreign {sample.foreign:.2f}  stolen {sample.stolen:.2f}  failed {sample.failed}" + (
+        f"  {sample.errors}" if sample.errors else ""
+    )
 
 
 def table(result: Summary) -> str:
     """The run for people."""
-    head = f"{'case':22}{'n':>3}{'rps':>7}{'min':>7}{'max':>7}{'p50':>8}{'p95':>8}{'p99':>8}{'app':>8}{'postgres':>9}{'load':>7}{'gateway':>8}{'foreign':>8}{'failed':>7}"
+    head = f"{'case':22}{'quiet':>6}{'rps':>7}{'min':>7}{'max':>7}{'p50':>8}{'p95':>8}{'p99':>8}{'app':>8}{'postgres':>9}{'load':>7}{'gateway':>8}{'foreign':>8}{'stolen':>7}{'failed':>7}"
     rows = [
-        f"{x.case:22}{x.samples:3}{x.rps:7.0f}{x.rps_min:7.0f}{x.rps_max:7.0f}{x.p50_ms:8.1f}{x.p95_ms:8.1f}{x.p99_ms:8.1f}"
-        f"{x.app_ms:8.3f}{x.postgres_ms:9.3f}{x.load_ms:7.3f}{x.gateway_ms:8.3f}{x.foreign:8.2f}{x.failed:7}"
+        f"{x.case:22}{f'{x.quiet}/{x.samples}':>6}{x.rps:7.0f}{x.rps_min:7.0f}{x.rps_max:7.0f}{x.p50_ms:8.1f}{x.p95_ms:8.1f}{x.p99_ms:8.1f}"
+        f"{x.app_ms:8.3f}{x.postgres_ms:9.3f}{x.load_ms:7.3f}{x.gateway_ms:8.3f}{x.foreign:8.2f}{x.stolen:7.2f}{x.failed:7}"
         for x in sorted(result.lines, key=lambda one: -one.rps)
     ]
-    ratios = [f"{x.case} / {x.beside}:  {x.median:.2f}  ({x.min:.2f} to {x.max:.2f}; target {x.target:g})" for x in result.ratios]
+    ratios = [
+        f"{x.case} / {x.beside}:  {x.rate:.2f}  ({x.min:.2f} to {x.max:.2f}; target {x.target:g}); by CPU {x.cpu:.2f}"
+        for x in result.ratios
+    ]
     written = {", ".join(f"{name} {value:g}" for name, value in rows.items() if value) for rows in result.rows_per_invoice.values()}
     return "\n".join(
         [
@@ -146,13 +166,15 @@ def table(result: Summary) -> str:
             head,
             *rows,
             "",
-            "medians; p50-p99 in ms; app, postgres, load, gateway: CPU ms per request; foreign: cores used by other processes meanwhile",
+            "medians; p50-p99 in ms; app, postgres, load, gateway: CPU ms per request; foreign: cores used by other processes; stolen: cores the hypervisor withheld",
             "",
             *ratios,
             "",
+            f"Only quiet samples count where there are any: at most {QUIET_CORES:g} cores foreign or stolen.",
+            "",
             *(f"rows per invoice: {one}" for one in sorted(written)),
             "Everything shares the same cores, the load generator too. Absolute rates wander with the machine: compare ratios of one run only.",
-            "The tables are small (emptied before each sample); steady state with large tables is not measured here.",
+            "The tables are small (put back before each sample); steady state with large tables is not measured here.",
         ]
     )
 

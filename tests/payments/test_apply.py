@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paytrust.accounts.model import Fee
 from paytrust.errors import Conflict
 from paytrust.gateways import REFERENCE
 from paytrust.invoices.model import REACHABLE, IllegalTransition, Invoice, InvoiceStatus, NewCustomer, move, payment_reference, schedule
@@ -39,8 +40,7 @@ def invoice_of(amounts, *, paid=(), status=InvoiceStatus.PENDING, currency="MYR"
         tax=Money(tax, currency),
         fee=Money(fee, currency),
         total=total,
-        fee_percentage=Decimal(0),
-        fee_fixed=Money(0, currency),
+        fee_terms=Fee.in_minor_units(currency, Decimal(0), 0, 0, None),
         description=None,
         customer=NewCustomer(),
         metadata={},
@@ -50,6 +50,7 @@ def invoice_of(amounts, *, paid=(), status=InvoiceStatus.PENDING, currency="MYR"
         payment_initiated_at=NOW,
         created_at=NOW,
         expires_at=NOW + timedelta(days=1),
+        read_at=NOW,
         lines=(),
         installments=parts,
     )

@@ -9,10 +9,10 @@ import pytest
 from acme_server import SECRET_KEY, SIGNING_KEY, AcmeServer
 from paytrust_acme import AcmeCredentials, AcmeGateway
 
-from paytrust import GatewayHTTP, Money, NoOptions, PaymentLine, PaymentRequest
+from paytrust import GatewayHTTP, Money, NoOptions, PaymentLine, PaymentRequest, new_client
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
 
@@ -23,9 +23,9 @@ def acme() -> Iterator[AcmeServer]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient() as client:
+    async with new_client() as client:
         yield client
 
 

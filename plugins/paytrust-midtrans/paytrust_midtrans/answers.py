@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Final, TypeVar
 
@@ -9,7 +10,6 @@ import msgspec
 
 from paytrust import (
     Answer,
-    GatewayError,
     GatewayPayment,
     GatewayRejected,
     GatewayUnavailable,
@@ -28,8 +28,12 @@ ENDINGS: Final = {"pending": "expire", "authorize": "cancel", "capture": "cancel
 """The Core API's word that ends a transaction not paid yet; of captured and settled ones, those held for review."""
 
 NO_SUCH_TRANSACTION: Final = "404"
+ORDER_TAKEN: Final = "406"
 EXPIRED_BY_US: Final = "407"
 """An error by its number, but what a successful expire and every look at an expired transaction say."""
+
+SNAP_ORDER_TAKEN: Final = re.compile("already been taken|sudah digunakan|been paid and utilized", re.IGNORECASE)
+"""Snap has no code for it."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,24 +100,24 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     actions: list[Action] = []
 
 
-def read(answer: Answer, type_: type[T], unsure: type[GatewayError]) -> T:
+def read(answer: Answer, type_: type[T]) -> T:
     """Decode *answer*. Raises what the core raises for HTTP errors when the body carries an error code inside HTTP 200."""
-    verdict = _decode(answer, Verdict, unsure)
+    verdict = answer.json(Verdict)
     if not verdict.is_error:
-        return _decode(answer, type_, unsure)
+        return answer.json(type_)
     what = f"midtrans: {verdict.status_code}: {verdict.reason}"
     if verdict.status_code == "429":
         raise GatewayUnavailable(what)
     if verdict.status_code >= "500":
-        raise unsure(what)
+        raise answer.unsure(what)
     raise GatewayRejected(what)
 
 
 def found_transaction(answer: Answer, reference: str) -> Transaction | None:
     """Return the transaction under *reference*; None while no payer has picked a method on its page."""
-    if _decode(answer, Verdict, GatewayUnavailable).status_code == NO_SUCH_TRANSACTION:
+    if answer.json(Verdict).status_code == NO_SUCH_TRANSACTION:
         return None
-    transaction = read(answer, Transaction, GatewayUnavailable)
+    transaction = read(answer, Transaction)
     if transaction.order_id != reference:
         raise GatewayUnavailable(f"midtrans: asked for order {reference}, was told about another")
     return transaction
@@ -121,7 +125,7 @@ def found_transaction(answer: Answer, reference: str) -> Transaction | None:
 
 def opened_page(answer: Answer, request: PaymentRequest) -> GatewayPayment:
     """Return the payment behind a new Snap page. It goes by the page's token until the payer picks a method."""
-    page = read(answer, SnapPage, OutcomeUnknown)
+    page = read(answer, SnapPage)
     return GatewayPayment(
         reference=request.reference,
         gateway_payment_id=page.token,
@@ -136,7 +140,9 @@ def charged_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
     """Return the payment just charged; `GatewayRejected` when it was denied, `OutcomeUnknown` when it is not what was asked."""
     if answer.status == 202:
         raise OutcomeUnknown("midtrans: an earlier request with this key is still running")
-    transaction = read(answer, Transaction, OutcomeUnknown)
+    if answer.json(Verdict).status_code == ORDER_TAKEN:
+        raise order_taken(request)
+    transaction = read(answer, Transaction)
     try:
         payment = payment_from(transaction, retryable=False)
     except UnreadableWebhook as exc:
@@ -149,6 +155,11 @@ def charged_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
     if payment.status is PaymentStatus.FAILED:
         raise GatewayRejected(f"midtrans: {transaction.status_code}: the charge was denied")
     return payment
+
+
+def order_taken(request: PaymentRequest) -> OutcomeUnknown:
+    """References are used once, so an order that is there already is an earlier copy of *request*: ask what became of it."""
+    return OutcomeUnknown(f"midtrans: order {request.reference} is taken: an earlier copy of this request must have arrived")
 
 
 def payment_from(transaction: Transaction, *, retryable: bool) -> GatewayPayment:
@@ -231,10 +242,3 @@ def _utc(time: str | None) -> datetime | None:
     if time is None:
         return None
     return datetime.strptime(time, "%Y-%m-%d %H:%M:%S").replace(tzinfo=WIB).astimezone(UTC)
-
-
-def _decode(answer: Answer, type_: type[T], unsure: type[GatewayError]) -> T:
-    try:
-        return answer.json(type_)
-    except (ValueError, RecursionError) as exc:
-        raise unsure(f"midtrans: HTTP {answer.status} with an answer that cannot be read: {exc}") from exc

@@ -10,11 +10,11 @@ import msgspec
 
 from paytrust import (
     Answer,
+    Credentials,
     Gateway,
     GatewayPayment,
     GatewayRejected,
     GatewayUnavailable,
-    OutcomeUnknown,
     PaymentRequest,
     PaymentStatus,
     UnreadableWebhook,
@@ -32,14 +32,11 @@ SNAP_HOSTS: Final = {
 }
 
 
-class MidtransCredentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MidtransCredentials(Credentials, frozen=True):
     """With *merchant_id*, notifications of any other merchant are refused."""
 
     server_key: Key
     merchant_id: Key | None = None
-
-    def __repr__(self) -> str:
-        return "MidtransCredentials(...)"
 
 
 class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
@@ -49,7 +46,7 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
     display_name: ClassVar[str] = "Midtrans"
     base_url: ClassVar[str] = "https://api.midtrans.com"
     currencies: ClassVar[frozenset[str]] = frozenset({"IDR"})
-    credentials_type: ClassVar[type[msgspec.Struct]] = MidtransCredentials
+    credentials_type: ClassVar[type[Credentials]] = MidtransCredentials
     options_type: ClassVar[type[msgspec.Struct]] = MidtransOptions
 
     @classmethod
@@ -61,14 +58,7 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
         return answer.json(answers.Verdict).reason
 
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
-        if self.options.product == "core":
-            body = requests.charge_body(request, self.options)
-            answer = await self.http.post("/v2/charge", json=body, headers=requests.charge_headers(request))
-            return answers.charged_payment(answer, request)
-        body = requests.snap_body(request)
-        headers = requests.notify_headers(request)
-        answer = await self.http.post("/snap/v1/transactions", json=body, headers=headers, base_url=self._snap_url)
-        return answers.opened_page(answer, request)
+        return await (self._charge(request) if self.options.product == "core" else self._open_page(request))
 
     async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
         transaction = await self._transaction(reference)
@@ -89,6 +79,21 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
     @property
     def _snap_url(self) -> str:
         return SNAP_HOSTS.get(self.http.base_url, self.http.base_url)
+
+    async def _charge(self, request: PaymentRequest) -> GatewayPayment:
+        body, headers = requests.charge_body(request, self.options), requests.charge_headers(request)
+        answer = await self.http.post("/v2/charge", json=body, headers=headers, answers=(406,))
+        return answers.charged_payment(answer, request)
+
+    async def _open_page(self, request: PaymentRequest) -> GatewayPayment:
+        body, headers = requests.snap_body(request), requests.notify_headers(request)
+        try:
+            answer = await self.http.post("/snap/v1/transactions", json=body, headers=headers, base_url=self._snap_url)
+        except GatewayRejected as exc:
+            if answers.SNAP_ORDER_TAKEN.search(exc.detail):
+                raise answers.order_taken(request) from exc
+            raise
+        return answers.opened_page(answer, request)
 
     async def _transaction(self, reference: str) -> answers.Transaction | None:
         answer = await self.http.get(f"/v2/{reference}/status", answers=(404, 407))
@@ -116,7 +121,7 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
             return False
         try:
             answer = await self.http.post(f"/v2/{transaction.transaction_id}/{word}", json={}, answers=(407,))
-            answers.read(answer, answers.Verdict, OutcomeUnknown)
+            answers.read(answer, answers.Verdict)
         except GatewayRejected:
             # It may have moved between our look and our word.
             again = await self._transaction(transaction.order_id)
@@ -136,5 +141,7 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
             why = exc.detail.lower()
             if is_last_hope and "on progress" in why:
                 raise GatewayUnavailable("midtrans: the payer has just picked a method; try again") from exc
-            if is_last_hope and "already cancel" not in why and "not found" not in why:
+            # No such token: of an order with a transaction, *payment* then goes by an earlier one, and the page is open still.
+            gone = "already cancel" in why or ("not found" in why and transaction is None)
+            if is_last_hope and not gone:
                 raise

@@ -5,8 +5,7 @@ import pytest
 from paytrust_midtrans import MidtransCredentials, MidtransGateway, MidtransOptions
 from paytrust_sandbox import Servers
 
-from paytrust import Customer, GatewayHTTP, Money, PaymentLine, PaymentRequest
-from paytrust.http import new_client
+from paytrust import Customer, GatewayHTTP, Money, PaymentLine, PaymentRequest, new_client
 
 NOW = datetime(2030, 1, 1, 3, 0, 0, 678000, UTC)
 

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paytrust_midtrans import MidtransGateway
-from paytrust_midtrans.answers import Transaction, Verdict, charged_payment, ending, found_transaction, opened_page, payment_from, read
+from paytrust_midtrans.answers import (
+    SNAP_ORDER_TAKEN,
+    Transaction,
+    Verdict,
+    charged_payment,
+    ending,
+    found_transaction,
+    opened_page,
+    payment_from,
+    read,
+)
 
 from paytrust import (
     Answer,
@@ -56,8 +66,12 @@ NOT_THERE = {"status_code": "404", "status_message": "Transaction doesn't exist.
 JUNK = st.none() | st.booleans() | st.integers() | st.text("aZ09:.-|\x00\xe9", max_size=30) | st.lists(st.integers())
 
 
-def answer(value, status=200):
-    return Answer(status, msgspec.json.encode(value))
+def answer(value, status=200, unsure=GatewayUnavailable):
+    return Answer(status, msgspec.json.encode(value), unsure)
+
+
+def written(value, status=200):
+    return answer(value, status, OutcomeUnknown)
 
 
 def changed(base, **changes):
@@ -69,7 +83,7 @@ def payment(base, *, retryable=True, **changes):
 
 
 def test_a_snap_page_is_an_open_payment_named_by_its_token(new_request):
-    opened = opened_page(answer(PAGE, 201), new_request())
+    opened = opened_page(written(PAGE, 201), new_request())
     assert (opened.reference, opened.gateway_payment_id, opened.status) == (REFERENCE, PAGE["token"], PaymentStatus.OPEN)
     assert opened.payment_url == PAGE["redirect_url"]
     assert opened.amount == Money(154_000, "IDR")
@@ -77,7 +91,7 @@ def test_a_snap_page_is_an_open_payment_named_by_its_token(new_request):
 
 
 def test_a_charge_is_an_open_payment_with_instructions(new_request):
-    charged = charged_payment(answer(CHARGED), new_request())
+    charged = charged_payment(written(CHARGED), new_request())
     assert (charged.gateway_payment_id, charged.status) == ("be03df7d-2f97-4c8c-a53c-8959f1b67295", PaymentStatus.OPEN)
     assert charged.instructions == {"bank": "bca", "va_number": "812785002530231"}
     assert charged.payment_url is None
@@ -105,7 +119,7 @@ def test_a_charge_is_an_open_payment_with_instructions(new_request):
     ids=["permata", "mandiri bill", "store", "qris", "gopay", "redirect"],
 )
 def test_each_method_tells_the_payer_what_they_need(new_request, fields, instructions, url):
-    charged = charged_payment(answer(changed(CHARGED, va_numbers=..., **fields)), new_request())
+    charged = charged_payment(written(changed(CHARGED, va_numbers=..., **fields)), new_request())
     assert (charged.instructions, charged.payment_url) == (instructions, url)
 
 
@@ -134,26 +148,26 @@ def test_the_expiry_of_a_qr_code_is_spelt_its_own_way():
 )
 def test_a_charge_other_than_asked_for_is_never_shown_to_the_payer(new_request, change):
     with pytest.raises(OutcomeUnknown):
-        charged_payment(answer(changed(CHARGED, **change)), new_request())
+        charged_payment(written(changed(CHARGED, **change)), new_request())
 
 
 def test_a_charge_denied_at_once_is_refused(new_request):
     with pytest.raises(GatewayRejected):
-        charged_payment(answer(changed(CHARGED, status_code="202", transaction_status="deny")), new_request())
+        charged_payment(written(changed(CHARGED, status_code="202", transaction_status="deny")), new_request())
 
 
 def test_a_charge_still_running_under_the_same_key_is_an_unknown_outcome(new_request):
     with pytest.raises(OutcomeUnknown):
-        charged_payment(answer(CHARGED, 202), new_request())
+        charged_payment(written(CHARGED, 202), new_request())
 
 
 @pytest.mark.parametrize(
-    ("code", "written", "looked_at"),
+    ("code", "charging", "looking"),
     [
         ("400", GatewayRejected, GatewayRejected),
         ("401", GatewayRejected, GatewayRejected),
         ("402", GatewayRejected, GatewayRejected),
-        ("406", GatewayRejected, GatewayRejected),
+        ("406", OutcomeUnknown, GatewayRejected),
         ("412", GatewayRejected, GatewayRejected),
         ("429", GatewayUnavailable, GatewayUnavailable),
         ("500", OutcomeUnknown, GatewayUnavailable),
@@ -161,16 +175,28 @@ def test_a_charge_still_running_under_the_same_key_is_an_unknown_outcome(new_req
         ("505", OutcomeUnknown, GatewayUnavailable),
     ],
 )
-def test_an_error_code_inside_http_200_is_an_error(new_request, code, written, looked_at):
-    body = answer(DUPLICATE | {"status_code": code})
-    with pytest.raises(written):
-        charged_payment(body, new_request())
-    with pytest.raises(looked_at):
-        found_transaction(body, REFERENCE)
+def test_an_error_code_inside_http_200_is_an_error(new_request, code, charging, looking):
+    body = DUPLICATE | {"status_code": code}
+    with pytest.raises(charging):
+        charged_payment(written(body), new_request())
+    with pytest.raises(looking):
+        found_transaction(answer(body), REFERENCE)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "transaction_details.order_id has already been taken",
+        "transaction_details.order_id sudah digunakan",
+        "transaction_details.order_id has been paid and utilized, please use another order ID",
+    ],
+)
+def test_a_taken_order_is_known_by_every_wording_seen(words):
+    assert SNAP_ORDER_TAKEN.search(f"midtrans POST /snap/v1/transactions: HTTP 400: {words}")
 
 
 def test_407_is_no_error_but_the_word_for_expired():
-    assert read(answer(CHARGED | {"status_code": "407"}), Verdict, OutcomeUnknown).status_code == "407"
+    assert read(answer(CHARGED | {"status_code": "407"}), Verdict).status_code == "407"
     assert payment(CHARGED, status_code="407", transaction_status="expire").status is PaymentStatus.EXPIRED
 
 
@@ -185,11 +211,11 @@ def test_a_page_on_which_no_method_was_picked_has_no_transaction_yet(status):
 @pytest.mark.parametrize("status", [200, 404])
 def test_an_unreadable_answer_is_no_answer_and_never_an_absent_payment(new_request, body, status):
     with pytest.raises(GatewayUnavailable):
-        found_transaction(Answer(status, body), REFERENCE)
+        found_transaction(Answer(status, body, GatewayUnavailable), REFERENCE)
     with pytest.raises(OutcomeUnknown):
-        charged_payment(Answer(200, body), new_request())
+        charged_payment(Answer(200, body, OutcomeUnknown), new_request())
     with pytest.raises(OutcomeUnknown):
-        opened_page(Answer(201, body), new_request())
+        opened_page(Answer(201, body, OutcomeUnknown), new_request())
 
 
 def test_an_answer_about_another_order_is_no_answer():
@@ -333,7 +359,7 @@ def test_no_field_surprises_the_core(junk):
 @given(body=st.binary(max_size=60))
 def test_no_answer_surprises_the_core(body):
     with suppress(GatewayError):
-        found_transaction(Answer(200, body), REFERENCE)
+        found_transaction(Answer(200, body, GatewayUnavailable), REFERENCE)
 
 
 @pytest.mark.parametrize(

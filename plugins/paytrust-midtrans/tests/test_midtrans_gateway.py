@@ -88,11 +88,13 @@ async def test_a_create_repeated_for_an_unused_page_replaces_it(snap, midtrans, 
     assert [token["state"] for token in midtrans.payment(REFERENCE).details["tokens"]] == ["replaced", "open"]
 
 
-async def test_a_page_for_an_order_that_is_taken_is_refused(snap, midtrans, request_now):
+@pytest.mark.parametrize(("act", "status"), [("choose", PaymentStatus.OPEN), ("pay", PaymentStatus.PAID)])
+async def test_a_page_for_an_order_that_is_taken_means_that_an_earlier_request_arrived(snap, midtrans, request_now, act, status):
     await snap.create_payment(request_now())
-    midtrans.pay(REFERENCE)
-    with pytest.raises(GatewayRejected, match="has been paid and utilized"):
+    getattr(midtrans, act)(REFERENCE)
+    with pytest.raises(OutcomeUnknown, match="taken"):
         await snap.create_payment(request_now())
+    assert (await only(snap)).status is status
 
 
 @pytest.mark.parametrize(("options", "instructions"), METHODS, ids=named)
@@ -124,12 +126,15 @@ async def test_a_charge_that_was_carried_out_twice_is_one_transaction(core, midt
     assert [attempt["transaction_id"] for attempt in midtrans.payment(REFERENCE).details["attempts"]] == [charged.gateway_payment_id]
 
 
-async def test_a_second_charge_of_one_order_is_refused_in_the_body_of_http_200(core, midtrans, request_now):
-    await core.create_payment(request_now())
+@pytest.mark.parametrize(("mirror_http", "status"), [(False, 200), (True, 406)])
+async def test_a_second_charge_of_one_order_means_that_the_first_arrived(core, midtrans, request_now, mirror_http, status):
+    midtrans.settings(mirror_http=mirror_http)
+    charged = await core.create_payment(request_now())
     midtrans.advance(301)  # Midtrans has forgotten the Idempotency-Key
-    with pytest.raises(GatewayRejected, match="406"):
+    with pytest.raises(OutcomeUnknown, match="taken"):
         await core.create_payment(request_now())
-    assert midtrans.requests[-1].status == 200
+    assert midtrans.requests[-1].status == status
+    assert (await only(core)).gateway_payment_id == charged.gateway_payment_id
 
 
 @pytest.mark.parametrize("mirror_http", [False, True])
@@ -260,6 +265,18 @@ async def test_after_a_denied_try_the_page_itself_is_closed(snap, midtrans, requ
         await snap.expire_payment(await only(snap))
     await snap.expire_payment(opened)
     assert page_state(midtrans) == "canceled"
+
+
+async def test_a_page_known_only_by_an_earlier_try_is_never_reported_closed(snap, midtrans, request_now):
+    await snap.create_payment(request_now())
+    midtrans.choose(REFERENCE)
+    midtrans.deny(REFERENCE)
+    first_try = await only(snap)
+    midtrans.choose(REFERENCE)
+    midtrans.deny(REFERENCE)
+    with pytest.raises(GatewayRejected, match="not found"):
+        await snap.expire_payment(first_try)
+    assert page_state(midtrans) == "open"
 
 
 @pytest.mark.parametrize(("options", "_"), METHODS, ids=named)

@@ -11,13 +11,12 @@ import msgspec
 
 from paytrust import (
     Answer,
+    Credentials,
     Gateway,
     GatewayPayment,
     GatewayRejected,
-    GatewayUnavailable,
     InvalidSignature,
     NoOptions,
-    OutcomeUnknown,
     PaymentRequest,
     PaymentStatus,
     Webhook,
@@ -28,15 +27,12 @@ from paytrust_xendit import mapping
 Key = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
 
 
-class XenditCredentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class XenditCredentials(Credentials, frozen=True):
     """*for_user_id* names a xenPlatform sub-account. It is no secret, but it belongs to who is calling."""
 
     secret_key: Key
     callback_token: Key
     for_user_id: Key | None = None
-
-    def __repr__(self) -> str:
-        return "XenditCredentials(...)"
 
 
 class XenditGateway(Gateway[XenditCredentials, NoOptions]):
@@ -46,7 +42,7 @@ class XenditGateway(Gateway[XenditCredentials, NoOptions]):
     display_name: ClassVar[str] = "Xendit"
     base_url: ClassVar[str] = "https://api.xendit.co"
     currencies: ClassVar[frozenset[str]] = frozenset({"IDR", "PHP", "THB", "VND", "MYR", "USD"})
-    credentials_type: ClassVar[type[msgspec.Struct]] = XenditCredentials
+    credentials_type: ClassVar[type[Credentials]] = XenditCredentials
 
     @classmethod
     def headers(cls, credentials: XenditCredentials) -> dict[str, str]:
@@ -70,11 +66,11 @@ class XenditGateway(Gateway[XenditCredentials, NoOptions]):
     async def expire_payment(self, payment: GatewayPayment) -> None:
         try:
             answer = await self.http.post(f"/invoices/{payment.gateway_payment_id}/expire!")
-            status = mapping.invoice_status(answer, OutcomeUnknown)
+            status = mapping.invoice_status(answer)
         except GatewayRejected:
             # Undocumented: what Xendit says when the invoice is expired or paid already. So look.
             answer = await self.http.get(f"/v2/invoices/{payment.gateway_payment_id}")
-            status = mapping.invoice_status(answer, GatewayUnavailable)
+            status = mapping.invoice_status(answer)
             if status is PaymentStatus.OPEN:
                 raise
         if status is not PaymentStatus.EXPIRED:

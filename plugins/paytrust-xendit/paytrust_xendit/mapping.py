@@ -6,16 +6,14 @@ import hashlib
 import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from paytrust import (
     Answer,
     Customer,
-    GatewayError,
     GatewayPayment,
-    GatewayUnavailable,
     Money,
     OutcomeUnknown,
     PaymentLine,
@@ -26,7 +24,6 @@ from paytrust import (
     WebhookNotice,
 )
 
-T = TypeVar("T")
 Id = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,100}\Z")]
 Text = Annotated[str, msgspec.Meta(pattern=r"\A[ -~]{1,255}\Z")]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -97,7 +94,7 @@ def invoice_body(request: PaymentRequest) -> dict[str, Any]:
 
 def created_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
     """Return the payment just opened, or raise `OutcomeUnknown`: a page may exist that nobody must be sent to."""
-    invoice = _decode(answer, Invoice, OutcomeUnknown)
+    invoice = answer.json(Invoice)
     try:
         payment = _payment(invoice)
     except UnreadableWebhook as exc:
@@ -112,14 +109,14 @@ def created_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
 
 def found_payments(answer: Answer, reference: str) -> list[GatewayPayment]:
     """Return the listed invoices that carry *reference*, oldest first."""
-    invoices = _decode(answer, list[Invoice], GatewayUnavailable)
+    invoices = answer.json(list[Invoice])
     ours = [invoice for invoice in invoices if invoice.external_id == reference]
     return [_payment(invoice) for invoice in sorted(ours, key=lambda invoice: (invoice.created, invoice.id))]
 
 
-def invoice_status(answer: Answer, unsure: type[GatewayError]) -> PaymentStatus:
-    """Return the status of the one invoice in *answer*; raise *unsure* when it cannot be read."""
-    return _payment(_decode(answer, Invoice, unsure)).status
+def invoice_status(answer: Answer) -> PaymentStatus:
+    """Return the status of the one invoice in *answer*."""
+    return _payment(answer.json(Invoice)).status
 
 
 def notice(webhook: Webhook) -> WebhookNotice:
@@ -154,7 +151,7 @@ def _payment(invoice: Invoice) -> GatewayPayment:
         amount = Money.from_major(invoice.amount, invoice.currency)
         if status is PaymentStatus.PAID:
             paid = amount if invoice.paid_amount is None else Money.from_major(invoice.paid_amount, invoice.currency)
-    except (ValueError, ArithmeticError) as exc:
+    except ValueError as exc:
         raise UnreadableWebhook(f"xendit: invoice {invoice.id}: {exc}") from exc
     return GatewayPayment(
         reference=invoice.external_id,
@@ -166,13 +163,6 @@ def _payment(invoice: Invoice) -> GatewayPayment:
         payment_url=invoice.invoice_url,
         expires_at=invoice.expiry_date,
     )
-
-
-def _decode(answer: Answer, type_: type[T], unsure: type[GatewayError]) -> T:
-    try:
-        return answer.json(type_)
-    except (ValueError, RecursionError) as exc:
-        raise unsure(f"xendit: HTTP {answer.status} with an answer that cannot be read: {exc}") from exc
 
 
 def _number(amount: Money) -> Decimal:

@@ -5,8 +5,7 @@ import pytest
 from paytrust_sandbox import Servers
 from paytrust_xendit import XenditCredentials, XenditGateway
 
-from paytrust import Customer, GatewayHTTP, Money, NoOptions, PaymentLine, PaymentRequest
-from paytrust.http import new_client
+from paytrust import Customer, GatewayHTTP, Money, NoOptions, PaymentLine, PaymentRequest, new_client
 
 NOW = datetime(2030, 1, 1, 3, 4, 5, 678000, UTC)
 

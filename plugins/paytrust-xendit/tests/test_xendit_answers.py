@@ -47,8 +47,8 @@ JUNK = (
 )
 
 
-def answer(value, status=200):
-    return Answer(status, msgspec.json.encode(value))
+def answer(value, status=200, unsure=GatewayUnavailable):
+    return Answer(status, msgspec.json.encode(value), unsure)
 
 
 def invoice(**changes):
@@ -60,7 +60,7 @@ def found(*invoices):
 
 
 def test_a_new_invoice_is_an_open_payment_with_a_page(new_request):
-    payment = created_payment(answer(INVOICE), new_request())
+    payment = created_payment(answer(INVOICE, unsure=OutcomeUnknown), new_request())
     assert payment.gateway_payment_id == "6f1d2c3b4a59687766554433"
     assert payment.reference == "PT-1001-1x"
     assert payment.status is PaymentStatus.OPEN
@@ -91,7 +91,7 @@ def test_a_new_invoice_is_an_open_payment_with_a_page(new_request):
 )
 def test_an_invoice_other_than_asked_for_is_never_shown_to_the_payer(new_request, change):
     with pytest.raises(OutcomeUnknown):
-        created_payment(answer(invoice(**change)), new_request())
+        created_payment(answer(invoice(**change), unsure=OutcomeUnknown), new_request())
 
 
 DEEP = b'{"unknown":' + b"[" * 200_000
@@ -100,10 +100,10 @@ DEEP = b'{"unknown":' + b"[" * 200_000
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"1", b'"\xff"', b'{"id":"\xff"}', b"{}", DEEP], ids=lambda body: repr(body[:9]))
 def test_an_unreadable_answer_to_a_create_is_an_unknown_outcome_and_to_a_read_no_answer(new_request, body):
     with pytest.raises(OutcomeUnknown):
-        created_payment(Answer(200, body), new_request())
+        created_payment(Answer(200, body, OutcomeUnknown), new_request())
     for listed in (body, b"[" + body + b",]"):
         with pytest.raises(GatewayUnavailable):
-            found_payments(Answer(200, listed), "PT-1001-1x")
+            found_payments(Answer(200, listed, GatewayUnavailable), "PT-1001-1x")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,17 @@ def test_money_is_in_the_currency_the_answer_names():
     assert (payment.amount, payment.paid) == (Money(1_990, "MYR"), Money(1_999, "MYR"))
 
 
-@pytest.mark.parametrize("change", [{"paid_amount": 150000.25}, {"currency": "ZZZ"}, {"paid_amount": -5}, {"amount": 10**30}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"paid_amount": 150000.25},
+        {"currency": "ZZZ"},
+        {"paid_amount": -5},
+        {"amount": 10**30},
+        {"paid_amount": "1E-30000000"},
+        {"amount": "NaN"},
+    ],
+)
 def test_money_that_cannot_be_told_exactly_is_for_a_person(change):
     with pytest.raises(UnreadableWebhook):
         found(invoice(**PAID | change))
@@ -167,13 +177,13 @@ def test_an_amount_is_read_exactly_however_many_zeros_follow(minor, currency):
     body = msgspec.json.Encoder(decimal_format="number").encode([invoice(amount=Decimal(money.major), currency=currency)])
     text = money.major if "." in money.major else f"{money.major}.0"
     floatlike = body.replace(b'"amount":' + money.major.encode(), b'"amount":' + text.encode())
-    assert [payment.amount for payment in found_payments(Answer(200, floatlike), "PT-1001-1x")] == [money]
+    assert [payment.amount for payment in found_payments(Answer(200, floatlike, GatewayUnavailable), "PT-1001-1x")] == [money]
 
 
 @given(body=st.binary(max_size=60))
 def test_no_answer_surprises_the_core(body):
     with suppress(GatewayError, UnreadableWebhook):
-        found_payments(Answer(200, body), "PT-1001-1x")
+        found_payments(Answer(200, body, GatewayUnavailable), "PT-1001-1x")
 
 
 @given(junk=st.dictionaries(st.sampled_from(sorted(INVOICE | PAID)), JUNK))
