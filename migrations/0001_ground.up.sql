@@ -6,9 +6,11 @@
 
 DO $$
 BEGIN
-    CREATE ROLE paytrust_app NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'paytrust_app') THEN
+        CREATE ROLE paytrust_app NOLOGIN;
+    END IF;
 EXCEPTION
-    WHEN duplicate_object OR unique_violation THEN NULL;
+    WHEN duplicate_object OR unique_violation THEN NULL;  -- another database of this server was quicker
 END
 $$;
 

@@ -29,7 +29,7 @@ from litestar.types import Scope
 
 from paytrust.access import Principal
 from paytrust.access import Scope as KeyScope
-from paytrust.errors import FieldError, Forbidden, Invalid, NotFound, PayTrustError, Unavailable, pointer
+from paytrust.errors import Busy, FieldError, Forbidden, Invalid, NotFound, PayTrustError, Unavailable, pointer
 from paytrust.ids import new_id
 
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -270,7 +270,7 @@ def problem_response(request: Request[Any, Any, Any], exc: PayTrustError) -> Res
         detail=exc.detail,
         errors=exc.errors,
     )
-    headers = {"retry-after": "1"} if exc.status in {409, 503} else {}
+    headers = {"retry-after": "1"} if exc.status == 503 or isinstance(exc, Busy) else {}
     return Response(problem, status_code=exc.status, media_type=PROBLEM, headers=headers)
 
 

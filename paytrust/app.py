@@ -18,6 +18,7 @@ from litestar.types import Message, Scope
 from paytrust import api, logs
 from paytrust.errors import NotFound
 from paytrust.litestar import PayTrustPlugin
+from paytrust.plugins import Registry
 from paytrust.settings import Settings, load
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -73,11 +74,11 @@ def _encoded(app: Litestar) -> bytes:
     return msgspec.json.encode(app.openapi_schema.to_schema())
 
 
-def create_app(settings: Settings | None = None) -> Litestar:
-    """Build the service. Settings come from the environment unless given."""
+def create_app(settings: Settings | None = None, *, registry: Registry | None = None) -> Litestar:
+    """Build the service. Settings come from the environment and plugins from the entry points, unless given."""
     settings = settings or load()
     logs.configure(settings)
-    plugin = PayTrustPlugin(settings)
+    plugin = PayTrustPlugin(settings, registry=registry)
     docs = OpenAPIConfig(
         title="PayTrust",
         version=metadata.version("paytrust"),

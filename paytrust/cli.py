@@ -285,8 +285,9 @@ def gateways() -> None:
 def list_gateways() -> None:
     """List the installed gateways and the accounts configured at them."""
     from paytrust.plugins import Registry  # noqa: PLC0415 - slow
+    from paytrust.settings import disabled_plugins  # noqa: PLC0415 - slow
 
-    installed = Registry().gateways
+    installed = Registry(disabled=disabled_plugins()).gateways
     _table("gateway", "name", "currencies", rows=[(g.code, g.display_name, " ".join(sorted(g.currencies))) for g in installed.values()])
     out.print()
     found = _with_services(lambda services: services.accounts.page(limit=10_000, after=None, tenant_id=None))

@@ -79,13 +79,15 @@ def environment(data: Path, *, port: int, **settings: Any) -> Iterator[Ready]:
 
 
 @contextlib.contextmanager
-def serving(settings: Settings) -> Iterator[str]:
+def serving(settings: Settings, *, registry: Registry | None = None) -> Iterator[str]:
     """Run the API in a thread and give its address: for demonstrations and tests."""
     import uvicorn  # noqa: PLC0415 - slow
 
     from paytrust.app import create_app  # noqa: PLC0415 - it configures logging
 
-    config = uvicorn.Config(create_app(settings), host=settings.host, port=settings.port, log_config=None, access_log=False)
+    config = uvicorn.Config(
+        create_app(settings, registry=registry), host=settings.host, port=settings.port, log_config=None, access_log=False
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="paytrust api")
     thread.start()

@@ -15,6 +15,7 @@ Every error PayTrust raises on purpose, sorted by what the caller may do.
     + GatewayRejected        502  refused; final
     + GatewayUnavailable     503  never sent, or only a read; safe to repeat
     + OutcomeUnknown         504  sent, no answer: money may have moved; ask, never repeat
+  x ConfigurationError            PayTrust refuses to start; the message says what to change
   x UnreadableWebhook             authentic, but not in a form the plugin knows; kept, never retried
 """
 

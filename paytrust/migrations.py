@@ -7,8 +7,9 @@ database as it was. A file that changed after it was applied is an error (docs/a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -51,19 +52,12 @@ def _folder() -> Path:
 
 async def migrate(owner_dsn: str) -> list[str]:
     """Apply what is missing, and return the names applied."""
-    connection = await _connect(owner_dsn)
-    try:
-        async with connection.transaction():
-            done = await _applied(connection)
-            missing = _missing(done)
-            for migration in missing:
-                await connection.execute(migration.up)
-                await connection.execute(
-                    "INSERT INTO paytrust.migrations (name, checksum) VALUES ($1, $2)", migration.name, migration.checksum
-                )
-            return [migration.name for migration in missing]
-    finally:
-        await connection.close()
+    async with _owner(owner_dsn) as connection, connection.transaction():
+        missing = _missing(await _applied(connection))
+        for migration in missing:
+            await connection.execute(migration.up)
+            await connection.execute("INSERT INTO paytrust.migrations (name, checksum) VALUES ($1, $2)", migration.name, migration.checksum)
+        return [migration.name for migration in missing]
 
 
 async def rollback(owner_dsn: str, *, to: str | None) -> list[str]:
@@ -71,19 +65,15 @@ async def rollback(owner_dsn: str, *, to: str | None) -> list[str]:
     known = {migration.name: migration for migration in available()}
     if to is not None and to not in known:
         raise ConfigurationError(f"there is no migration {to!r}; known are {', '.join(known)}")
-    connection = await _connect(owner_dsn)
-    try:
-        async with connection.transaction():
-            done = await _applied(connection)
-            undone = [name for name in sorted(done, reverse=True) if to is None or name > to]
-            for name in undone:
-                if name not in known:
-                    raise ConfigurationError(f"migration {name} was applied by a newer version; undo it with that one")
-                await connection.execute(known[name].down)
-                await connection.execute("DELETE FROM paytrust.migrations WHERE name = $1", name)
-            return undone
-    finally:
-        await connection.close()
+    async with _owner(owner_dsn) as connection, connection.transaction():
+        done = await _applied(connection)
+        undone = [name for name in sorted(done, reverse=True) if to is None or name > to]
+        for name in undone:
+            if name not in known:
+                raise ConfigurationError(f"migration {name} was applied by a newer version; undo it with that one")
+            await connection.execute(known[name].down)
+            await connection.execute("DELETE FROM paytrust.migrations WHERE name = $1", name)
+        return undone
 
 
 async def pending(connection: asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]) -> list[str]:
@@ -100,8 +90,7 @@ async def ensure_service_login(owner_dsn: str, service_dsn: str) -> bool:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if not user:
         raise ConfigurationError("PAYTRUST_DATABASE_URL names no user: postgresql://USER:PASSWORD@HOST/DATABASE")
-    connection = await _connect(owner_dsn)
-    try:
+    async with _owner(owner_dsn) as connection:
         quoted = await connection.fetchval("SELECT quote_ident($1)", user)
         secret = await connection.fetchval("SELECT quote_literal($1)", password)
         async with connection.transaction():
@@ -114,8 +103,6 @@ async def ensure_service_login(owner_dsn: str, service_dsn: str) -> bool:
             if not await connection.fetchval("SELECT pg_has_role($1, $2, 'USAGE')", user, APP_ROLE):
                 await connection.execute(f"GRANT {APP_ROLE} TO {quoted}")
         return not exists
-    finally:
-        await connection.close()
 
 
 def _missing(done: dict[str, str]) -> Sequence[Migration]:
@@ -139,8 +126,18 @@ async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, 
     return {row["name"]: row["checksum"] for row in await connection.fetch("SELECT name, checksum FROM paytrust.migrations")}
 
 
-async def _connect(dsn: str) -> asyncpg.Connection[asyncpg.Record]:
+@contextlib.asynccontextmanager
+async def _owner(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     try:
-        return await asyncpg.connect(dsn, timeout=10)
+        connection = await asyncpg.connect(dsn, timeout=10)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as exc:
         raise ConfigurationError(f"cannot connect to PostgreSQL as its owner: {type(exc).__name__}: {exc}") from exc
+    try:
+        yield connection
+    except asyncpg.InsufficientPrivilegeError as exc:
+        raise ConfigurationError(
+            f"the role of PAYTRUST_DATABASE_OWNER_URL may not do this: {exc}; it needs CREATE on the database and CREATEROLE,"
+            f" or somebody who may has to create {APP_ROLE} and the service's login and grant the one to the other"
+        ) from exc
+    finally:
+        await connection.close()

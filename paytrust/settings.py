@@ -9,18 +9,22 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from paytrust.errors import ConfigurationError
 
 PREFIX: Final = "PAYTRUST_"
-ELSEWHERE: Final = {"PAYTRUST_CONFIG", "PAYTRUST_PG_BIN", "PAYTRUST_PG_USER", "PAYTRUST_TEST_DATABASE_URL", "PAYTRUST_DATA"}
+ELSEWHERE: Final = {"PAYTRUST_CONFIG", "PAYTRUST_DATA", "PAYTRUST_PG_BIN", "PAYTRUST_PG_USER"}
 """Names read before or beside these settings."""
+
+DOTENV: Final = ".env"
 
 Secret = Annotated[SecretStr, Field(min_length=32)]
 
@@ -28,7 +32,7 @@ Secret = Annotated[SecretStr, Field(min_length=32)]
 class Settings(BaseSettings):
     """What an operator may decide. Each field is read from `PAYTRUST_<NAME>` or from the TOML file."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=DOTENV, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     database_url: SecretStr
     """How the service connects: a role that owns nothing and cannot bypass row-level security."""
@@ -102,8 +106,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments beat the environment, which beats `.env`, which beats the TOML file."""
-        toml = TomlConfigSettingsSource(settings_cls, toml_file=Path(os.environ.get("PAYTRUST_CONFIG", "paytrust.toml")))
-        return init_settings, env_settings, dotenv_settings, toml
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, toml_file=_toml_file(os.environ))
 
 
 def decode_key(key: SecretStr) -> bytes:
@@ -116,7 +119,7 @@ def decode_key(key: SecretStr) -> bytes:
 
 def load(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
     """Read the settings, or raise one `ConfigurationError` that names everything wrong."""
-    problems = [f"{name}: no such setting" for name in sorted(environ) if name.startswith(PREFIX) and name not in ELSEWHERE | _names()]
+    problems = [f"{name}: no such setting" for name in sorted(_given(environ) - ELSEWHERE - _names())]
     path = environ.get("PAYTRUST_CONFIG")
     if path and not Path(path).is_file():
         problems.append(f"PAYTRUST_CONFIG: {path} is not a file")
@@ -128,6 +131,22 @@ def load(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
     if settings is None or problems:
         raise ConfigurationError("the settings have mistakes:\n" + "\n".join(f"  {problem}" for problem in problems))
     return settings
+
+
+def _given(environ: Mapping[str, str]) -> set[str]:
+    """Every name of ours in the environment, the `.env` file (which may hold other programs' names too) and the TOML file."""
+    dotenv = {name.upper() for name in dotenv_values(DOTENV) if name.upper().startswith(PREFIX)}
+    try:
+        toml = tomllib.loads(_toml_file(environ).read_text())
+    except FileNotFoundError:
+        toml = {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
+        raise ConfigurationError(f"{_toml_file(environ)} cannot be read: {exc}") from exc
+    return {name for name in environ if name.startswith(PREFIX)} | dotenv | {PREFIX + name.upper() for name in toml}
+
+
+def _toml_file(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("PAYTRUST_CONFIG", "paytrust.toml"))
 
 
 def _names() -> set[str]:
@@ -142,8 +161,6 @@ def _name(loc: tuple[int | str, ...]) -> str:
 def _sentence(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return "is not set"
-    if error["type"] == "extra_forbidden":
-        return "no such setting"
     return str(error["msg"]).removeprefix("Value error, ")
 
 

@@ -32,7 +32,8 @@ class TaxAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a rule found. *rate* is what the subtotal is multiplied with, at most 4 decimals, whatever the law calls its parts.
 
-    *reason* cites the law in a few words; the answer held *effective_from* that day on, and until *effective_to* if that is known.
+    *reason* cites the law in a few words. The answer holds from the day *effective_from* to the day *effective_to*, both included;
+    None: no end is known.
     """
 
     rate: Decimal

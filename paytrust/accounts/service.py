@@ -10,7 +10,7 @@ import msgspec
 from paytrust.accounts import model, store
 from paytrust.accounts.model import Account, AccountOut, CreateAccount, Fee, FeeOut, UpdateAccount
 from paytrust.db import Database, Transaction
-from paytrust.errors import FieldError, Invalid, NotFound
+from paytrust.errors import FieldError, GatewayUnavailable, Invalid, NotFound
 from paytrust.gateways import Gateway
 from paytrust.http import GatewayHTTP, new_client
 from paytrust.ids import new_id
@@ -95,7 +95,9 @@ class Accounts:
         known = self._gateways.get(account.id)
         if known is not None and known[0] == account.updated_at:
             return known[1]
-        type_ = self._gateway_type(account.gateway)
+        type_ = self._registry.gateways.get(account.gateway)
+        if type_ is None:
+            raise GatewayUnavailable(f"the gateway plugin {account.gateway} is not loaded; `paytrust plugins` says why")
         credentials = msgspec.json.decode(
             self._vault.open(account.sealed_credentials, context=_context(account.id)), type=type_.credentials_type
         )

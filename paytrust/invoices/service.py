@@ -52,7 +52,7 @@ class Invoices:
         payment_id = new_id()
         invoice, new = await self._db.run(lambda tx: _write(tx, tenant_id, data, payment_id, self._tax_rules), tenant=tenant_id)
         if new is not None:
-            _warn_of_high_rates(invoice)
+            _warn_of_odd_taxes(invoice)
             account, now = new
             return await self._payments.open_first(invoice, account, payment_id=payment_id, now=now), True
         if invoice.status is InvoiceStatus.DRAFT:
@@ -152,8 +152,10 @@ async def _of_external_id(tx: Transaction, tenant_id: UUID, data: CreateInvoice)
     return None if data.external_id is None else await store.find_by_external_id(tx, tenant_id, data.external_id)
 
 
-def _warn_of_high_rates(invoice: Invoice) -> None:
-    """FR-058: accepted, but somebody should look."""
+def _warn_of_odd_taxes(invoice: Invoice) -> None:
+    """Accepted, but somebody should look: a very high rate (FR-058), and a category that no tax rule knows."""
     for line in invoice.lines:
         if line.tax_rate > HIGH_TAX_RATE:
             log.warning("tax rate over 0.27", invoice_id=str(invoice.id), line_item_id=str(line.id), tax_rate=str(line.tax_rate))
+        elif line.tax_category and not line.tax_rate and line.tax_basis is None:
+            log.warning("no tax for this category", invoice_id=str(invoice.id), line_item_id=str(line.id), tax_category=line.tax_category)

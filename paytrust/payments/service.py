@@ -134,10 +134,9 @@ class Payments:
                     await _ask(gateway.expire_payment(surplus), unsure=OutcomeUnknown)
             if live:
                 self._check(attempt, live[0])
-        except (GatewayError, UnreadableWebhook) as exc:
-            unknown = OutcomeUnknown(f"still unknown: {exc.detail}")
-            await self._note_failure(attempt, unknown)
-            raise exc if isinstance(exc, GatewayError) else unknown from exc
+        except GatewayError as exc:
+            await self._note_failure(attempt, OutcomeUnknown(f"still unknown: {exc.detail}"))
+            raise
         if not live and not found:
             return await self._create(invoice, account, attempt, now)
         if not live:
@@ -200,7 +199,9 @@ class Payments:
 
         Raises `GatewayUnavailable` also when the gateway does not know the reference (yet).
         """
-        found = await _ask(self._gateways.gateway(account).find_payments(reference), unsure=GatewayUnavailable)
+        found = await _ask(
+            self._gateways.gateway(account).find_payments(reference), unsure=GatewayUnavailable, unreadable=UnreadableWebhook
+        )
         if not found:
             raise GatewayUnavailable(f"the gateway does not know {reference} (yet)")
         changed = False
@@ -305,11 +306,17 @@ def _new_attempt(invoice: Invoice, part: Installment, number: int, now: datetime
     )
 
 
-async def _ask(call: Awaitable[T], *, unsure: type[GatewayError]) -> T:
-    """Let a plugin talk to its gateway: cut off by a deadline, and whatever it raises becomes one of our errors."""
+async def _ask(call: Awaitable[T], *, unsure: type[GatewayError], unreadable: type[PayTrustError] = OutcomeUnknown) -> T:
+    """
+    Let a plugin talk to its gateway: cut off by a deadline, and whatever it raises becomes one of our errors.
+
+    An answer that the plugin cannot make sense of becomes *unreadable*.
+    """
     try:
         async with asyncio.timeout(PLUGIN_DEADLINE_S):
             return await call
+    except UnreadableWebhook as exc:
+        raise unreadable(exc.detail) from exc
     except PayTrustError:
         raise
     except TimeoutError as exc:

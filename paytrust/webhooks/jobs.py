@@ -13,7 +13,7 @@ from paytrust.db import Database
 from paytrust.errors import PayTrustError
 from paytrust.payments.service import Payments
 from paytrust.webhooks import store
-from paytrust.webhooks.model import RETRY_AFTER, TRANSIENT, Received, UnknownReference, WebhookStatus
+from paytrust.webhooks.model import MAX_CLAIMS, RETRY_AFTER, TRANSIENT, Received, UnknownReference, WebhookStatus, WorkerLost
 
 AT_ONCE: Final = 4
 
@@ -52,6 +52,8 @@ class WebhookJobs:
 
     async def _locate(self, webhook: Received) -> tuple[UUID, Account]:
         """Whose payment it is about. The account is the one its URL named, so nobody can speak of another's invoices."""
+        if webhook.attempt > MAX_CLAIMS:
+            raise WorkerLost(f"claimed {webhook.attempt} times without an end")
         async with self._db.transaction(system=True, readonly=True) as tx:
             found = await accounts.find(tx, webhook.gateway_account_id)
         assert found is not None, "the foreign key keeps the account"

@@ -18,6 +18,8 @@ RETRY_AFTER: Final = (timedelta(minutes=1), timedelta(minutes=6), timedelta(minu
 
 ADDRESS: Final = re.compile(r"[a-z0-9]{1,32}/[0-9a-f]{32}", re.ASCII)
 """`<gateway>/<token>` as we give it to gateways. Whatever else the path says, it names no account."""
+MAX_CLAIMS: Final = 10
+"""Claims that never came to an end, plus the tries above: a webhook that crashes its worker is given up after them."""
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_TEXT: Final = 200
 SECRET_HEADERS: Final = ("token", "auth", "signature", "secret", "key", "cookie")
@@ -42,6 +44,14 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     reference: str | None
     event: str
     attempt: int
+
+
+class WorkerLost(PayTrustError):
+    """Every worker that took this webhook died, or never finished."""
+
+    code = "worker_lost"
+    status = 500
+    title = "Processing never finished"
 
 
 class UnknownReference(PayTrustError):

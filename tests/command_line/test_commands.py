@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from paytrust import development
+from paytrust import development, migrations
 from paytrust.cli import cli
 
 PAYTRUST = [str(Path(sys.executable).with_name("paytrust"))]
@@ -134,15 +134,25 @@ def test_a_wrong_argument_is_said_clearly(run, args, message):
 def test_migrate_says_what_it_does_and_asks_before_it_destroys(run):
     assert "up to date" in run("migrate")[1]
     assert run("migrate", "--check") == (0, "missing: nothing\n")
-    code, text = run("migrate", "--down-to", "0004_books", given="n\n")
+    *_, previous, newest = (migration.name for migration in migrations.available())
+    code, text = run("migrate", "--down-to", previous, given="n\n")
     assert code == 1
     assert "Aborted" in text
-    assert run("migrate", "--down-to", "0004_books", "--yes") == (0, "undone: 0005_webhooks\n")
-    assert run("migrate", "--check") == (1, "missing: 0005_webhooks\n")
+    assert run("migrate", "--down-to", previous, "--yes") == (0, f"undone: {newest}\n")
+    assert run("migrate", "--check") == (1, f"missing: {newest}\n")
     code, text = run("serve")
     assert code == 1
-    assert "0005_webhooks" in text
-    assert "applied: 0005_webhooks" in run("migrate")[1]
+    assert newest in text
+    assert f"applied: {newest}" in run("migrate")[1]
+
+
+def test_an_owner_without_the_needed_privileges_is_told_what_is_missing(run, settings):
+    code, text = run(
+        "migrate", "--down-to", "none", "--yes", changes={"PAYTRUST_DATABASE_OWNER_URL": settings.database_url.get_secret_value()}
+    )
+    assert code == 1
+    assert "CREATEROLE" in text
+    assert "Traceback" not in text
 
 
 def test_serve_refuses_the_owner_of_the_tables(run, owner_url):

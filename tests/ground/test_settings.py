@@ -65,6 +65,17 @@ def test_a_misspelt_name_in_a_file_is_an_error_too(tmp_path, file, text):
     assert "no such setting" in load(GOOD, tmp_path)
 
 
+def test_other_programs_may_share_the_dotenv_file(tmp_path):
+    (tmp_path / ".env").write_text("DEBUG=1\nPAYTRUST_PORT=2\n")
+    assert load(GOOD, tmp_path).startswith("2 ")
+
+
+def test_a_toml_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "paytrust.toml").write_text("port = \n")
+    shown = load(GOOD, tmp_path)
+    assert "paytrust.toml cannot be read" in shown
+
+
 def test_a_named_toml_file_has_to_exist(tmp_path):
     assert "PAYTRUST_CONFIG" in load(GOOD | {"PAYTRUST_CONFIG": "nowhere.toml"}, tmp_path)
 

@@ -147,13 +147,13 @@ class Route:
 
     def sample(self, schema=None, name=""):
         """A value that fits, with every field there is."""
-        schema = self.resolve(schema or self.schema)
+        schema = self.resolve(self.schema if schema is None else schema)
         kind = "map" if schema.get("type") == "object" and "properties" not in schema else schema.get("type")
         makers = {
             "object": lambda: {field: self.sample(inner, field) for field, inner in schema["properties"].items()},
-            "map": lambda: {"IDR": self.sample(schema.get("additionalProperties") or {"type": "string"})},
-            "array": lambda: [self.sample(schema["items"])],
-            "integer": lambda: 1,
+            "map": lambda: {"IDR": self.sample(schema.get("additionalProperties", {}))},
+            "array": lambda: [self.sample(schema["items"])] * schema.get("minItems", 1),
+            "integer": lambda: int(schema.get("minimum", 1)),
             "boolean": lambda: False,
         }
         return makers.get(kind, lambda: self._text(schema, name))()
@@ -165,7 +165,7 @@ class Route:
 
     def fields(self, schema=None, at=()):
         """Every field of the body: its path, its schema, and whether it is required."""
-        schema = self.resolve(schema or self.schema)
+        schema = self.resolve(self.schema if schema is None else schema)
         for name, inner in schema.get("properties", {}).items():
             yield (*at, name), self.resolve(inner), name in schema.get("required", [])
             yield from self.fields(inner, (*at, name))

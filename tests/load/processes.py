@@ -39,6 +39,8 @@ class Server(msgspec.Struct, frozen=True):
             with contextlib.suppress(httpx.TransportError):
                 httpx.get(self.url, timeout=START_S, trust_env=False)
                 return
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                break
             time.sleep(0.05)
         raise RuntimeError(f"uvicorn does not answer:\n{self.log.read_text(errors='replace')[-3000:]}")
 

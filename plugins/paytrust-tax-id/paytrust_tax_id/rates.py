@@ -51,11 +51,11 @@ def _tenth(category: str) -> tuple[Row, ...]:
 RATES: Final[tuple[Row, ...]] = (
     Row("standard", UU42, UU42_END, Decimal("0.10"), "PPN 10 %: UU 42/2009 Art. 7(1)"),
     Row("standard", HPP, HPP_END, Decimal("0.11"), "PPN 11 %: UU HPP 7/2021 Art. 7(1)(a)"),
-    Row("standard", date(2025, 1, 1), None, Decimal("0.11"), "PPN 12 % of 11/12 of the price: UU HPP 7/2021 Art. 7(1)(b), PMK 131/2024 Art. 3"),
+    Row("standard", date(2025, 1, 1), None, Decimal("0.11"), "PPN 12 % of 11/12: UU HPP 7/2021 Art. 7(1)(b), PMK 131/2024 Art. 3"),
     Row("luxury", UU42, UU42_END, Decimal("0.10"), "PPN 10 %: UU 42/2009 Art. 7(1)"),
     Row("luxury", HPP, HPP_END, Decimal("0.11"), "PPN 11 %: UU HPP 7/2021 Art. 7(1)(a)"),
     # For one month, luxury goods kept 11/12 when sold to a final consumer, and a payment page serves those.
-    Row("luxury", date(2025, 1, 1), date(2025, 1, 31), Decimal("0.11"), "PPN 12 % of 11/12 of the price, final consumers: PMK 131/2024 Art. 5"),
+    Row("luxury", date(2025, 1, 1), date(2025, 1, 31), Decimal("0.11"), "PPN 12 % of 11/12, final consumers: PMK 131/2024 Art. 5"),
     Row("luxury", date(2025, 2, 1), None, Decimal("0.12"), "PPN 12 % of the full price: PMK 131/2024 Art. 2"),
     Row("export", UU42, None, ZERO, "PPN 0 % on exports: UU PPN Art. 7(2)"),
     Row("not_collected", UU42, None, ZERO, "PPN not collected in bonded, free trade and special economic zones: UU PPN Art. 16B"),

@@ -68,8 +68,8 @@ def _new_2025(category: str, group: str, rate: Decimal, last_on: date | None = N
 
 RATES: Final[tuple[Row, ...]] = (
     Row("goods", SST, None, Decimal("0.10"), "sales tax 10 %: Sales Tax Act 2018; goods in neither the reduced nor the exempted list"),
-    Row("goods_reduced", SST, None, Decimal("0.05"), "sales tax 5 %: Sales Tax (Rates of Tax) Order 2018, from 2025-07-01 the Order of 2025"),
-    Row("goods_exempt", SST, None, ZERO, "exempt: Sales Tax (Goods Exempted from Tax) Order 2018, from 2025-07-01 the Order of 2025"),
+    Row("goods_reduced", SST, None, Decimal("0.05"), "sales tax 5 %: Sales Tax (Rates of Tax) Order 2018, since 2025-07-01 that of 2025"),
+    Row("goods_exempt", SST, None, ZERO, "exempt: Sales Tax (Goods Exempted from Tax) Order 2018, since 2025-07-01 that of 2025"),
     Row("goods_exported", SST, None, ZERO, "exported goods are exempt: Sales Tax Act 2018"),
     Row("low_value_goods", SST, date(2023, 12, 31), ZERO, "no sales tax on low value goods before 2024-01-01"),
     Row("low_value_goods", date(2024, 1, 1), None, Decimal("0.10"), "sales tax 10 % on goods to RM 500 from abroad: P.U.(A) 403/2023"),
@@ -96,7 +96,7 @@ RATES: Final[tuple[Row, ...]] = (
     *_new_2024("maintenance_repair", "group G", EIGHT),
     *_new_2024("brokerage", "group I", EIGHT),
     *_new_2025("rental_leasing", "group K", EIGHT, last_on=date(2025, 12, 31)),
-    Row("rental_leasing", date(2026, 1, 1), None, SIX, "service tax 8 % less 2 % exempted, group K: Service Tax Policy 2/2025 (Amendment No. 3)"),
+    Row("rental_leasing", date(2026, 1, 1), None, SIX, "service tax 8 % less 2 %, group K: Service Tax Policy 2/2025 (Amendment No. 3)"),
     *_new_2025("construction", "group L", SIX),
     *_new_2025("financial_services", "group H", EIGHT),
     *_new_2025("private_healthcare", "group I, non-citizens", SIX),
