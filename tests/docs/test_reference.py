@@ -12,7 +12,7 @@ import click
 import pytest
 
 import paytrust
-from paytrust import errors, gateways, hookspecs, sandboxes, settings
+from paytrust import errors, gateways, hookspecs, sandboxes, settings, taxes
 from paytrust.cli import cli
 from paytrust.errors import PayTrustError
 from paytrust.gateways import Gateway
@@ -119,6 +119,23 @@ def test_every_field_of_a_new_invoice_is_documented(section):
         assert f"`{name}`" in text, name
 
 
+def test_every_field_and_status_of_an_installment_is_documented(section):
+    from paytrust.invoices.model import InstallmentStatus, NewInstallments
+    from paytrust.invoices.routes import InstallmentOut
+
+    text = section("docs/reference/http-api.md", "## Installments")
+    for name in (*NewInstallments.__struct_fields__, *InstallmentOut.__struct_fields__, *InstallmentStatus):
+        assert f"`{name}`" in text, name
+
+
+def test_every_part_of_a_fee_schedule_is_documented(section):
+    from paytrust.accounts.model import NewFee
+
+    text = section("docs/how-to/add-a-gateway-account.md", "## Fees")
+    for name in NewFee.__struct_fields__:
+        assert f"`{name}`" in text, name
+
+
 def test_every_command_is_documented_with_its_options(section):
     for name, command in every_command():
         text = section("docs/reference/cli.md", f"## {name}")
@@ -149,6 +166,22 @@ def test_every_attribute_a_gateway_sets_is_documented(section):
 def test_every_field_of_the_contract_is_documented(struct, section):
     text = section("docs/reference/gateway-contract.md", f"## {struct.__name__}")
     assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*)", text, re.MULTILINE)))) == set(struct.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("struct", "heading"), [(taxes.TaxQuery, "TaxQuery"), (taxes.TaxAnswer, "TaxAnswer"), (taxes.TaxBasis, "tax_basis")]
+)
+def test_every_field_of_the_tax_rule_contract_is_documented(struct, heading, section):
+    text = section("docs/reference/tax-rules.md", f"## {heading}")
+    assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*)", text, re.MULTILINE)))) == set(struct.__struct_fields__)
+
+
+def test_what_a_tax_rule_sets_and_implements_is_documented(read, section):
+    text = section("docs/reference/tax-rules.md", "## Class attributes")
+    assert set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == set(taxes.TaxRule.__annotations__)
+    for name in taxes.TaxRule.__abstractmethods__:
+        arguments = [argument for argument in inspect.signature(getattr(taxes.TaxRule, name)).parameters if argument != "self"]
+        assert f"\n## {name}({', '.join(arguments)})\n" in read("docs/reference/tax-rules.md")
 
 
 @pytest.mark.parametrize("enum", [gateways.PaymentStatus])

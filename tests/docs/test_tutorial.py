@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
+import sys
 import time
+import tomllib
+from importlib import metadata
 
+import httpx
 import pytest
+
+from paytrust import development
+from paytrust.plugins import Registry
 
 COPIED = {"invoice_id": "INVOICE_ID", "payment_url": "PAYMENT_URL"}
 """What a page asks its reader to copy from an answer, and the name it gives it."""
@@ -35,11 +43,10 @@ def copy(answer, environ):
             environ[name] = answer[field]
 
 
-@pytest.mark.parametrize("page", ["docs/tutorial/first-payment.md", "README.md"])
-def test_what_the_page_tells_to_type_answers_what_the_page_shows(page, fences, merchant, service):
-    environ = {"PATH": os.environ["PATH"], "PAYTRUST": service.public_url, "API_KEY": merchant.api.headers["x-api-key"]}
-    environ["GATEWAY_ID"] = merchant.xendit_id
-    blocks = [fence for fence in fences(page) if fence.mark]
+def follow(page, blocks, *, url, api_key, gateway_id):
+    """Type in what *page* says, block by block, and wait until each answer shows what the page shows."""
+    environ = {"PATH": os.environ["PATH"], "PAYTRUST": url, "API_KEY": api_key, "GATEWAY_ID": gateway_id}
+    blocks = [fence for fence in blocks if fence.mark]
     assert [fence.mark for fence in blocks].count("answer") > 0
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):
         if block.mark != "run":
@@ -54,6 +61,52 @@ def test_what_the_page_tells_to_type_answers_what_the_page_shows(page, fences, m
             assert time.monotonic() < until, f"{page} shows {shown}, the answer is {answer}"
             time.sleep(0.05)
         copy(answer, environ)
+
+
+@pytest.mark.parametrize("page", ["docs/tutorial/first-payment.md", "docs/how-to/take-installments.md", "README.md"])
+def test_what_the_page_tells_to_type_answers_what_the_page_shows(page, fences, merchant, service):
+    follow(page, fences(page), url=service.public_url, api_key=merchant.api.headers["x-api-key"], gateway_id=merchant.xendit_id)
+
+
+@pytest.fixture
+def tax_rule_page(fences, tmp_path, monkeypatch):
+    """The modules of the guide to tax rules, written where they can be imported; and its blocks."""
+    page = "docs/how-to/write-a-tax-rule.md"
+    names = ("paytrust_tax_sg", "test_tax_sg")
+    for name, block in zip(names, (fence for fence in fences(page) if fence.language == "python"), strict=True):
+        (tmp_path / f"{name}.py").write_text(block.text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield page, fences(page)
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_the_tests_of_the_guide_to_tax_rules_pass(tax_rule_page):
+    tests = [test for name, test in vars(importlib.import_module("test_tax_sg")).items() if name.startswith("test_")]
+    assert len(tests) > 1
+    for test in tests:
+        test()
+
+
+def test_the_tax_rule_of_the_guide_does_what_the_guide_shows(tax_rule_page, settings, sandbox):
+    page, blocks = tax_rule_page
+    [project] = [tomllib.loads(block.text)["project"] for block in blocks if block.language == "toml"]
+    points = [metadata.EntryPoint(name, value, "paytrust") for name, value in project["entry-points"]["paytrust"].items()]
+    registry = Registry(entry_points=[*metadata.entry_points(group="paytrust"), *points])
+    assert "tax-sg" in registry.tax_rules, registry.plugins
+    with development.serving(settings, registry=registry) as url:
+        gateway_id, api_key = open_shop(url, settings.admin_api_key.get_secret_value(), sandbox.xendit)
+        follow(page, blocks, url=url, api_key=api_key, gateway_id=gateway_id)
+
+
+def open_shop(url, admin_key, xendit):
+    """A gateway account and an API key at a service of this test's own."""
+    with httpx.Client(base_url=url, headers={"X-Admin-Key": admin_key}, timeout=30) as admin:
+        tenant_id = admin.post("/tenants", json={"name": "Shop"}).json()["tenant_id"]
+        credentials = {"secret_key": xendit.key, "callback_token": xendit.callback_token}
+        account = {"gateway": "xendit", "name": "xendit", "base_url": xendit.url, "credentials": credentials, "currencies": {"USD": {}}}
+        gateway_id = admin.post("/gateway-accounts", json=account).json()["gateway_id"]
+        return gateway_id, admin.post("/api-keys", json={"tenant_id": tenant_id}).json()["api_key"]
 
 
 def test_secrets_made_as_the_guide_says_are_accepted(fences, settings_for, owner_url):

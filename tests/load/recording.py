@@ -42,17 +42,19 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class _Recorder(Database):
-    """The service's database, listened to."""
+    """The service's database, listened to where it answers API calls: work in the background has a pool of its own."""
 
     heard: list[Any] = []  # noqa: RUF012 - one for all, emptied before it counts
 
     async def _acquire(self) -> Any:
         connection = await super()._acquire()
-        connection.add_query_logger(self.heard.append)
+        if self._name == "paytrust api":
+            connection.add_query_logger(self.heard.append)
         return connection
 
     async def _release(self, connection: Any, *, doubtful: bool) -> None:
-        connection.remove_query_logger(self.heard.append)
+        if self._name == "paytrust api":
+            connection.remove_query_logger(self.heard.append)
         await super()._release(connection, doubtful=doubtful)
 
 
