@@ -57,6 +57,7 @@ from paytrust.work import Worker
 
 log = structlog.stdlib.get_logger("paytrust.access")
 
+EXPIRY_POLL_S = 10.0
 API_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -106,8 +107,10 @@ class Services:
         self.invoices = Invoices(self.db, self.payments, tax_rules=list(registry.tax_rules.values()))
         self.installments = Installments(self.db)
         self.books = Books(self.db)
-        self.worker = Worker("webhooks", WebhookJobs(self.work_db, Payments(self.work_db, self.accounts, insecure=insecure)).step)
-        self.webhooks = Webhooks(self.intake_db, self.accounts, on_stored=self.worker.wake)
+        work = Payments(self.work_db, self.accounts, insecure=insecure)
+        self.webhook_worker = Worker("webhooks", WebhookJobs(self.work_db, work).step)
+        self.expiry_worker = Worker("expiry", work.expire_due, poll_s=EXPIRY_POLL_S)
+        self.webhooks = Webhooks(self.intake_db, self.accounts, on_stored=self.webhook_worker.wake)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -119,8 +122,9 @@ class Services:
             await db.check(self.db)
             stack.push_async_callback(self.accounts.close)
             if self.settings.worker:
-                self.worker.start()
-                stack.push_async_callback(self.worker.stop)
+                for worker in (self.webhook_worker, self.expiry_worker):
+                    worker.start()
+                    stack.push_async_callback(worker.stop)
             yield
 
     def admit_admin(self, key: str | None) -> None:

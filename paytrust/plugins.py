@@ -87,12 +87,18 @@ class Registry:
         return f"sandbox {thing.name}"
 
     def _check_unique(self, found: list[Registered]) -> None:
+        gateways, rules = set(self.gateways), set(self.tax_rules)
         for thing in found:
             if isinstance(thing, TaxRule):
-                if thing.name in self.tax_rules:
-                    raise ValueError(f"another plugin already registered the tax rule {thing.name!r}")
-            elif issubclass(thing, Gateway) and thing.code in self.gateways:
-                raise ValueError(f"another plugin already registered the gateway {thing.code!r}")
+                _add_once(rules, thing.name, "tax rule")
+            elif issubclass(thing, Gateway):
+                _add_once(gateways, thing.code, "gateway")
+
+
+def _add_once(names: set[str], name: str, kind: str) -> None:
+    if name in names:
+        raise ValueError(f"the {kind} {name!r} is registered already")
+    names.add(name)
 
 
 def _collect(point: metadata.EntryPoint) -> list[Registered]:

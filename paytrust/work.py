@@ -26,14 +26,15 @@ log = structlog.stdlib.get_logger("paytrust.work")
 
 class Worker:
     """
-    Calls *step* until it finds nothing, then waits: until `wake`, or with growing pauses of at most 2 s.
+    Calls *step* until it finds nothing, then waits: until `wake`, or with growing pauses of at most *poll_s*.
 
     *step* claims and finishes some work and returns how much; what it raises is logged and never ends the loop.
     """
 
-    def __init__(self, name: str, step: Callable[[], Awaitable[int]]) -> None:
+    def __init__(self, name: str, step: Callable[[], Awaitable[int]], *, poll_s: float = POLL_MAX_S) -> None:
         self._name = name
         self._step = step
+        self._poll_s = poll_s
         self._wanted = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -67,7 +68,7 @@ class Worker:
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), pause_s)
-            pause_s = min(pause_s * 2, POLL_MAX_S)
+            pause_s = min(pause_s * 2, self._poll_s)
 
     async def _try(self) -> int:
         try:

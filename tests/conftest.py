@@ -163,6 +163,22 @@ def sandbox():
 
 
 @pytest.fixture(scope="session")
+def payable():
+    """In how many ways a payer could pay something at a gateway now: `payable(sandbox.xendit)`."""
+
+    def ways_to_pay(far):
+        ways = 0
+        for payment in far.payments:
+            tokens = [token for token in payment.details.get("tokens", []) if token["state"] == "open"]
+            ways += (
+                len(tokens) if "tokens" in payment.details and payment.status == "unchosen" else payment.status in {"PENDING", "pending"}
+            )
+        return ways
+
+    return ways_to_pay
+
+
+@pytest.fixture(scope="session")
 def session_owner_url(postgres, template):
     """The database of the session's service, as its owner."""
     with cloned(postgres, template) as url:
@@ -226,12 +242,12 @@ class Merchant:
         """What the newest attempt is called at the gateway."""
         return self.get(invoice, "/payments")["payments"][-1]["reference"]
 
-    def wait(self, invoice, status, timeout_s=10):
+    def wait(self, invoice, status, timeout_s=20):
         """Wait until the invoice has *status*."""
         self.wait_for(lambda: self.get(invoice)["status"] == status, timeout_s)
         return self.get(invoice)
 
-    def wait_for(self, condition, timeout_s=10):
+    def wait_for(self, condition, timeout_s=20):
         """Wait until *condition* holds."""
         until = time.monotonic() + timeout_s
         while not condition():

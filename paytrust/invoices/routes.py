@@ -9,6 +9,7 @@ from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.status_codes import HTTP_200_OK
 
 from paytrust.access import Principal
 from paytrust.api import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor, problems
@@ -133,6 +134,20 @@ async def list_invoices(
     return InvoicePage([invoice_out(invoice) for invoice in found], encode_cursor(found[-1].id) if len(found) == limit else None)
 
 
+@post(
+    "/invoices/{invoice_id:uuid}/cancel",
+    summary="Cancel an invoice",
+    opt={"access": "write"},
+    status_code=HTTP_200_OK,
+    responses=problems(401, 403, 404, 409, 502, 503, 504),
+)
+async def cancel_invoice(
+    invoice_id: FromPath[UUID], principal: NamedDependency[Principal], invoices: NamedDependency[Invoices]
+) -> InvoiceOut:
+    """Cancel an invoice that is not paid in full, at the gateway as well. Money that comes all the same is kept and shown as overpayment."""
+    return invoice_out(await invoices.cancel(principal.tenant_id, invoice_id))
+
+
 def invoice_out(invoice: Invoice) -> InvoiceOut:
     return InvoiceOut(
         invoice_id=invoice.id,
@@ -194,4 +209,4 @@ def _line_out(line: LineItem) -> LineItemOut:
     )
 
 
-HANDLERS = [create_invoice, get_invoice, list_invoices]
+HANDLERS = [create_invoice, get_invoice, list_invoices, cancel_invoice]

@@ -15,7 +15,7 @@ from paytrust.errors import Invalid, NotFound
 from paytrust.ids import new_id
 from paytrust.invoices import model, store
 from paytrust.invoices.model import CreateInvoice, ExternalIdTaken, Invoice, InvoiceStatus
-from paytrust.taxes import TaxRule
+from paytrust.taxes import TaxRule, TaxRuleFailed
 
 HIGH_TAX_RATE: Final = Decimal("0.27")
 
@@ -33,9 +33,13 @@ class OpensPayments(Protocol):
         """Return the invoice with a live payment page for what is due next, making one when there is none."""
         ...
 
+    async def withdraw(self, tenant_id: UUID, invoice_id: UUID) -> None:
+        """Make every live attempt unpayable at its gateway; what was paid meanwhile is applied first."""
+        ...
+
 
 class Invoices:
-    """Create and read invoices."""
+    """Create, read and cancel invoices."""
 
     def __init__(self, db: Database, payments: OpensPayments, *, tax_rules: Sequence[TaxRule] = ()) -> None:
         self._db = db
@@ -62,6 +66,19 @@ class Invoices:
     async def get(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
             return await get(tx, tenant_id, invoice_id)
+
+    async def cancel(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
+        """
+        Cancel what is not paid yet; it expires at the gateway first. Harmless when it is cancelled already.
+
+        Raises `IllegalTransition` when it is over, also when it was paid meanwhile, or a `GatewayError`: then it stays as it
+        is. Money that comes all the same is kept as overpayment.
+        """
+        invoice = await self.get(tenant_id, invoice_id)
+        model.move(invoice, InvoiceStatus.CANCELLED)
+        if invoice.status is not InvoiceStatus.CANCELLED:
+            await self._payments.withdraw(tenant_id, invoice_id)
+        return await self._db.run(lambda tx: _cancel(tx, tenant_id, invoice_id), tenant=tenant_id)
 
     async def page(
         self,
@@ -118,6 +135,13 @@ async def save(tx: Transaction, invoice: Invoice, *, was: InvoiceStatus) -> None
         raise AssertionError(f"invoice {invoice.id} moved although it was locked")
 
 
+async def _cancel(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice:
+    invoice = await lock(tx, tenant_id, invoice_id)
+    cancelled = model.move(invoice, InvoiceStatus.CANCELLED)
+    await save(tx, cancelled, was=invoice.status)
+    return cancelled
+
+
 async def close_installments(tx: Transaction, invoice: Invoice, numbers: list[int]) -> None:
     """Note that installments of a locked invoice are paid in full."""
     if numbers:
@@ -132,7 +156,7 @@ async def _write(
     usable = account if account is not None and account.disabled_at is None else None
     try:
         invoice = model.draft(data, invoice_id=new_id(), tenant_id=tenant_id, account=usable, now=now, new_id=new_id, tax_rules=tax_rules)
-    except Invalid:
+    except (Invalid, TaxRuleFailed):
         existing = await _of_external_id(tx, tenant_id, data)
         if existing is None or not model.made_from(existing, data):
             raise

@@ -12,7 +12,7 @@ import msgspec
 from paytrust.books import model as books
 from paytrust.books.model import BoundedAccount, Cause, Transfer
 from paytrust.errors import Conflict, PayTrustError
-from paytrust.gateways import Customer, PaymentLine, PaymentRequest
+from paytrust.gateways import Customer, GatewayPayment, PaymentLine, PaymentRequest, PaymentStatus
 from paytrust.invoices.model import Installment, Invoice, InvoiceStatus
 from paytrust.money import Money
 
@@ -28,6 +28,12 @@ class AttemptStatus(StrEnum):
     """Never reached the gateway."""
     UNKNOWN = "unknown"
     """Sent, no answer: looked up at the gateway before anything else happens."""
+
+
+LIVE: Final = {AttemptStatus.CREATING, AttemptStatus.OPEN, AttemptStatus.UNAVAILABLE, AttemptStatus.UNKNOWN}
+"""At most one of these per installment: the database says so too."""
+
+COLLECTING: Final = {InvoiceStatus.DRAFT, InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +104,13 @@ def check_payable(invoice: Invoice, now: datetime, *, number: int | None = None)
     if number not in {None, part.number}:
         raise OutOfSequence(f"installment {part.number} is due next, not {number}")
     return part
+
+
+def as_created(attempt: Attempt, gateway_payment_id: str) -> GatewayPayment:
+    """What `create_payment` returned for an open attempt, as far as closing it needs."""
+    return GatewayPayment(
+        reference=attempt.reference, gateway_payment_id=gateway_payment_id, status=PaymentStatus.OPEN, amount=attempt.amount
+    )
 
 
 def request_for(invoice: Invoice, *, reference: str, part: Installment, amount: Money, webhook_url: str, now: datetime) -> PaymentRequest:

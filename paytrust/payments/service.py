@@ -39,6 +39,7 @@ PLUGIN_DEADLINE_S: Final = 15.0
 """For a whole plugin call, which may make several HTTP calls of up to 10 s."""
 ABANDONED_AFTER: Final = timedelta(seconds=60)
 """An attempt that has been "creating" for longer lost the process that was creating it."""
+CHECK_AGAIN_AFTER: Final = timedelta(minutes=5)
 EXPIRY_SLACK: Final = timedelta(minutes=1)
 """Gateways count expiry in whole seconds or minutes, so theirs may come a little before ours."""
 
@@ -93,7 +94,7 @@ class Payments:
         newest = await store.latest(tx, tenant_id, invoice_id, part.number)
         if newest is None:
             attempt = _new_attempt(invoice, part, 1, now, new_id())
-            await store.insert(tx, attempt)
+            await store.insert(tx, attempt, expires_at=invoice.expires_at)
             return invoice, account, attempt, now
         attempt = newest[0]
         if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
@@ -102,7 +103,7 @@ class Payments:
             await store.retake(tx, attempt)
         elif attempt.status is not AttemptStatus.OPEN:
             attempt = _new_attempt(invoice, part, attempt.attempt + 1, now, new_id())
-            await store.insert(tx, attempt)
+            await store.insert(tx, attempt, expires_at=invoice.expires_at)
         return invoice, account, attempt, now
 
     async def _create(self, invoice: Invoice, account: Account, attempt: Attempt, now: datetime) -> Invoice:
@@ -125,8 +126,8 @@ class Payments:
 
     async def _resolve(self, invoice: Invoice, account: Account, attempt: Attempt, now: datetime) -> Invoice:
         """Ask the gateway what became of an attempt: found one, adopt it; several, keep the oldest; none, create it again."""
-        gateway = self._gateways.gateway(account)
         try:
+            gateway = self._gateways.gateway(account)
             found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
             live = [payment for payment in found if payment.status in {PaymentStatus.OPEN, PaymentStatus.PAID}]
             for surplus in live[1:]:
@@ -185,6 +186,72 @@ class Payments:
             raise OutcomeUnknown(f"asked for {attempt.amount} as {attempt.reference}, got {payment.amount} as {payment.reference}")
         if payment.payment_url is not None and not web_address(payment.payment_url, schemes=self._schemes):
             raise OutcomeUnknown("the gateway answered with an address that no payer should be sent to")
+
+    # --- closing -----------------------------------------------------------------------------------------------------
+
+    async def withdraw(self, tenant_id: UUID, invoice_id: UUID) -> None:
+        """
+        Make every live attempt of an invoice unpayable at its gateway; what was paid meanwhile is applied first.
+
+        Raises `Busy` while one is being opened, or a `GatewayError`: then something may still be payable.
+        """
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            invoice = await invoices.get(tx, tenant_id, invoice_id)
+            found = await accounts.find(tx, invoice.account_id)
+            assert found is not None, "the foreign key keeps the account"
+            attempts = [attempt for attempt in await store.of_invoice(tx, tenant_id, invoice_id) if attempt.status in model.LIVE]
+        account, now = found
+        for attempt in attempts:
+            if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
+                raise Busy("another request is opening this payment; try again in a moment")
+            await self._withdraw(account, attempt)
+
+    async def _withdraw(self, account: Account, attempt: Attempt) -> None:
+        gateway = self._gateways.gateway(account)
+        found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
+        handles = {payment.gateway_payment_id: payment for payment in found if payment.status is PaymentStatus.OPEN}
+        if attempt.gateway_payment_id is not None:
+            handles[attempt.gateway_payment_id] = model.as_created(attempt, attempt.gateway_payment_id)
+        paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
+        if not paid:
+            try:
+                for payment in handles.values():
+                    await _ask(gateway.expire_payment(payment), unsure=OutcomeUnknown)
+            except GatewayRejected:
+                # It may have been paid since we looked.
+                found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
+                paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
+                if not paid:
+                    raise
+        for payment in paid:
+            await self.record(attempt.tenant_id, attempt.account_id, payment)
+        if not paid:
+            await self.close(attempt.tenant_id, attempt.account_id, attempt.reference)
+
+    async def expire_due(self, *, at_once: int = 8) -> int:
+        """Look after invoices whose time is up: ask the gateway first, because paid beats expired. Returns how many."""
+        async with self._db.transaction(system=True) as tx:
+            due = await store.claim_checks(tx, at_once, again_after=CHECK_AGAIN_AFTER)
+        for tenant_id, invoice_id in due:
+            try:
+                await self._expire(tenant_id, invoice_id)
+            except (GatewayError, Busy) as exc:
+                log.warning("expiry will be tried again", invoice_id=str(invoice_id), reason=exc.detail)
+        return len(due)
+
+    async def _expire(self, tenant_id: UUID, invoice_id: UUID) -> None:
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            invoice = await invoices.get(tx, tenant_id, invoice_id)
+        if invoice.status in model.COLLECTING:
+            await self.withdraw(tenant_id, invoice_id)
+
+        async def work(tx: Transaction) -> None:
+            current = await invoices.lock(tx, tenant_id, invoice_id)
+            if current.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}:
+                await invoices.save(tx, move(current, InvoiceStatus.EXPIRED), was=current.status)
+            await store.checked(tx, tenant_id, invoice_id)
+
+        await self._db.run(work, tenant=tenant_id)
 
     # --- what the gateway says afterwards ------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -54,10 +54,10 @@ async def retake(tx: Transaction, attempt: Attempt) -> None:
     )
 
 
-async def insert(tx: Transaction, attempt: Attempt) -> None:
+async def insert(tx: Transaction, attempt: Attempt, *, expires_at: datetime) -> None:
     await tx.execute(
         "INSERT INTO paytrust.payments (tenant_id, id, invoice_id, installment_number, currency, gateway_account_id, attempt, reference,"
-        " amount, status) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'creating')",
+        " amount, status, next_check_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'creating', $10::timestamptz + interval '1 minute')",
         attempt.tenant_id,
         attempt.id,
         attempt.invoice_id,
@@ -67,7 +67,31 @@ async def insert(tx: Transaction, attempt: Attempt) -> None:
         attempt.attempt,
         attempt.reference,
         attempt.amount.minor,
+        expires_at,
     )
+
+
+async def claim_checks(tx: Transaction, limit: int, *, again_after: timedelta) -> list[tuple[UUID, UUID]]:
+    """Take invoices (tenant, id) whose time may be up; whoever dies over them is followed by another after *again_after*."""
+    rows = await tx.fetch(
+        """
+        UPDATE paytrust.payments p SET next_check_at = now() + $2
+        FROM (
+            SELECT tenant_id, id FROM paytrust.payments WHERE next_check_at <= now()
+            ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
+        ) due
+        WHERE p.tenant_id = due.tenant_id AND p.id = due.id
+        RETURNING p.tenant_id, p.invoice_id
+        """,
+        limit,
+        again_after,
+    )
+    return [(tenant_id, invoice_id) for tenant_id, invoice_id in {(row["tenant_id"], row["invoice_id"]) for row in rows}]
+
+
+async def checked(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> None:
+    """Nothing is left to look after."""
+    await tx.execute("UPDATE paytrust.payments SET next_check_at = NULL WHERE tenant_id = $1 AND invoice_id = $2", tenant_id, invoice_id)
 
 
 async def latest(tx: Transaction, tenant_id: UUID, invoice_id: UUID, installment_number: int) -> tuple[Attempt, datetime] | None:

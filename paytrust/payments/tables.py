@@ -24,6 +24,7 @@ class Payments(Table, tablename="payments", schema="paytrust", db=ENGINE):
     error_detail = Text(default=None, null=True)
     created_at = Timestamptz(default=None)
     updated_at = Timestamptz(default=None)
+    next_check_at = Timestamptz(default=None, null=True)
 
 
 class Receipts(Table, tablename="receipts", schema="paytrust", db=ENGINE):

@@ -57,7 +57,8 @@ def far(gateway, seller, sandbox):
 class Order:
     """One invoice that is asked for again and again."""
 
-    def __init__(self, seller, gateway, currency="IDR"):
+    def __init__(self, seller, gateway, payable, currency="IDR"):
+        self.payable = payable
         self.seller = seller
         self.body = seller.body(gateway, currency=currency, external_id=f"order-{uuid4()}")
 
@@ -78,17 +79,8 @@ class Order:
 
 
 @pytest.fixture
-def order(seller, gateway):
-    return Order(seller, gateway)
-
-
-def payable(far):
-    """How many ways to pay there are at the gateway."""
-    ways = 0
-    for payment in far.payments:
-        tokens = [token for token in payment.details.get("tokens", []) if token["state"] == "open"]
-        ways += len(tokens) if "tokens" in payment.details and payment.status == "unchosen" else payment.status in {"PENDING", "pending"}
-    return ways
+def order(seller, gateway, payable):
+    return Order(seller, gateway, payable)
 
 
 def way_to_pay(invoice):
@@ -109,7 +101,7 @@ def assert_healed(order, far, answer):
     invoice = order.invoice
     assert invoice["status"] == "pending"
     assert way_to_pay(invoice)
-    assert payable(far) == 1
+    assert order.payable(far) == 1
     assert (answer.json()["payment_url"], answer.json()["payment_instructions"]) == (
         invoice["payment_url"],
         invoice["payment_instructions"],
@@ -123,7 +115,7 @@ def assert_healed(order, far, answer):
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-def test_a_refusal_is_502_and_the_invoice_stays_a_draft(order, far, problem, fault):
+def test_a_refusal_is_502_and_the_invoice_stays_a_draft(order, far, problem, fault, payable):
     far.fault(fault, on="create", times=1)
     problem(order.post(), 502, "gateway_rejected")
     assert (order.invoice["status"], way_to_pay(order.invoice)) == ("draft", None)
@@ -214,7 +206,7 @@ def test_a_lookup_that_tells_of_other_money_adopts_nothing(order, far, problem, 
 
 
 @pytest.mark.parametrize("fault", ["http_503", "malformed_json", "reset_before", "http_401"])
-def test_while_the_lookup_fails_nothing_new_is_made(order, far, problem, fault):
+def test_while_the_lookup_fails_nothing_new_is_made(order, far, problem, fault, payable):
     far.fault("reset_after", on="create", times=1)
     order.post()
     made = len(far.payments)
@@ -249,7 +241,7 @@ def test_a_lookup_that_tells_what_nobody_understands_changes_nothing(order, far,
     assert [payment["status"] for payment in order.payments] == ["unknown"]
 
 
-def test_eight_at_once_after_an_unknown_outcome_still_make_one_way_to_pay(order, far, problem):
+def test_eight_at_once_after_an_unknown_outcome_still_make_one_way_to_pay(order, far, problem, payable):
     far.fault("reset_after", on="create", times=1)
     problem(order.post(), 504)
     with ThreadPoolExecutor(8) as pool:
@@ -261,8 +253,8 @@ def test_eight_at_once_after_an_unknown_outcome_still_make_one_way_to_pay(order,
 
 
 @pytest.mark.timeout(60)
-def test_silence_is_504_within_the_deadline_and_the_order_heals(seller, sandbox, problem):
-    orders = [(Order(seller, gateway), getattr(sandbox, gateway)) for gateway in ("xendit", "midtrans") for _ in SLOW]
+def test_silence_is_504_within_the_deadline_and_the_order_heals(seller, sandbox, problem, payable):
+    orders = [(Order(seller, gateway, payable), getattr(sandbox, gateway)) for gateway in ("xendit", "midtrans") for _ in SLOW]
     for gateway in ("xendit", "midtrans"):
         for fault in SLOW:
             getattr(sandbox, gateway).fault(fault, on="create", times=1)
@@ -289,8 +281,8 @@ def test_silence_is_504_within_the_deadline_and_the_order_heals(seller, sandbox,
 # --- duplicates, and the time in between -------------------------------------------------------------------------------------
 
 
-def test_of_several_at_xendit_the_oldest_is_kept_and_the_others_expire(outside, seller, sandbox, problem):
-    order = Order(seller, "xendit")
+def test_of_several_at_xendit_the_oldest_is_kept_and_the_others_expire(outside, seller, sandbox, problem, payable):
+    order = Order(seller, "xendit", payable)
     sandbox.xendit.fault("reset_after", on="create", times=1)
     problem(order.post(), 504)
     [first] = sandbox.xendit.payments
@@ -304,26 +296,26 @@ def test_of_several_at_xendit_the_oldest_is_kept_and_the_others_expire(outside, 
     seller.wait(order.invoice, "paid")
 
 
-def test_money_on_a_duplicate_that_nobody_knew_of_is_not_lost(seller, sandbox):
-    order = Order(seller, "xendit")
+def test_money_on_a_duplicate_that_nobody_knew_of_is_not_lost(seller, sandbox, payable):
+    order = Order(seller, "xendit", payable)
     sandbox.xendit.fault("duplicate", on="create", times=1)
     assert order.post().status_code == 201
     for payment in sandbox.xendit.payments:
         sandbox.xendit.pay(payment.id)
     seller.wait(order.invoice, "paid")
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while seller.get(order.invoice, "/overpayment")["overpayment_amount"] == "0":
         assert time.monotonic() < until
         time.sleep(0.02)
     assert seller.get(order.invoice, "/overpayment")["overpayment_amount"] == order.invoice["total_amount"]
 
 
-def test_a_webhook_that_comes_before_the_gateways_answer_is_applied(far, seller, gateway):
-    order = Order(seller, gateway, currency="USD" if gateway == "xendit" else "IDR")  # a short answer, given byte by byte
+def test_a_webhook_that_comes_before_the_gateways_answer_is_applied(far, seller, gateway, payable):
+    order = Order(seller, gateway, payable, currency="USD" if gateway == "xendit" else "IDR")  # a short answer, given byte by byte
     far.fault("slow_drip", on="create", times=1, seconds=0.001)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(order.post)
-        until = time.monotonic() + 5
+        until = time.monotonic() + 20
         while not far.payments:
             assert time.monotonic() < until
             time.sleep(0.005)

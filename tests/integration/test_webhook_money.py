@@ -55,7 +55,7 @@ class Sale:
 
     def settled(self, *statuses):
         """Wait until the webhooks have these statuses."""
-        until = time.monotonic() + 5
+        until = time.monotonic() + 20
         while self.statuses != list(statuses):
             assert time.monotonic() < until, (self.statuses, self.status)
             time.sleep(0.02)
@@ -172,7 +172,7 @@ def test_captured_and_then_settled_is_one_receipt(sale, far):
     sale.wait("paid")
     far.settle(sale.reference)
     far.wait_for_deliveries(len(far.deliveries))
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while "received" in sale.statuses:
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -183,7 +183,7 @@ def test_captured_and_then_settled_is_one_receipt(sale, far):
 @pytest.mark.parametrize("gateway", ["midtrans"], indirect=True)
 def test_a_challenged_card_is_no_money_until_it_is_approved(sale, far):
     far.challenge(sale.reference)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while not sale.statuses or "received" in sale.statuses:
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -214,7 +214,7 @@ def test_two_kinds_of_news_about_one_payment_at_the_same_moment_count_once(outsi
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda one: outside.post(one.url, content=one.body, headers=one.headers), news))
         sale.wait("paid")
-        until = time.monotonic() + 5
+        until = time.monotonic() + 20
         while "received" in sale.statuses:
             assert time.monotonic() < until
             time.sleep(0.02)
@@ -236,7 +236,7 @@ def test_less_than_due_is_kept_and_the_invoice_is_partially_paid(sale, far, sell
 def test_the_rest_of_a_partial_payment_is_asked_for_on_a_new_page(sale, far, seller):
     far.pay(sale.reference, amount="under")
     sale.wait("partially_paid")
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     # The worker makes the page too; whoever comes second is told to wait.
     while (answer := seller.api.post(f"/invoices/{sale.invoice['invoice_id']}/payment-url")).status_code == 409:
         assert time.monotonic() < until, answer.text
@@ -256,7 +256,7 @@ def test_more_than_due_is_paid_and_the_rest_is_overpayment(sale, far):
 
 def test_another_currency_is_never_applied_and_the_webhook_is_kept_as_failed(sale, far):
     far.pay(sale.reference, currency="USD")
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while "failed" not in sale.statuses:
         assert time.monotonic() < until, sale.statuses
         time.sleep(0.02)
@@ -280,7 +280,7 @@ def test_an_expiry_is_of_the_attempt_and_the_invoice_stays_payable_while_its_own
     if gateway == "midtrans":
         far.choose(sale.reference)
     far.expire(sale.reference)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while seller.get(sale.invoice, "/payments")["payments"][0]["status"] != "expired":
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -328,7 +328,7 @@ def test_money_on_a_second_attempt_after_the_first_was_paid_is_overpayment(sale,
     if gateway == "midtrans":
         far.choose(sale.reference)
     far.expire(sale.reference)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while seller.get(sale.invoice)["payment_url"] is not None:
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -337,7 +337,7 @@ def test_money_on_a_second_attempt_after_the_first_was_paid_is_overpayment(sale,
     far.pay(second)
     sale.wait("paid")
     far.pay(first)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while sale.paid[1] == "0":
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -400,7 +400,7 @@ def test_while_the_gateway_cannot_confirm_the_webhook_waits_and_then_counts(sale
     if gateway == "midtrans":
         far.settings(send_pending=False)
     far.pay(sale.reference)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while not (rows := sale.webhooks) or rows[0]["error_code"] is None:
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -443,7 +443,7 @@ def test_money_taken_back_is_kept_for_a_person_and_changes_no_status(sale, far):
     far.pay(sale.reference)
     sale.wait("paid")
     far.act(sale.reference, "refund")
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while "failed" not in sale.statuses:
         assert time.monotonic() < until, sale.statuses
         time.sleep(0.02)
