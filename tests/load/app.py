@@ -1,14 +1,12 @@
-"""The service as `paytrust.app:create_app` builds it, with one more plugin installed: the instant gateway."""
+"""The service, with one more plugin installed: the instant gateway."""
 
 from __future__ import annotations
 
-import functools
 from importlib import metadata
 
 from litestar import Litestar
 
-import paytrust.app
-from paytrust.litestar import PayTrustPlugin
+from paytrust.app import create_app
 from paytrust.plugins import GROUP, Registry
 
 
@@ -20,5 +18,4 @@ def registry() -> Registry:
 
 def create() -> Litestar:
     """For uvicorn: `app:create` with --factory."""
-    paytrust.app.PayTrustPlugin = functools.partial(PayTrustPlugin, registry=registry())  # type: ignore[assignment, misc]
-    return paytrust.app.create_app()
+    return create_app(registry=registry())

@@ -9,6 +9,7 @@ import msgspec
 
 from paytrust import (
     Answer,
+    Credentials,
     Gateway,
     GatewayPayment,
     InvalidSignature,
@@ -21,7 +22,7 @@ from paytrust import (
 )
 
 
-class NoCredentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NoCredentials(Credentials, frozen=True):
     """There is nobody to convince."""
 
 
@@ -30,7 +31,7 @@ class InstantGateway(Gateway[NoCredentials, msgspec.Struct]):
     display_name: ClassVar[str] = "Instant"
     base_url: ClassVar[str] = "http://127.0.0.1"
     currencies: ClassVar[frozenset[str]] = frozenset({"USD"})
-    credentials_type: ClassVar[type[msgspec.Struct]] = NoCredentials
+    credentials_type: ClassVar[type[Credentials]] = NoCredentials
 
     @classmethod
     def headers(cls, credentials: NoCredentials) -> dict[str, str]:  # noqa: ARG003

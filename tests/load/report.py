@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -122,17 +123,21 @@ def _ratios(counted: dict[str, list[Sample]]) -> list[Ratio]:
 
 
 def _ratio(counted: dict[str, list[Sample]], case: str, beside: str, target: float) -> Ratio:
-    ours, theirs = ([max(sample.rps, 1e-9) for sample in counted[name]] for name in (case, beside))
+    ours, theirs = ([sample.rps for sample in counted[name]] for name in (case, beside))
     used, theirs_used = (median(sample.cpu_ms for sample in counted[name]) for name in (case, beside))
     return Ratio(
         case=case,
         beside=beside,
-        rate=median(ours) / median(theirs),
-        min=min(ours) / max(theirs),
-        max=max(ours) / min(theirs),
-        cpu=theirs_used / max(used, 1e-9),
+        rate=_over(median(ours), median(theirs)),
+        min=_over(min(ours), max(theirs)),
+        max=_over(max(ours), min(theirs)),
+        cpu=_over(theirs_used, used),
         target=target,
     )
+
+
+def _over(one: float, other: float) -> float:
+    return one / other if other else math.nan
 
 
 def line(sample: Sample) -> str:

@@ -34,7 +34,6 @@ def result(tmp_path_factory):
 def test_every_case_runs_without_an_error(result):
     assert {sample["case"] for sample in result["samples"]} == CASES
     assert {sample["case"]: sample["failed"] for sample in result["samples"]} == dict.fromkeys(CASES, 0)
-    assert all(sample["requests"] > 0 for sample in result["samples"])
 
 
 def test_every_case_writes_the_same_rows(result):
