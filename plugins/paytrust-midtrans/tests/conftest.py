@@ -73,7 +73,7 @@ async def client():
 def connect(midtrans, client):
     """Make a gateway for an account at the stand-in, with *options*."""
 
-    def make(server_key=midtrans.key, deadline_s=5.0, **options):
+    def make(server_key=midtrans.key, deadline_s=10.0, **options):
         credentials = MidtransCredentials(server_key, midtrans.merchant_id)
         headers = MidtransGateway.headers(credentials)
         http = GatewayHTTP(

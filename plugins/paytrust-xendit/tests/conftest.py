@@ -73,7 +73,7 @@ async def client():
 def connect(xendit, client):
     """Make a gateway for an account at the stand-in."""
 
-    def make(deadline_s=5.0, **changes):
+    def make(deadline_s=10.0, **changes):
         credentials = XenditCredentials(**{"secret_key": xendit.key, "callback_token": xendit.callback_token} | changes)
         headers = XenditGateway.headers(credentials)
         http = GatewayHTTP(
