@@ -105,7 +105,7 @@ class Services:
         self.keys = Keys(self.db, pepper=settings.key_pepper.get_secret_value())
         self.payments = Payments(self.db, self.accounts, insecure=insecure)
         self.invoices = Invoices(self.db, self.payments, tax_rules=list(registry.tax_rules.values()))
-        self.installments = Installments(self.db)
+        self.installments = Installments(self.db, self.payments)
         self.books = Books(self.db)
         work = Payments(self.work_db, self.accounts, insecure=insecure)
         self.webhook_worker = Worker("webhooks", WebhookJobs(self.work_db, work).step)

@@ -13,6 +13,8 @@ class Cause(StrEnum):
 
     ISSUE = "issue"
     RECEIPT = "receipt"
+    ADJUST = "adjust"
+    """Moves what is owed from one installment of an invoice to another."""
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):

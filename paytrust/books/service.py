@@ -10,13 +10,6 @@ from paytrust.books.model import BoundedAccount, Transfer
 from paytrust.db import Database, Transaction
 
 
-class Balances(msgspec.Struct, frozen=True):
-    """What the books say about one invoice, in minor units: credited per installment number, and paid beyond the total."""
-
-    paid: dict[int, int]
-    overpaid: int
-
-
 class Mistake(msgspec.Struct, frozen=True):
     """Something the books do not agree with, in words."""
 
@@ -28,12 +21,9 @@ async def post(tx: Transaction, tenant_id: UUID, accounts: Sequence[BoundedAccou
     await store.post(tx, tenant_id, accounts, transfers)
 
 
-async def balances(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Balances:
-    rows = await store.balances(tx, tenant_id, invoice_id)
-    return Balances(
-        paid={row["installment_number"]: row["credits"] for row in rows if row["installment_number"] is not None},
-        overpaid=sum(row["credits"] - row["debits"] for row in rows if row["installment_number"] is None),
-    )
+async def overpaid(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> int:
+    """What came beyond an invoice's total, in minor units."""
+    return await store.overpaid(tx, tenant_id, invoice_id)
 
 
 class Books:
@@ -47,6 +37,9 @@ class Books:
         async with self._db.transaction(tenant=tenant_id, isolation="REPEATABLE READ", readonly=True, statement_timeout_ms=600_000) as tx:
             totals = await store.unbalanced(tx, tenant_id)
             invoices = await store.disagreements(tx, tenant_id)
-        return [Mistake(f"account totals differ from their transfers: {dict(row)}") for row in totals] + [
-            Mistake(f"invoice and books disagree: {dict(row)}") for row in invoices
+            parts = await store.misscheduled(tx, tenant_id)
+        return [
+            *(Mistake(f"account totals differ from their transfers: {dict(row)}") for row in totals),
+            *(Mistake(f"invoice and books disagree: {dict(row)}") for row in invoices),
+            *(Mistake(f"installment and books disagree: {dict(row)}") for row in parts),
         ]

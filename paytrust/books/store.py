@@ -44,13 +44,14 @@ async def post(tx: Transaction, tenant_id: UUID, accounts: Sequence[BoundedAccou
     await tx.execute(_POST, tenant_id, msgspec.json.encode(opened).decode(), msgspec.json.encode(written).decode())
 
 
-async def balances(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> list[Record]:
-    """The bounded accounts of one invoice: name, installment_number, debits, credits."""
-    return await tx.fetch(
-        "SELECT name, installment_number, debits, credits FROM paytrust.book_accounts WHERE tenant_id = $1 AND invoice_id = $2",
+async def overpaid(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> int:
+    """What came beyond an invoice's total, in minor units."""
+    found: int | None = await tx.fetchval(
+        "SELECT credits - debits FROM paytrust.book_accounts WHERE tenant_id = $1 AND invoice_id = $2 AND installment_number IS NULL",
         tenant_id,
         invoice_id,
     )
+    return found or 0
 
 
 async def unbalanced(tx: Transaction, tenant_id: UUID) -> list[Record]:
@@ -71,38 +72,62 @@ async def unbalanced(tx: Transaction, tenant_id: UUID) -> list[Record]:
 
 async def disagreements(tx: Transaction, tenant_id: UUID) -> list[Record]:
     """
-    Invoices whose status or installments differ from what the books say.
+    Invoices whose status differs from what the books say.
 
-    `issued` is what the books were told the invoice is worth, `paid` what was credited to its installments, `received` what its
-    receipts sum to; `overpaid` is the rest of what was received.
+    `issued` is what the books were told the invoice is worth, `owed` what is still due on its installments, `received` what its
+    receipts sum to, `overpaid` what of that lies beyond the total.
     """
     return await tx.fetch(
         """
         WITH books AS (
-            SELECT invoice_id, sum(debits) FILTER (WHERE installment_number IS NOT NULL) AS issued,
-                   coalesce(sum(credits) FILTER (WHERE installment_number IS NOT NULL), 0) AS paid,
+            SELECT invoice_id, sum(debits - credits) FILTER (WHERE installment_number IS NOT NULL) AS owed,
                    coalesce(sum(credits - debits) FILTER (WHERE installment_number IS NULL), 0) AS overpaid
             FROM paytrust.book_accounts WHERE tenant_id = $1 GROUP BY invoice_id
+        ), posted AS (
+            SELECT invoice_id, sum(amount) AS issued FROM paytrust.transfers WHERE tenant_id = $1 AND cause = 'issue' GROUP BY invoice_id
         ), money AS (
             SELECT invoice_id, sum(amount) AS received FROM paytrust.receipts WHERE tenant_id = $1 GROUP BY invoice_id
         ), parts AS (
             SELECT invoice_id, sum(amount) AS scheduled, sum(tax) AS tax, sum(fee) AS fee FROM paytrust.installments
             WHERE tenant_id = $1 GROUP BY invoice_id
         )
-        SELECT i.id, i.status, i.total, p.scheduled, b.issued, coalesce(b.paid, 0) AS paid, coalesce(b.overpaid, 0) AS overpaid,
+        SELECT i.id, i.status, i.total, p.scheduled, t.issued, b.owed, coalesce(b.overpaid, 0) AS overpaid,
                coalesce(m.received, 0) AS received
         FROM paytrust.invoices i
         JOIN parts p ON p.invoice_id = i.id
+        LEFT JOIN posted t ON t.invoice_id = i.id
         LEFT JOIN books b ON b.invoice_id = i.id
         LEFT JOIN money m ON m.invoice_id = i.id
+        CROSS JOIN LATERAL (SELECT i.total - coalesce(b.owed, i.total) AS paid) AS x
         WHERE i.tenant_id = $1 AND NOT (
             p.scheduled = i.total AND p.tax = i.tax AND p.fee = i.fee
-            AND coalesce(m.received, 0) = coalesce(b.paid, 0) + coalesce(b.overpaid, 0)
-            AND (b.issued IS NULL) = (i.payment_initiated_at IS NULL)
-            AND (b.issued IS NULL OR b.issued = i.total)
-            AND (i.status = 'paid') = (coalesce(b.paid, 0) = i.total)
-            AND (i.status <> 'partially_paid' OR coalesce(b.paid, 0) BETWEEN 1 AND i.total - 1)
+            AND coalesce(m.received, 0) = x.paid + coalesce(b.overpaid, 0)
+            AND (t.issued IS NULL) = (i.payment_initiated_at IS NULL)
+            AND (t.issued IS NULL OR t.issued = i.total)
+            AND (i.status = 'paid') = (x.paid = i.total)
+            AND (i.status <> 'partially_paid' OR x.paid BETWEEN 1 AND i.total - 1)
         )
+        """,
+        tenant_id,
+    )
+
+
+async def misscheduled(tx: Transaction, tenant_id: UUID) -> list[Record]:
+    """Installments whose amount differs from what the books were told they owe, or that are marked paid and are not, or the reverse."""
+    return await tx.fetch(
+        """
+        WITH told AS (
+            SELECT name, sum(amount) AS claim FROM (
+                SELECT debit AS name, amount FROM paytrust.transfers WHERE tenant_id = $1 AND cause IN ('issue', 'adjust')
+                UNION ALL
+                SELECT credit, -amount FROM paytrust.transfers WHERE tenant_id = $1 AND cause = 'adjust'
+            ) AS legs GROUP BY name
+        )
+        SELECT s.invoice_id, s.number, s.amount, t.claim, a.debits - a.credits AS due, s.paid_at
+        FROM paytrust.installments s
+        JOIN paytrust.book_accounts a ON a.tenant_id = s.tenant_id AND a.invoice_id = s.invoice_id AND a.installment_number = s.number
+        LEFT JOIN told t ON t.name = a.name
+        WHERE s.tenant_id = $1 AND (t.claim IS DISTINCT FROM s.amount OR (s.paid_at IS NULL) <> (a.debits > a.credits))
         """,
         tenant_id,
     )

@@ -3,12 +3,13 @@ from __future__ import annotations
 from uuid import UUID
 
 import msgspec
-from litestar import get
+from litestar import get, patch
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, JSONBody
 
 from paytrust.access import Principal
 from paytrust.api import problems
+from paytrust.installments.model import AdjustInstallments
 from paytrust.installments.service import Installments
 from paytrust.invoices.routes import InstallmentOut, schedule_out
 
@@ -45,4 +46,21 @@ async def get_overpayment(
     return OverpaymentOut(invoice.id, invoice.currency, invoice.total.major, paid.major, overpaid.major)
 
 
-HANDLERS = [get_installments, get_overpayment]
+@patch(
+    "/invoices/{invoice_id:uuid}/installments",
+    summary="Adjust the schedule",
+    opt={"access": "write"},
+    responses=problems(400, 401, 403, 404, 409, 413, 415, 502, 503, 504),
+)
+async def adjust_installments(
+    invoice_id: FromPath[UUID],
+    data: JSONBody[AdjustInstallments],
+    principal: NamedDependency[Principal],
+    installments: NamedDependency[Installments],
+) -> ScheduleOut:
+    """Give unpaid installments new amounts; the unpaid ones you do not name share the rest equally."""
+    invoice = await installments.adjust(principal.tenant_id, invoice_id, data)
+    return ScheduleOut(invoice.id, invoice.currency, schedule_out(invoice))
+
+
+HANDLERS = [get_installments, adjust_installments, get_overpayment]

@@ -1,28 +1,105 @@
 from __future__ import annotations
 
+from typing import Protocol
 from uuid import UUID
 
+import structlog
+
 from paytrust.books import service as books
-from paytrust.db import Database
+from paytrust.db import Database, Transaction
+from paytrust.errors import Busy, Conflict, GatewayError
+from paytrust.ids import new_id
+from paytrust.installments import model, store
+from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices import service as invoices
-from paytrust.invoices.model import Invoice
+from paytrust.invoices.model import Installment, Invoice
 from paytrust.money import Money
+
+log = structlog.stdlib.get_logger("paytrust.installments")
+
+
+class MovesPayments(Protocol):
+    """What installments need of payments, which lies to their right."""
+
+    async def asked(self, tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> dict[int, Money]:
+        """What live attempts of a locked invoice ask for, by installment number."""
+        ...
+
+    async def ensure_open(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
+        """Return the invoice with a live payment page for what is due next, making one when there is none."""
+        ...
+
+    async def withdraw(self, tenant_id: UUID, invoice_id: UUID) -> None:
+        """Make every live attempt unpayable at its gateway; what was paid meanwhile is applied first."""
+        ...
 
 
 class Installments:
-    """Read the schedule of an invoice. A single payment is a schedule of one."""
+    """Read and change the schedule of an invoice. A single payment is a schedule of one."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, payments: MovesPayments) -> None:
         self._db = db
+        self._payments = payments
 
     async def schedule(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
             return await invoices.get(tx, tenant_id, invoice_id)
 
+    async def adjust(self, tenant_id: UUID, invoice_id: UUID, data: AdjustInstallments) -> Invoice:
+        """
+        Give unpaid installments new amounts. A page for an old amount expires at the gateway first, and a new one is opened.
+
+        Raises `ScheduleClosed`, `InstallmentPaid`, `Invalid`, `Busy`, or a `GatewayError`: then nothing changed, though the
+        page may be closed; it is made again on demand.
+        """
+        invoice = await self.schedule(tenant_id, invoice_id)
+        reopen = _asks_otherwise(invoice, model.adjust(invoice, data))
+        try:
+            if reopen:
+                await self._payments.withdraw(tenant_id, invoice_id)
+            await self._db.run(lambda tx: self._adjust(tx, tenant_id, invoice_id, data), tenant=tenant_id)
+        finally:
+            if reopen:
+                await self._reopen(tenant_id, invoice_id)
+        return await self.schedule(tenant_id, invoice_id)
+
+    async def _adjust(self, tx: Transaction, tenant_id: UUID, invoice_id: UUID, data: AdjustInstallments) -> None:
+        invoice = await invoices.lock(tx, tenant_id, invoice_id)
+        schedule = model.adjust(invoice, data)
+        changed = [new for old, new in zip(invoice.installments, schedule, strict=True) if new != old]
+        asked = await self._payments.asked(tx, tenant_id, invoice_id)
+        if any(part.number in asked and asked[part.number] != part.due for part in changed):
+            raise Busy("a payment page for the old amount was opened meanwhile; try again")
+        if not changed:
+            return
+        transfers = model.moves(invoice, schedule, adjustment_id=new_id())
+        await store.save(tx, tenant_id, invoice_id, changed)
+        await books.post(tx, tenant_id, [], transfers)
+        await invoices.close_installments(tx, invoice, [part.number for part in changed if part.due.minor == 0])
+        await invoices.note(
+            tx,
+            tenant_id,
+            invoice_id,
+            "schedule_adjusted",
+            details={"from": [part.amount.major for part in invoice.installments], "to": [part.amount.major for part in schedule]},
+        )
+
+    async def _reopen(self, tenant_id: UUID, invoice_id: UUID) -> None:
+        """Open the page of what is due next. Where that fails it is made on demand."""
+        try:
+            await self._payments.ensure_open(tenant_id, invoice_id)
+        except (GatewayError, Conflict) as exc:
+            log.warning("the next payment page was not made", invoice_id=str(invoice_id), reason=exc.detail)
+
     async def overpayment(self, tenant_id: UUID, invoice_id: UUID) -> tuple[Invoice, Money, Money]:
         """The invoice, everything paid for it, and what of that lies beyond its total (FR-065)."""
         async with self._db.transaction(tenant=tenant_id, isolation="REPEATABLE READ", readonly=True) as tx:
             invoice = await invoices.get(tx, tenant_id, invoice_id)
-            balances = await books.balances(tx, tenant_id, invoice_id)
-        overpaid = Money(balances.overpaid, invoice.currency)
-        return invoice, Money(sum(balances.paid.values()), invoice.currency) + overpaid, overpaid
+            overpaid = Money(await books.overpaid(tx, tenant_id, invoice_id), invoice.currency)
+        return invoice, Money(sum(part.paid.minor for part in invoice.installments), invoice.currency) + overpaid, overpaid
+
+
+def _asks_otherwise(invoice: Invoice, schedule: tuple[Installment, ...]) -> bool:
+    """Whether what is due next, and so its payment page, changes."""
+    due_next = invoice.due_next
+    return due_next is not None and schedule[due_next.number - 1].amount != due_next.amount

@@ -53,6 +53,15 @@ class InstallmentStatus(StrEnum):
     OVERDUE = "overdue"
 
 
+class ReceiptFlag(StrEnum):
+    """Why money that came needs a look. It is kept all the same."""
+
+    LATE = "late"
+    """It came when the invoice had expired or failed, and was applied."""
+    AFTER_CANCEL = "after_cancel"
+    AFTER_PAID = "after_paid"
+
+
 REACHABLE: Final[dict[InvoiceStatus, frozenset[InvoiceStatus]]] = {
     # A webhook can be quicker than the gateway's answer to us: paid straight from draft.
     InvoiceStatus.DRAFT: frozenset(
@@ -75,6 +84,12 @@ class IllegalTransition(Conflict):
 
     def __init__(self, *, invoice_id: UUID, current: str, target: str) -> None:
         super().__init__(f"invoice {invoice_id} is {current}, cannot become {target}")
+
+
+class NotSupplementable(Invalid):
+    """Only an invoice that is being collected or paid can be supplemented, and no supplementary one."""
+
+    code = "not_supplementable"
 
 
 class ExternalIdTaken(Conflict):
@@ -127,9 +142,9 @@ class NewInstallments(msgspec.Struct, forbid_unknown_fields=True):
     due_dates: Annotated[list[Annotated[datetime, Meta(tz=True)]], Meta(min_length=2, max_length=12)] | None = None
 
 
-class CreateInvoice(msgspec.Struct, forbid_unknown_fields=True):
-    gateway_id: UUID
-    currency: Annotated[str, Meta(min_length=1, max_length=10)]
+class CreateSupplementary(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """More to pay for an invoice: gateway account and currency are the original's, and so is the customer unless given."""
+
     line_items: Annotated[list[NewLineItem], Meta(min_length=1, max_length=500)]
     external_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
@@ -141,6 +156,11 @@ class CreateInvoice(msgspec.Struct, forbid_unknown_fields=True):
     ] = {}
     success_url: Url | None = None
     failure_url: Url | None = None
+
+
+class CreateInvoice(CreateSupplementary, kw_only=True):
+    gateway_id: UUID
+    currency: Annotated[str, Meta(min_length=1, max_length=10)]
 
 
 # --- what we keep ---------------------------------------------------------------------------------------------------------
@@ -216,6 +236,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     installments: tuple[Installment, ...]
     payment_url: str | None = None
     instructions: dict[str, str] | None = None
+    flags: tuple[ReceiptFlag, ...] = ()
 
     @property
     def due_next(self) -> Installment | None:
@@ -223,7 +244,16 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
         return next((part for part in self.installments if part.due.minor > 0), None)
 
 
-class _Rules:
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to an invoice. *reason* is for people, *details* are numbers and names for programs."""
+
+    at: datetime
+    event: str
+    reason: str | None = None
+    details: dict[str, Any] = {}
+
+
+class Rules:
     """Collects every broken rule with its pointer, so that a caller learns of all at once."""
 
     def __init__(self) -> None:
@@ -273,13 +303,16 @@ def draft(
     now: datetime,
     new_id: Callable[[], UUID],
     tax_rules: Sequence[TaxRule] = (),
+    original: Invoice | None = None,
 ) -> Invoice:
     """
     Compute a new invoice: every amount, the expiry and the schedule. *account* is None when there is no such account.
 
     Raises `Invalid` with all broken rules, or `TaxRuleFailed`.
     """
-    rules = _Rules()
+    if original is not None:
+        _check_original(original)
+    rules = Rules()
     _check_account(rules, data, account)
     lines = _lines(rules, data, new_id, tax_rules, now)
     due_at = _due_dates(rules, data.installments, now)
@@ -298,7 +331,7 @@ def draft(
         id=invoice_id,
         tenant_id=tenant_id,
         external_id=data.external_id,
-        content_hash=content_hash(data),
+        content_hash=content_hash(data, original),
         account_id=account.id,
         account_scope=account.scope,
         gateway=account.gateway,
@@ -314,7 +347,7 @@ def draft(
         metadata=data.metadata,
         success_url=data.success_url,
         failure_url=data.failure_url,
-        original_invoice_id=None,
+        original_invoice_id=original.id if original else None,
         payment_initiated_at=None,
         created_at=now,
         expires_at=expires_at,
@@ -335,19 +368,42 @@ def payment_reference(invoice_id: UUID, installment_number: int, attempt: int) -
 
 
 def schedule(amounts: list[Money], due_at: list[datetime], *, tax: Money, fee: Money) -> tuple[Installment, ...]:
-    """Parts with their share of tax and fee: rounded down, the last takes the rest (FR-052, FR-063)."""
-    taxes, fees = distribute(tax, amounts), distribute(fee, amounts)
+    """Parts with what of tax and fee is contained in each."""
     nothing = Money(0, tax.currency)
     return tuple(
         Installment(number=n, due_at=due, amount=amount, tax=part_tax, fee=part_fee, paid=nothing)
-        for n, (amount, due, part_tax, part_fee) in enumerate(zip(amounts, due_at, taxes, fees, strict=True), 1)
+        for n, (amount, due, (part_tax, part_fee)) in enumerate(zip(amounts, due_at, contained(tax, fee, amounts), strict=True), 1)
     )
 
 
-def content_hash(data: CreateInvoice) -> bytes:
+def contained(tax: Money, fee: Money, amounts: list[Money]) -> list[tuple[Money, Money]]:
+    """
+    Tax and fee in each of *amounts*: their share rounded down, the last takes the rest (FR-052, FR-063).
+
+    Where the last is too small to hold the rest, the parts before it take what does not fit, the later ones first.
+    """
+    shares = [[one.minor, other.minor] for one, other in zip(distribute(tax, amounts), distribute(fee, amounts), strict=True)]
+    surplus = sum(shares[-1]) - amounts[-1].minor
+    for amount, share in zip(reversed(amounts[:-1]), reversed(shares[:-1]), strict=True):
+        for kind in (0, 1):
+            moved = max(0, min(surplus, amount.minor - sum(share), shares[-1][kind]))
+            share[kind] += moved
+            shares[-1][kind] -= moved
+            surplus -= moved
+    assert all(sum(share) <= amount.minor for amount, share in zip(amounts, shares, strict=True)), "tax and fee are parts of the whole"
+    return [(Money(one, tax.currency), Money(other, fee.currency)) for one, other in shares]
+
+
+def supplementary(original: Invoice, data: CreateSupplementary) -> CreateInvoice:
+    """The request for an invoice that follows *original*: its gateway account, currency and, unless given, its customer."""
+    given = msgspec.structs.asdict(data) | {"customer": data.customer or original.customer}
+    return CreateInvoice(gateway_id=original.account_id, currency=original.currency, **given)
+
+
+def content_hash(data: CreateInvoice, original: Invoice | None = None) -> bytes:
     """Equal for requests that ask for the same invoice, however their JSON was written. Raises ValueError on unreadable amounts."""
     asked = [
-        [new.product_name, new.quantity, _price(new.unit_price, data.currency).minor, _ratio(new), new.tax_category, new.country_code]
+        [new.product_name, new.quantity, positive(new.unit_price, data.currency).minor, _ratio(new), new.tax_category, new.country_code]
         for new in data.line_items
     ]
     expires_at_s = data.expires_at and data.expires_at.timestamp()
@@ -356,13 +412,15 @@ def content_hash(data: CreateInvoice) -> bytes:
     if data.installments is not None:
         amounts = [Money.parse(literal(raw) or "", data.currency).minor for raw in data.installments.amounts or ()]
         given += [data.installments.count, amounts, [due.timestamp() for due in data.installments.due_dates or ()]]
+    if original is not None:
+        given.append(original.id)
     return hashlib.sha256(msgspec.json.encode(given)).digest()
 
 
-def made_from(invoice: Invoice, data: CreateInvoice) -> bool:
+def made_from(invoice: Invoice, data: CreateInvoice, original: Invoice | None = None) -> bool:
     """Whether *data* asks for what *invoice* is, though it may have become invalid since: its account closed, its expiry near."""
     try:
-        return invoice.content_hash == content_hash(data)
+        return invoice.content_hash == content_hash(data, original)
     except ValueError:
         return False
 
@@ -373,7 +431,16 @@ def _ratio(new: NewLineItem) -> tuple[int, int] | None:
     return None if text is None else parse_rate(text).as_integer_ratio()
 
 
-def _check_account(rules: _Rules, data: CreateInvoice, account: Account | None) -> None:
+def _check_original(original: Invoice) -> None:
+    if original.original_invoice_id is not None:
+        raise NotSupplementable(f"invoice {original.id} is itself supplementary, to {original.original_invoice_id}")
+    if original.status not in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID, InvoiceStatus.PAID}:
+        raise NotSupplementable(
+            f"invoice {original.id} is {original.status}; only a pending, partially paid or paid one can be supplemented"
+        )
+
+
+def _check_account(rules: Rules, data: CreateInvoice, account: Account | None) -> None:
     if data.currency not in EXPONENT:
         rules.refuse("#/currency", f"{data.currency!r} is not an active ISO 4217 currency code")
     elif account is not None and data.currency not in account.fees:
@@ -382,16 +449,16 @@ def _check_account(rules: _Rules, data: CreateInvoice, account: Account | None) 
         rules.refuse("#/gateway_id", "there is no such gateway account")
 
 
-def _lines(rules: _Rules, data: CreateInvoice, new_id: Callable[[], UUID], tax_rules: Sequence[TaxRule], now: datetime) -> list[LineItem]:
+def _lines(rules: Rules, data: CreateInvoice, new_id: Callable[[], UUID], tax_rules: Sequence[TaxRule], now: datetime) -> list[LineItem]:
     made = [_line(rules, n, new, data, new_id) for n, new in enumerate(data.line_items, 1)]
     return [_taxed(line, new, data, tax_rules, now) for line, new in zip(made, data.line_items, strict=True) if line is not None]
 
 
-def _line(rules: _Rules, number: int, new: NewLineItem, data: CreateInvoice, new_id: Callable[[], UUID]) -> LineItem | None:
+def _line(rules: Rules, number: int, new: NewLineItem, data: CreateInvoice, new_id: Callable[[], UUID]) -> LineItem | None:
     at = f"#/line_items/{number - 1}"
     currency = data.currency
     # How many decimals a price may have depends on a currency that is known.
-    price = rules.read(f"{at}/unit_price", lambda: _price(new.unit_price, currency)) if currency in EXPONENT else None
+    price = rules.read(f"{at}/unit_price", lambda: positive(new.unit_price, currency)) if currency in EXPONENT else None
     rate = rules.read(f"{at}/tax_rate", lambda: parse_rate("0" if (text := literal(new.tax_rate)) is None else text))
     if new.country_code is not None and new.country_code not in iso3166.countries_by_alpha2:
         rules.refuse(f"{at}/country_code", f"{new.country_code!r} is not an ISO 3166-1 alpha-2 country code")
@@ -425,11 +492,12 @@ def _taxed(line: LineItem, new: NewLineItem, data: CreateInvoice, tax_rules: Seq
     return msgspec.structs.replace(line, tax_rate=basis.rate, tax=line.subtotal.times(basis.rate), tax_basis=basis)
 
 
-def _price(raw: msgspec.Raw, currency: str) -> Money:
-    price = Money.parse(literal(raw) or "", currency)
-    if price.minor == 0:
-        raise ValueError("a unit price must be more than zero")
-    return price
+def positive(raw: msgspec.Raw, currency: str) -> Money:
+    """Read an amount above zero, or raise ValueError."""
+    amount = Money.parse(literal(raw) or "", currency)
+    if amount.minor == 0:
+        raise ValueError("must be more than zero")
+    return amount
 
 
 def _sums(lines: list[LineItem], fee_terms: Fee) -> tuple[Money, Money, Money, Money]:
@@ -447,7 +515,7 @@ def _total(amounts: list[Money]) -> Money:
     return Money(total, amounts[0].currency)
 
 
-def _due_dates(rules: _Rules, plan: NewInstallments | None, now: datetime) -> list[datetime]:
+def _due_dates(rules: Rules, plan: NewInstallments | None, now: datetime) -> list[datetime]:
     """When each installment is due; empty for an invoice that is paid at once."""
     if plan is None:
         return []
@@ -464,7 +532,7 @@ def _due_dates(rules: _Rules, plan: NewInstallments | None, now: datetime) -> li
     return plan.due_dates
 
 
-def _amounts(rules: _Rules, plan: NewInstallments | None, total: Money) -> list[Money]:
+def _amounts(rules: Rules, plan: NewInstallments | None, total: Money) -> list[Money]:
     """What each installment asks for. Equal parts round down, the last takes the rest (FR-063)."""
     if plan is None:
         return [total]
@@ -475,7 +543,7 @@ def _amounts(rules: _Rules, plan: NewInstallments | None, total: Money) -> list[
             return [total]
         return split(total, plan.count)
     given = [
-        rules.read(f"#/installments/amounts/{n}", lambda raw=raw: _price(raw, total.currency))  # type: ignore[misc]
+        rules.read(f"#/installments/amounts/{n}", lambda raw=raw: positive(raw, total.currency))  # type: ignore[misc]
         for n, raw in enumerate(plan.amounts)
     ]
     amounts = [amount for amount in given if amount is not None]
@@ -484,7 +552,7 @@ def _amounts(rules: _Rules, plan: NewInstallments | None, total: Money) -> list[
     return amounts
 
 
-def _expiry(rules: _Rules, asked: datetime | None, now: datetime, *, last_due_at: datetime | None) -> datetime:
+def _expiry(rules: Rules, asked: datetime | None, now: datetime, *, last_due_at: datetime | None) -> datetime:
     """With installments everything counts from the last due date."""
     start = last_due_at or now
     if asked is None:
@@ -498,7 +566,7 @@ def _expiry(rules: _Rules, asked: datetime | None, now: datetime, *, last_due_at
     return asked
 
 
-def _check_people(rules: _Rules, data: CreateInvoice) -> None:
+def _check_people(rules: Rules, data: CreateInvoice) -> None:
     country = data.customer.country if data.customer else None
     if country is not None and country not in iso3166.countries_by_alpha2:
         rules.refuse("#/customer/country", f"{country!r} is not an ISO 3166-1 alpha-2 country code")

@@ -13,7 +13,16 @@ from litestar.status_codes import HTTP_200_OK
 
 from paytrust.access import Principal
 from paytrust.api import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor, problems
-from paytrust.invoices.model import CreateInvoice, InstallmentStatus, Invoice, InvoiceStatus, LineItem, NewCustomer
+from paytrust.invoices.model import (
+    CreateInvoice,
+    CreateSupplementary,
+    InstallmentStatus,
+    Invoice,
+    InvoiceStatus,
+    LineItem,
+    NewCustomer,
+    ReceiptFlag,
+)
 from paytrust.invoices.service import Invoices
 from paytrust.taxes import TaxBasis
 
@@ -75,6 +84,8 @@ class InvoiceOut(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str]
     success_url: str | None
     failure_url: str | None
+    flags: list[ReceiptFlag]
+    """Why money that came needs a look; empty when none does."""
 
 
 class InvoicePage(msgspec.Struct):
@@ -100,6 +111,25 @@ async def create_invoice(
     return Response(invoice_out(invoice), status_code=201 if created else 200)
 
 
+@post(
+    "/invoices/{invoice_id:uuid}/supplementary",
+    summary="Create a supplementary invoice",
+    opt={"access": "write"},
+    responses=CREATE_PROBLEMS
+    | problems(404)
+    | {200: ResponseSpec(InvoiceOut, description="The invoice that has this external_id", generate_examples=False)},
+)
+async def create_supplementary(
+    invoice_id: FromPath[UUID],
+    data: JSONBody[CreateSupplementary],
+    principal: NamedDependency[Principal],
+    invoices: NamedDependency[Invoices],
+) -> Response[InvoiceOut]:
+    """Create an invoice for more that is owed on another one, with its gateway account and currency."""
+    invoice, created = await invoices.supplement(principal.tenant_id, invoice_id, data)
+    return Response(invoice_out(invoice), status_code=201 if created else 200)
+
+
 @get("/invoices/{invoice_id:uuid}", summary="Get an invoice", opt={"access": "read"}, responses=problems(401, 403, 404))
 async def get_invoice(invoice_id: FromPath[UUID], principal: NamedDependency[Principal], invoices: NamedDependency[Invoices]) -> InvoiceOut:
     """Get one invoice with its lines, status and live payment page."""
@@ -118,6 +148,8 @@ async def list_invoices(
     external_id: Annotated[str | None, QueryParameter(max_length=255)] = None,
     created_from: Moment = None,
     created_to: Moment = None,
+    original_invoice_id: FromQuery[UUID | None] = None,
+    flag: FromQuery[ReceiptFlag | None] = None,
 ) -> InvoicePage:
     """List invoices, newest first. `created_from` is included, `created_to` is not."""
     found = await invoices.page(
@@ -130,6 +162,8 @@ async def list_invoices(
         external_id=external_id,
         created_from=decode_moment("created_from", created_from),
         created_to=decode_moment("created_to", created_to),
+        original_id=original_invoice_id,
+        flag=flag,
     )
     return InvoicePage([invoice_out(invoice) for invoice in found], encode_cursor(found[-1].id) if len(found) == limit else None)
 
@@ -173,6 +207,7 @@ def invoice_out(invoice: Invoice) -> InvoiceOut:
         metadata=invoice.metadata,
         success_url=invoice.success_url,
         failure_url=invoice.failure_url,
+        flags=list(invoice.flags),
     )
 
 
@@ -209,4 +244,4 @@ def _line_out(line: LineItem) -> LineItemOut:
     )
 
 
-HANDLERS = [create_invoice, get_invoice, list_invoices, cancel_invoice]
+HANDLERS = [create_invoice, create_supplementary, get_invoice, list_invoices, cancel_invoice]

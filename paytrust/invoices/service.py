@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from paytrust.accounts import service as accounts
@@ -14,7 +15,7 @@ from paytrust.db import Database, Transaction
 from paytrust.errors import Invalid, NotFound
 from paytrust.ids import new_id
 from paytrust.invoices import model, store
-from paytrust.invoices.model import CreateInvoice, ExternalIdTaken, Invoice, InvoiceStatus
+from paytrust.invoices.model import CreateInvoice, CreateSupplementary, ExternalIdTaken, Invoice, InvoiceStatus, Moment, ReceiptFlag
 from paytrust.taxes import TaxRule, TaxRuleFailed
 
 HIGH_TAX_RATE: Final = Decimal("0.27")
@@ -54,13 +55,41 @@ class Invoices:
         that had failed. Raises `Invalid`, `ExternalIdTaken`, or a `GatewayError` (the invoice stays a draft).
         """
         payment_id = new_id()
-        invoice, new = await self._db.run(lambda tx: _write(tx, tenant_id, data, payment_id, self._tax_rules), tenant=tenant_id)
+        written = await self._db.run(lambda tx: _write(tx, tenant_id, data, payment_id, self._tax_rules), tenant=tenant_id)
+        return await self._open(*written, payment_id)
+
+    async def supplement(self, tenant_id: UUID, original_id: UUID, data: CreateSupplementary) -> tuple[Invoice, bool]:
+        """
+        Create an invoice that follows another, with its gateway account and currency; as `create` in everything else.
+
+        Raises also `NotSupplementable`, saying which rule the original breaks.
+        """
+        payment_id = new_id()
+
+        async def work(tx: Transaction) -> tuple[Invoice, tuple[Account, datetime] | None]:
+            original = await store.share(tx, tenant_id, original_id)
+            if original is None:
+                raise _not_found(original_id)
+            written = await _write(tx, tenant_id, model.supplementary(original, data), payment_id, self._tax_rules, original)
+            if written[1] is not None:
+                await note(
+                    tx,
+                    tenant_id,
+                    original_id,
+                    "supplementary_created",
+                    details={"invoice_id": written[0].id, "amount": written[0].total.major},
+                )
+            return written
+
+        return await self._open(*await self._db.run(work, tenant=tenant_id), payment_id)
+
+    async def _open(self, invoice: Invoice, new: tuple[Account, datetime] | None, payment_id: UUID) -> tuple[Invoice, bool]:
         if new is not None:
             _warn_of_odd_taxes(invoice)
             account, now = new
             return await self._payments.open_first(invoice, account, payment_id=payment_id, now=now), True
         if invoice.status is InvoiceStatus.DRAFT:
-            invoice = await self._payments.ensure_open(tenant_id, invoice.id)
+            invoice = await self._payments.ensure_open(invoice.tenant_id, invoice.id)
         return invoice, False
 
     async def get(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
@@ -92,6 +121,8 @@ class Invoices:
         external_id: str | None = None,
         created_from: datetime | None = None,
         created_to: datetime | None = None,
+        original_id: UUID | None = None,
+        flag: ReceiptFlag | None = None,
     ) -> list[Invoice]:
         """Newest first, after the invoice *before*; created in [created_from, created_to)."""
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
@@ -106,21 +137,27 @@ class Invoices:
                 external_id=external_id,
                 created_from=created_from,
                 created_to=created_to,
+                original_id=original_id,
+                flag=flag,
             )
 
 
 async def get(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice:
     invoice = await store.find(tx, tenant_id, invoice_id)
     if invoice is None:
-        raise NotFound(f"there is no invoice {invoice_id}")
+        raise _not_found(invoice_id)
     return invoice
+
+
+def _not_found(invoice_id: UUID) -> NotFound:
+    return NotFound(f"there is no invoice {invoice_id}")
 
 
 async def lock(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice:
     """Read the invoice under its row lock, which every change to it and to its payments takes first."""
     invoice = await store.lock(tx, tenant_id, invoice_id)
     if invoice is None:
-        raise NotFound(f"there is no invoice {invoice_id}")
+        raise _not_found(invoice_id)
     return invoice
 
 
@@ -129,16 +166,38 @@ async def initiate(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> dateti
     return await store.initiate(tx, tenant_id, invoice_id)
 
 
-async def save(tx: Transaction, invoice: Invoice, *, was: InvoiceStatus) -> None:
-    """Write the status of a locked invoice."""
-    if invoice.status is not was and not await store.save_status(tx, invoice, was=was):
+async def save(tx: Transaction, invoice: Invoice, *, was: InvoiceStatus, reason: str) -> None:
+    """Write the status of a locked invoice, and in its history why it changed."""
+    if invoice.status is was:
+        return
+    if not await store.save_status(tx, invoice, was=was):
         raise AssertionError(f"invoice {invoice.id} moved although it was locked")
+    await note(tx, invoice.tenant_id, invoice.id, "status_changed", reason, details={"from": was, "to": invoice.status})
+
+
+async def note(
+    tx: Transaction,
+    tenant_id: UUID,
+    invoice_id: UUID,
+    event: str,
+    reason: str | None = None,
+    *,
+    details: Mapping[str, Any] = {},
+    once_as: UUID | None = None,
+) -> None:
+    """Keep in an invoice's history that something happened; with *once_as* only the first time it does."""
+    await store.note(tx, tenant_id, invoice_id, once_as or new_id(), event, reason, msgspec.json.encode(details).decode())
+
+
+async def history(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, limit: int) -> list[Moment]:
+    """The newest *limit* notes about an invoice, newest first."""
+    return await store.history(tx, tenant_id, invoice_id, limit=limit)
 
 
 async def _cancel(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice:
     invoice = await lock(tx, tenant_id, invoice_id)
     cancelled = model.move(invoice, InvoiceStatus.CANCELLED)
-    await save(tx, cancelled, was=invoice.status)
+    await save(tx, cancelled, was=invoice.status, reason="cancelled by the merchant")
     return cancelled
 
 
@@ -149,16 +208,23 @@ async def close_installments(tx: Transaction, invoice: Invoice, numbers: list[in
 
 
 async def _write(
-    tx: Transaction, tenant_id: UUID, data: CreateInvoice, payment_id: UUID, tax_rules: Sequence[TaxRule]
+    tx: Transaction,
+    tenant_id: UUID,
+    data: CreateInvoice,
+    payment_id: UUID,
+    tax_rules: Sequence[TaxRule],
+    original: Invoice | None = None,
 ) -> tuple[Invoice, tuple[Account, datetime] | None]:
     """The invoice; when it is new also the account and the clock that its first payment needs."""
     account, now = await accounts.find(tx, data.gateway_id) or (None, await tx.fetchval("SELECT now()"))
     usable = account if account is not None and account.disabled_at is None else None
     try:
-        invoice = model.draft(data, invoice_id=new_id(), tenant_id=tenant_id, account=usable, now=now, new_id=new_id, tax_rules=tax_rules)
+        invoice = model.draft(
+            data, invoice_id=new_id(), tenant_id=tenant_id, account=usable, now=now, new_id=new_id, tax_rules=tax_rules, original=original
+        )
     except (Invalid, TaxRuleFailed):
         existing = await _of_external_id(tx, tenant_id, data)
-        if existing is None or not model.made_from(existing, data):
+        if existing is None or not model.made_from(existing, data, original):
             raise
         return existing, None  # a repeat finds its invoice, although the same request would be refused by now
     assert usable is not None

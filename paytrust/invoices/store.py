@@ -9,7 +9,7 @@ import msgspec
 
 from paytrust.accounts.model import Fee
 from paytrust.db import Record, Transaction
-from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, LineItem, NewCustomer
+from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, LineItem, Moment, NewCustomer, ReceiptFlag
 from paytrust.money import Money
 from paytrust.taxes import TaxBasis
 
@@ -45,12 +45,14 @@ SELECT i.*, now() AS read_at,
     (SELECT jsonb_agg(jsonb_build_array(l.id, l.number, l.product_name, l.quantity, l.unit_price, l.tax_rate::text, l.tax_category,
             l.country_code, l.subtotal, l.tax, l.tax_basis) ORDER BY l.number)
      FROM paytrust.line_items l WHERE l.tenant_id = i.tenant_id AND l.invoice_id = i.id) AS lines,
-    (SELECT jsonb_agg(jsonb_build_array(s.number, s.due_at, s.amount, s.tax, s.fee, coalesce(b.credits, 0), s.paid_at) ORDER BY s.number)
+    (SELECT jsonb_agg(jsonb_build_array(s.number, s.due_at, s.amount, s.tax, s.fee, coalesce(s.amount - b.debits + b.credits, 0), s.paid_at) ORDER BY s.number)
      FROM paytrust.installments s
      LEFT JOIN paytrust.book_accounts b ON b.tenant_id = s.tenant_id AND b.invoice_id = s.invoice_id
         AND b.installment_number = s.number
      WHERE s.tenant_id = i.tenant_id AND s.invoice_id = i.id) AS schedule,
-    p.payment_url, p.instructions
+    p.payment_url, p.instructions,
+    ARRAY(SELECT DISTINCT r.flag FROM paytrust.receipts r
+          WHERE r.tenant_id = i.tenant_id AND r.invoice_id = i.id AND r.flag IS NOT NULL ORDER BY r.flag) AS flags
 FROM paytrust.invoices i
 LEFT JOIN LATERAL (
     SELECT payment_url, instructions FROM paytrust.payments
@@ -66,6 +68,8 @@ WHERE i.tenant_id = $1
     AND ($4::text IS NULL OR i.status = $4) AND ($5::text IS NULL OR i.currency = $5)
     AND ($6::uuid IS NULL OR i.gateway_account_id = $6) AND ($7::text IS NULL OR i.external_id = $7)
     AND ($8::timestamptz IS NULL OR i.created_at >= $8) AND ($9::timestamptz IS NULL OR i.created_at < $9)
+    AND ($10::uuid IS NULL OR i.original_invoice_id = $10)
+    AND ($11::text IS NULL OR EXISTS (SELECT FROM paytrust.receipts r WHERE r.tenant_id = i.tenant_id AND r.invoice_id = i.id AND r.flag = $11))
     ORDER BY i.created_at DESC, i.id DESC LIMIT $2
 """
 )
@@ -159,6 +163,39 @@ async def close_installments(tx: Transaction, tenant_id: UUID, invoice_id: UUID,
     )
 
 
+async def share(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | None:
+    """Read the invoice and keep it from changing until this transaction ends."""
+    held = await tx.fetchval("SELECT id FROM paytrust.invoices WHERE tenant_id = $1 AND id = $2 FOR SHARE", tenant_id, invoice_id)
+    return await find(tx, tenant_id, invoice_id) if held else None
+
+
+async def note(tx: Transaction, tenant_id: UUID, invoice_id: UUID, moment_id: UUID, event: str, reason: str | None, details: str) -> None:
+    await tx.execute(
+        "INSERT INTO paytrust.invoice_history (tenant_id, invoice_id, id, event, reason, details) VALUES ($1, $2, $3, $4, left($5, 500), $6)"
+        " ON CONFLICT DO NOTHING",
+        tenant_id,
+        invoice_id,
+        moment_id,
+        event,
+        reason,
+        details,
+    )
+
+
+async def history(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, limit: int) -> list[Moment]:
+    """The newest *limit* notes, newest first."""
+    rows = await tx.fetch(
+        "SELECT happened_at, event, reason, details FROM paytrust.invoice_history WHERE tenant_id = $1 AND invoice_id = $2"
+        " ORDER BY id DESC LIMIT $3",
+        tenant_id,
+        invoice_id,
+        limit,
+    )
+    return [
+        Moment(at=row["happened_at"], event=row["event"], reason=row["reason"], details=msgspec.json.decode(row["details"])) for row in rows
+    ]
+
+
 async def page(
     tx: Transaction,
     tenant_id: UUID,
@@ -171,6 +208,8 @@ async def page(
     external_id: str | None,
     created_from: datetime | None,
     created_to: datetime | None,
+    original_id: UUID | None,
+    flag: str | None,
 ) -> list[Invoice]:
     """Newest first; *before* is the last id of the page before. Ids are ordered by time."""
     rows = await tx.fetch(
@@ -184,6 +223,8 @@ async def page(
         external_id,
         created_from,
         created_to,
+        original_id,
+        flag,
     )
     return [_invoice(row) for row in rows]
 
@@ -253,6 +294,7 @@ def _invoice(row: Record) -> Invoice:
         installments=tuple(_part(currency, *part) for part in _Schedule.decode(row["schedule"])),
         payment_url=row["payment_url"],
         instructions=msgspec.json.decode(row["instructions"]) if row["instructions"] else None,
+        flags=tuple(map(ReceiptFlag, row["flags"])),
     )
 
 

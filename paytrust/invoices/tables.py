@@ -51,3 +51,13 @@ class LineItems(Table, tablename="line_items", schema="paytrust", db=ENGINE):
     subtotal = BigInt(default=None)
     tax = BigInt(default=None)
     tax_basis = JSONB(default=None, null=True)
+
+
+class InvoiceHistory(Table, tablename="invoice_history", schema="paytrust", db=ENGINE):
+    tenant_id = UUID(default=None)
+    invoice_id = UUID(default=None)
+    id = UUID(primary_key=True, default=None)
+    happened_at = Timestamptz(default=None)
+    event = Text(default=None)
+    reason = Text(default=None, null=True)
+    details = JSONB(default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -13,7 +14,7 @@ from paytrust.books import model as books
 from paytrust.books.model import BoundedAccount, Cause, Transfer
 from paytrust.errors import Conflict, PayTrustError
 from paytrust.gateways import Customer, GatewayPayment, PaymentLine, PaymentRequest, PaymentStatus
-from paytrust.invoices.model import Installment, Invoice, InvoiceStatus
+from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, Moment, ReceiptFlag
 from paytrust.money import Money
 
 
@@ -32,6 +33,14 @@ class AttemptStatus(StrEnum):
 
 LIVE: Final = {AttemptStatus.CREATING, AttemptStatus.OPEN, AttemptStatus.UNAVAILABLE, AttemptStatus.UNKNOWN}
 """At most one of these per installment: the database says so too."""
+
+FLAGGED: Final = {
+    InvoiceStatus.EXPIRED: ReceiptFlag.LATE,
+    InvoiceStatus.FAILED: ReceiptFlag.LATE,
+    InvoiceStatus.CANCELLED: ReceiptFlag.AFTER_CANCEL,
+    InvoiceStatus.PAID: ReceiptFlag.AFTER_PAID,
+}
+"""Money that comes in one of these is kept, and somebody should look at it."""
 
 COLLECTING: Final = {InvoiceStatus.DRAFT, InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}
 
@@ -54,7 +63,20 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | None
     created_at: datetime
     updated_at: datetime
+    opened_at: datetime | None
     received: Money
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """Money that came on the attempt *reference*. *paid_at* is the gateway's word, *received_at* our clock."""
+
+    installment_number: int
+    reference: str
+    gateway_payment_id: str
+    amount: Money
+    paid_at: datetime
+    received_at: datetime
+    flag: ReceiptFlag | None
 
 
 class NothingDue(Conflict):
@@ -215,3 +237,24 @@ def _status_after(invoice: Invoice, *, owed: int, credited: bool) -> InvoiceStat
     if not credited:
         return invoice.status
     return InvoiceStatus.PAID if owed == 0 else InvoiceStatus.PARTIALLY_PAID
+
+
+def timeline(invoice: Invoice, notes: Sequence[Moment], attempts: Sequence[Attempt], receipts: Sequence[Receipt]) -> list[Moment]:
+    """What happened to an invoice, oldest first: from its own row, its attempts, the money that came, and the notes about the rest."""
+    moments = [Moment(at=invoice.created_at, event="created", details={"amount": invoice.total.major})]
+    for attempt in attempts:
+        named = {"installment_number": attempt.installment_number, "reference": attempt.reference, "amount": attempt.amount.major}
+        moments.append(Moment(at=attempt.created_at, event="payment_requested", details=named))
+        if attempt.opened_at is not None:
+            moments.append(Moment(at=attempt.opened_at, event="payment_opened", details=named))
+    if invoice.payment_initiated_at is not None:
+        change = {"from": InvoiceStatus.DRAFT, "to": InvoiceStatus.PENDING}
+        moments.append(
+            Moment(at=invoice.payment_initiated_at, event="status_changed", reason="its first payment was opened", details=change)
+        )
+    for receipt in receipts:
+        named = {"installment_number": receipt.installment_number, "reference": receipt.reference, "amount": receipt.amount.major}
+        named |= {"gateway_payment_id": receipt.gateway_payment_id, "paid_at": receipt.paid_at, "flag": receipt.flag}
+        moments.append(Moment(at=receipt.received_at, event="payment_received", details=named))
+    # The sort is stable: of one moment, what the notes say comes last, in the order in which they were written.
+    return sorted([*moments, *reversed(notes)], key=lambda moment: moment.at)

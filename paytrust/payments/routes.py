@@ -12,6 +12,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from paytrust.access import Principal
 from paytrust.api import problems
+from paytrust.invoices.model import Moment
 from paytrust.payments.model import Attempt, AttemptStatus
 from paytrust.payments.service import Payments
 
@@ -36,6 +37,11 @@ class PaymentOut(msgspec.Struct, frozen=True, kw_only=True):
 class PaymentList(msgspec.Struct, frozen=True):
     invoice_id: UUID
     payments: list[PaymentOut]
+
+
+class TimelineOut(msgspec.Struct, frozen=True):
+    invoice_id: UUID
+    timeline: list[Moment]
 
 
 class PaymentPageOut(msgspec.Struct, frozen=True):
@@ -73,6 +79,14 @@ async def make_payment_url(
     return PaymentPageOut(invoice.id, invoice.payment_url, invoice.instructions)
 
 
+@get("/invoices/{invoice_id:uuid}/timeline", summary="Get what happened", opt={"access": "read"}, responses=problems(401, 403, 404))
+async def get_timeline(
+    invoice_id: FromPath[UUID], principal: NamedDependency[Principal], payments: NamedDependency[Payments]
+) -> TimelineOut:
+    """Get everything that happened to an invoice, oldest first, with reasons."""
+    return TimelineOut(invoice_id, await payments.timeline(principal.tenant_id, invoice_id))
+
+
 def _out(attempt: Attempt) -> PaymentOut:
     return PaymentOut(
         payment_id=attempt.id,
@@ -90,4 +104,4 @@ def _out(attempt: Attempt) -> PaymentOut:
     )
 
 
-HANDLERS = [list_payments, make_payment_url]
+HANDLERS = [list_payments, make_payment_url, get_timeline]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
-from uuid import UUID
+from typing import Any, Final, TypeVar
+from uuid import UUID, uuid5
 
 import msgspec
 import structlog
@@ -28,7 +28,7 @@ from paytrust.errors import (
 from paytrust.gateways import GatewayPayment, PaymentStatus
 from paytrust.ids import new_id
 from paytrust.invoices import service as invoices
-from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, move, payment_reference, web_address
+from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, Moment, move, payment_reference, web_address
 from paytrust.money import Money
 from paytrust.payments import model, store
 from paytrust.payments.model import Attempt, AttemptStatus, CurrencyMismatch, PaymentReversed
@@ -39,6 +39,7 @@ PLUGIN_DEADLINE_S: Final = 15.0
 """For a whole plugin call, which may make several HTTP calls of up to 10 s."""
 ABANDONED_AFTER: Final = timedelta(seconds=60)
 """An attempt that has been "creating" for longer lost the process that was creating it."""
+TIMELINE_NOTES: Final = 1_000
 CHECK_AGAIN_AFTER: Final = timedelta(minutes=5)
 EXPIRY_SLACK: Final = timedelta(minutes=1)
 """Gateways count expiry in whole seconds or minutes, so theirs may come a little before ours."""
@@ -179,6 +180,14 @@ class Payments:
         status = FAILED_AS.get(type(exc), AttemptStatus.UNKNOWN)
         async with self._db.transaction(tenant=attempt.tenant_id) as tx:
             await store.settle(tx, attempt, status, code=exc.code, detail=exc.detail)
+            await invoices.note(
+                tx,
+                attempt.tenant_id,
+                attempt.invoice_id,
+                "payment_failed",
+                exc.detail,
+                details=_named(attempt) | {"status": status, "code": exc.code},
+            )
 
     def _check(self, attempt: Attempt, payment: GatewayPayment) -> None:
         """A payable page for something else than we asked must never reach a payer."""
@@ -248,7 +257,7 @@ class Payments:
         async def work(tx: Transaction) -> None:
             current = await invoices.lock(tx, tenant_id, invoice_id)
             if current.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}:
-                await invoices.save(tx, move(current, InvoiceStatus.EXPIRED), was=current.status)
+                await invoices.save(tx, move(current, InvoiceStatus.EXPIRED), was=current.status, reason="its time was up")
             await store.checked(tx, tenant_id, invoice_id)
 
         await self._db.run(work, tenant=tenant_id)
@@ -296,7 +305,19 @@ class Payments:
 
     async def record(self, tenant_id: UUID, account_id: UUID, payment: GatewayPayment) -> bool:
         """Apply one confirmed payment; False when it is already in the books. Harmless when the gateway tells us twice."""
-        return await self._db.run(lambda tx: self._record(tx, tenant_id, account_id, payment), tenant=tenant_id)
+        try:
+            return await self._db.run(lambda tx: self._record(tx, tenant_id, account_id, payment), tenant=tenant_id)
+        except (CurrencyMismatch, Unprocessable) as exc:
+            await self._note_refusal(tenant_id, account_id, payment.reference, exc)
+            raise
+
+    async def _note_refusal(self, tenant_id: UUID, account_id: UUID, reference: str, exc: PayTrustError) -> None:
+        async with self._db.transaction(tenant=tenant_id) as tx:
+            attempt = await store.by_reference(tx, account_id, reference)
+            assert attempt is not None, "callers found the tenant by this reference"
+            details = _named(attempt) | {"code": exc.code}
+            once_as = uuid5(attempt.id, exc.code)
+            await invoices.note(tx, tenant_id, attempt.invoice_id, "payment_refused", exc.detail, details=details, once_as=once_as)
 
     async def _record(self, tx: Transaction, tenant_id: UUID, account_id: UUID, payment: GatewayPayment) -> bool:
         attempt, invoice = await _locked(tx, tenant_id, account_id, payment.reference)
@@ -307,7 +328,8 @@ class Payments:
         if paid.minor == 0:
             raise Unprocessable("the gateway reports a payment of nothing")
         receipt_id = new_id()
-        if not await store.insert_receipt(tx, attempt, payment, paid, receipt_id=receipt_id):
+        flag = model.FLAGGED.get(invoice.status)
+        if not await store.insert_receipt(tx, attempt, payment, paid, receipt_id=receipt_id, flag=flag):
             return False
         if invoice.status is InvoiceStatus.DRAFT and await self._issue(tx, invoice):
             invoice = move(invoice, InvoiceStatus.PENDING)  # the webhook was quicker than the gateway's answer to us
@@ -315,13 +337,19 @@ class Payments:
         await books.post(tx, tenant_id, applied.accounts, applied.transfers)
         await invoices.close_installments(tx, invoice, applied.closed)
         await store.settle(tx, attempt, AttemptStatus.PAID)
-        await invoices.save(tx, move(invoice, applied.status), was=invoice.status)
+        await invoices.save(tx, move(invoice, applied.status), was=invoice.status, reason=f"{paid} came in")
+        if flag is not None:
+            log.warning("money needs a look", invoice_id=str(invoice.id), amount=str(paid), flag=flag)
         log.info("payment applied", invoice_id=str(invoice.id), amount=str(paid), status=applied.status)
         return True
 
     async def close(self, tenant_id: UUID, account_id: UUID, reference: str) -> bool:
         """Note that an attempt can no longer be paid; the invoice expires with it when its own time is up."""
-        return await self._db.run(lambda tx: self._close(tx, tenant_id, account_id, reference), tenant=tenant_id)
+        try:
+            return await self._db.run(lambda tx: self._close(tx, tenant_id, account_id, reference), tenant=tenant_id)
+        except PaymentReversed as exc:
+            await self._note_refusal(tenant_id, account_id, reference, exc)
+            raise
 
     async def _close(self, tx: Transaction, tenant_id: UUID, account_id: UUID, reference: str) -> bool:
         attempt, invoice = await _locked(tx, tenant_id, account_id, reference)
@@ -330,9 +358,10 @@ class Payments:
         if attempt.status is AttemptStatus.EXPIRED:
             return False
         await store.settle(tx, attempt, AttemptStatus.EXPIRED)
+        await invoices.note(tx, tenant_id, invoice.id, "payment_closed", "can no longer be paid at the gateway", details=_named(attempt))
         now = await tx.fetchval("SELECT now()")
         if invoice.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID} and invoice.expires_at <= now + EXPIRY_SLACK:
-            await invoices.save(tx, move(invoice, InvoiceStatus.EXPIRED), was=invoice.status)
+            await invoices.save(tx, move(invoice, InvoiceStatus.EXPIRED), was=invoice.status, reason="its time was up")
         return True
 
     async def of_invoice(self, tenant_id: UUID, invoice_id: UUID) -> list[Attempt]:
@@ -340,6 +369,25 @@ class Payments:
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
             await invoices.get(tx, tenant_id, invoice_id)
             return await store.of_invoice(tx, tenant_id, invoice_id)
+
+    async def asked(self, tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> dict[int, Money]:
+        """What live attempts ask for, by installment number. The invoice is locked, so none can appear meanwhile."""
+        attempts = await store.of_invoice(tx, tenant_id, invoice_id)
+        return {attempt.installment_number: attempt.amount for attempt in attempts if attempt.status in model.LIVE}
+
+    async def timeline(self, tenant_id: UUID, invoice_id: UUID) -> list[Moment]:
+        """Everything that happened to an invoice, oldest first; of its notes the newest 1,000."""
+        async with self._db.transaction(tenant=tenant_id, isolation="REPEATABLE READ", readonly=True) as tx:
+            invoice = await invoices.get(tx, tenant_id, invoice_id)
+            notes = await invoices.history(tx, tenant_id, invoice_id, limit=TIMELINE_NOTES)
+            attempts = await store.of_invoice(tx, tenant_id, invoice_id)
+            receipts = await store.receipts_of(tx, tenant_id, invoice_id)
+        return model.timeline(invoice, notes, attempts, receipts)
+
+
+def _named(attempt: Attempt) -> dict[str, Any]:
+    """How a note says which attempt it is about."""
+    return {"installment_number": attempt.installment_number, "reference": attempt.reference}
 
 
 async def _locked(tx: Transaction, tenant_id: UUID, account_id: UUID, reference: str) -> tuple[Attempt, Invoice]:
@@ -369,6 +417,7 @@ def _new_attempt(invoice: Invoice, part: Installment, number: int, now: datetime
         error_code=None,
         created_at=now,
         updated_at=now,
+        opened_at=None,
         received=Money(0, invoice.currency),
     )
 

@@ -7,8 +7,9 @@ import msgspec
 
 from paytrust.db import Record, Transaction
 from paytrust.gateways import GatewayPayment
+from paytrust.invoices.model import ReceiptFlag
 from paytrust.money import Money
-from paytrust.payments.model import Attempt, AttemptStatus
+from paytrust.payments.model import Attempt, AttemptStatus, Receipt
 
 _SELECT = """
 SELECT p.*, now() AS now, coalesce((SELECT sum(r.amount) FROM paytrust.receipts r
@@ -21,7 +22,7 @@ async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> 
     """Creating -> open; False when somebody else settled the attempt meanwhile (a webhook can be quicker than the answer)."""
     return bool(
         await tx.execute(
-            "UPDATE paytrust.payments SET status = 'open', gateway_payment_id = $3, payment_url = $4, instructions = $5, error_code = NULL,"
+            "UPDATE paytrust.payments SET status = 'open', opened_at = now(), gateway_payment_id = $3, payment_url = $4, instructions = $5, error_code = NULL,"
             " error_detail = NULL, updated_at = now() WHERE tenant_id = $1 AND id = $2 AND status = 'creating'",
             attempt.tenant_id,
             attempt.id,
@@ -126,11 +127,13 @@ async def tenant_of_reference(tx: Transaction, account_id: UUID, reference: str)
     return found
 
 
-async def insert_receipt(tx: Transaction, attempt: Attempt, payment: GatewayPayment, paid: Money, *, receipt_id: UUID) -> bool:
+async def insert_receipt(
+    tx: Transaction, attempt: Attempt, payment: GatewayPayment, paid: Money, *, receipt_id: UUID, flag: ReceiptFlag | None
+) -> bool:
     """False when this money is already in the books, however it was announced."""
     written = await tx.fetchval(
         "INSERT INTO paytrust.receipts (tenant_id, id, invoice_id, payment_id, currency, gateway_account_id, gateway_payment_id, amount,"
-        " paid_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, now()))"
+        " paid_at, flag) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, now()), $10)"
         " ON CONFLICT (tenant_id, gateway_account_id, gateway_payment_id) DO NOTHING RETURNING true",
         attempt.tenant_id,
         receipt_id,
@@ -141,8 +144,32 @@ async def insert_receipt(tx: Transaction, attempt: Attempt, payment: GatewayPaym
         payment.gateway_payment_id,
         paid.minor,
         payment.paid_at,
+        flag,
     )
     return bool(written)
+
+
+async def receipts_of(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> list[Receipt]:
+    """The money that came for an invoice, in the order in which it was applied."""
+    rows = await tx.fetch(
+        "SELECT r.*, p.reference, p.installment_number FROM paytrust.receipts r"
+        " JOIN paytrust.payments p ON p.tenant_id = r.tenant_id AND p.id = r.payment_id"
+        " WHERE r.tenant_id = $1 AND r.invoice_id = $2 ORDER BY r.received_at, r.id",
+        tenant_id,
+        invoice_id,
+    )
+    return [
+        Receipt(
+            installment_number=row["installment_number"],
+            reference=row["reference"],
+            gateway_payment_id=row["gateway_payment_id"],
+            amount=Money(row["amount"], row["currency"]),
+            paid_at=row["paid_at"],
+            received_at=row["received_at"],
+            flag=ReceiptFlag(row["flag"]) if row["flag"] else None,
+        )
+        for row in rows
+    ]
 
 
 def _attempt(row: Record) -> Attempt:
@@ -162,5 +189,6 @@ def _attempt(row: Record) -> Attempt:
         error_code=row["error_code"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        opened_at=row["opened_at"],
         received=Money(row["received"], row["currency"]),
     )

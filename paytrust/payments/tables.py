@@ -25,6 +25,7 @@ class Payments(Table, tablename="payments", schema="paytrust", db=ENGINE):
     created_at = Timestamptz(default=None)
     updated_at = Timestamptz(default=None)
     next_check_at = Timestamptz(default=None, null=True)
+    opened_at = Timestamptz(default=None, null=True)
 
 
 class Receipts(Table, tablename="receipts", schema="paytrust", db=ENGINE):
@@ -38,3 +39,4 @@ class Receipts(Table, tablename="receipts", schema="paytrust", db=ENGINE):
     amount = BigInt(default=None)
     paid_at = Timestamptz(default=None)
     received_at = Timestamptz(default=None)
+    flag = Text(default=None, null=True)

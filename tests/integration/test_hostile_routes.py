@@ -280,13 +280,13 @@ def test_a_filter_that_matches_nothing_finds_nothing(shop, query):
 def test_an_id_that_cannot_exist_is_not_found(routes, call, problem, junk):
     for route in routes:
         if route.parameters["path"]:
-            problem(call(route, route.url(junk), **({"json": {}} if route.schema else {})), 404, "not_found")
+            problem(call(route, route.url(junk), **({"json": route.sample()} if route.schema else {})), 404, "not_found")
 
 
 def test_an_id_that_does_not_exist_is_not_found(routes, call, problem):
     for route in routes:
         if route.parameters["path"]:
-            problem(call(route, **({"json": {}} if route.schema else {})), 404, "not_found")
+            problem(call(route, **({"json": route.sample()} if route.schema else {})), 404, "not_found")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "TRACE", "CONNECT"])

@@ -1,0 +1,102 @@
+"""What happened to an invoice can be read, and money that came at an odd time is flagged."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+
+def events(merchant, invoice):
+    return [moment["event"] for moment in merchant.get(invoice, "/timeline")["timeline"]]
+
+
+def test_a_paid_invoice_tells_its_story_in_order(merchant, sandbox):
+    invoice = merchant.invoice()
+    sandbox.xendit.pay(merchant.reference(invoice))
+    merchant.wait(invoice, "paid")
+    told = merchant.get(invoice, "/timeline")["timeline"]
+    assert [moment["event"] for moment in told] == [
+        "created",
+        "payment_requested",
+        "payment_opened",
+        "status_changed",
+        "payment_received",
+        "status_changed",
+    ]
+    assert [moment["at"] for moment in told] == sorted(moment["at"] for moment in told)
+    assert told[-1]["details"] == {"from": "pending", "to": "paid"}
+    assert told[-1]["reason"] == "514550 IDR came in"
+    assert told[-2]["details"]["amount"] == invoice["total_amount"]
+    assert told[-2]["details"]["flag"] is None
+
+
+def test_a_failed_attempt_says_why(merchant, sandbox):
+    sandbox.xendit.fault("http_400", on="create", times=1)
+    assert merchant.api.post("/invoices", json=merchant.body(external_id="x")).status_code == 502
+    invoice = merchant.api.get("/invoices", params={"external_id": "x"}).json()["invoices"][0]
+    assert merchant.api.post(f"/invoices/{invoice['invoice_id']}/payment-url").status_code == 200
+    told = merchant.get(invoice, "/timeline")["timeline"]
+    failed = next(moment for moment in told if moment["event"] == "payment_failed")
+    assert (failed["details"]["status"], failed["details"]["code"]) == ("rejected", "gateway_rejected")
+    assert "HTTP 400" in failed["reason"]
+    assert events(merchant, invoice)[-2:] == ["payment_opened", "status_changed"]
+
+
+def test_adjusting_supplementing_and_cancelling_are_told(merchant):
+    invoice = merchant.invoice(installments={"count": 2})
+    merchant.api.patch(f"/invoices/{invoice['invoice_id']}/installments", json={"installments": [{"number": 1, "amount": "1000"}]})
+    line = {"product_name": "Delivery", "quantity": 1, "unit_price": "5000"}
+    more = merchant.api.post(f"/invoices/{invoice['invoice_id']}/supplementary", json={"line_items": [line]}).json()
+    merchant.api.post(f"/invoices/{invoice['invoice_id']}/cancel")
+    told = {moment["event"]: moment for moment in merchant.get(invoice, "/timeline")["timeline"]}
+    assert told["schedule_adjusted"]["details"] == {"from": ["257275", "257275"], "to": ["1000", "513550"]}
+    assert told["supplementary_created"]["details"]["invoice_id"] == more["invoice_id"]
+    assert told["status_changed"]["reason"] == "cancelled by the merchant"
+    assert "payment_closed" in told
+
+
+def test_money_in_another_currency_is_told_and_not_applied(merchant, sandbox):
+    invoice = merchant.invoice(currency="USD")
+    sandbox.xendit.pay(merchant.reference(invoice), currency="MYR")
+    merchant.wait_for(lambda: "payment_refused" in events(merchant, invoice))
+    assert merchant.get(invoice)["status"] == "pending"
+
+
+def test_money_for_a_cancelled_invoice_is_kept_and_flagged(merchant, sandbox):
+    invoice = merchant.invoice()
+    merchant.api.post(f"/invoices/{invoice['invoice_id']}/cancel")
+    pay_late(merchant, sandbox, invoice)
+    merchant.wait_for(lambda: merchant.get(invoice)["flags"] == ["after_cancel"])
+    assert merchant.get(invoice)["status"] == "cancelled"
+    assert merchant.get(invoice, "/overpayment")["overpayment_amount"] == invoice["total_amount"]
+    listed = merchant.api.get("/invoices", params={"flag": "after_cancel"}).json()["invoices"]
+    assert [one["invoice_id"] for one in listed] == [invoice["invoice_id"]]
+    assert merchant.api.get("/invoices", params={"flag": "late"}).json()["invoices"] == []
+
+
+def test_money_for_an_expired_invoice_is_applied_and_flagged(merchant, sandbox, session_owner_url):
+    invoice = merchant.invoice()
+    asyncio.run(expire(session_owner_url, invoice))
+    merchant.wait(invoice, "expired")
+    pay_late(merchant, sandbox, invoice)
+    found = merchant.wait(invoice, "paid")
+    assert found["flags"] == ["late"]
+
+
+def pay_late(merchant, sandbox, invoice):
+    sandbox.xendit.pay_late(merchant.reference(invoice))
+
+
+async def expire(owner_url, invoice):
+    connection = await asyncpg.connect(owner_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            await connection.execute(
+                "UPDATE paytrust.invoices SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes' WHERE id = $1",
+                invoice["invoice_id"],
+            )
+            await connection.execute("UPDATE paytrust.payments SET next_check_at = now() WHERE invoice_id = $1", invoice["invoice_id"])
+    finally:
+        await connection.close()
