@@ -72,8 +72,8 @@ REACHABLE: Final[dict[InvoiceStatus, frozenset[InvoiceStatus]]] = {
     ),
     InvoiceStatus.PARTIALLY_PAID: frozenset({InvoiceStatus.PAID, InvoiceStatus.EXPIRED, InvoiceStatus.CANCELLED}),
     # A bank transfer can arrive hours after the due time: the money is real.
-    InvoiceStatus.EXPIRED: frozenset({InvoiceStatus.PARTIALLY_PAID, InvoiceStatus.PAID}),
-    InvoiceStatus.FAILED: frozenset({InvoiceStatus.PARTIALLY_PAID, InvoiceStatus.PAID}),
+    InvoiceStatus.EXPIRED: frozenset({InvoiceStatus.PAID}),
+    InvoiceStatus.FAILED: frozenset({InvoiceStatus.PAID}),
 }
 
 

@@ -128,6 +128,12 @@ def check_payable(invoice: Invoice, now: datetime, *, number: int | None = None)
     return part
 
 
+def asks_for_what_is_due(attempt: Attempt, invoice: Invoice) -> bool:
+    """Whether a payer may still pay this attempt: its invoice is being collected, and this is what is due next, to the unit."""
+    due = invoice.due_next
+    return invoice.status in COLLECTING and due is not None and (attempt.installment_number, attempt.amount) == (due.number, due.due)
+
+
 def as_created(attempt: Attempt, gateway_payment_id: str) -> GatewayPayment:
     """What `create_payment` returned for an open attempt, as far as closing it needs."""
     return GatewayPayment(
@@ -234,9 +240,9 @@ def apply(invoice: Invoice, amount: Money, *, receipt_id: UUID) -> Application:
 
 
 def _status_after(invoice: Invoice, *, owed: int, credited: bool) -> InvoiceStatus:
-    if not credited:
-        return invoice.status
-    return InvoiceStatus.PAID if owed == 0 else InvoiceStatus.PARTIALLY_PAID
+    if credited and owed == 0:
+        return InvoiceStatus.PAID
+    return InvoiceStatus.PARTIALLY_PAID if credited and invoice.status in COLLECTING else invoice.status
 
 
 def timeline(invoice: Invoice, notes: Sequence[Moment], attempts: Sequence[Attempt], receipts: Sequence[Receipt]) -> list[Moment]:

@@ -77,8 +77,11 @@ class Payments:
         Raises `NothingDue`, `Busy` or a `GatewayError`.
         """
         invoice, account, attempt, now = await self._db.run(lambda tx: self._take(tx, tenant_id, invoice_id, number), tenant=tenant_id)
-        if attempt.status is AttemptStatus.OPEN:
+        if attempt.status is AttemptStatus.OPEN and model.asks_for_what_is_due(attempt, invoice):
             return invoice
+        if attempt.status is AttemptStatus.OPEN:
+            await self._withdraw(account, attempt)
+            return await self.ensure_open(tenant_id, invoice_id, number=number)
         if attempt.status is AttemptStatus.UNAVAILABLE or attempt.created_at == now:
             return await self._create(invoice, account, attempt, now)
         return await self._resolve(invoice, account, attempt, now)
@@ -148,13 +151,14 @@ class Payments:
 
     async def _adopt(self, invoice: Invoice, attempt: Attempt, live: Sequence[GatewayPayment]) -> Invoice:
         log.info("payment adopted", invoice_id=str(invoice.id), reference=attempt.reference, found=len(live))
+        if live[0].status is PaymentStatus.OPEN:
+            return await self._db.run(lambda tx: self._opened(tx, invoice, attempt, live[0]), tenant=invoice.tenant_id)
         for payment in live:
             if payment.status is PaymentStatus.PAID:
                 await self.record(invoice.tenant_id, attempt.account_id, payment)
-        if live[0].status is PaymentStatus.OPEN:
-            return await self._db.run(lambda tx: self._opened(tx, invoice, attempt, live[0]), tenant=invoice.tenant_id)
         async with self._db.transaction(tenant=invoice.tenant_id, readonly=True) as tx:
-            return await invoices.get(tx, invoice.tenant_id, invoice.id)
+            found = await invoices.get(tx, invoice.tenant_id, invoice.id)
+        return await self.ensure_open(invoice.tenant_id, invoice.id) if found.status is InvoiceStatus.PARTIALLY_PAID else found
 
     async def _opened(self, tx: Transaction, invoice: Invoice, attempt: Attempt, payment: GatewayPayment) -> Invoice:
         """Note the payment page; the first one issues the invoice and posts it to the books."""
@@ -198,10 +202,11 @@ class Payments:
 
     # --- closing -----------------------------------------------------------------------------------------------------
 
-    async def withdraw(self, tenant_id: UUID, invoice_id: UUID) -> None:
+    async def withdraw(self, tenant_id: UUID, invoice_id: UUID, *, stale_only: bool = False) -> None:
         """
         Make every live attempt of an invoice unpayable at its gateway; what was paid meanwhile is applied first.
 
+        With *stale_only* just those that ask for something else than what is due next.
         Raises `Busy` while one is being opened, or a `GatewayError`: then something may still be payable.
         """
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
@@ -209,6 +214,8 @@ class Payments:
             found = await accounts.find(tx, invoice.account_id)
             assert found is not None, "the foreign key keeps the account"
             attempts = [attempt for attempt in await store.of_invoice(tx, tenant_id, invoice_id) if attempt.status in model.LIVE]
+        if stale_only:
+            attempts = [attempt for attempt in attempts if not model.asks_for_what_is_due(attempt, invoice)]
         account, now = found
         for attempt in attempts:
             if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
@@ -287,19 +294,23 @@ class Payments:
         if all(payment.status in {PaymentStatus.EXPIRED, PaymentStatus.FAILED} for payment in found):
             changed |= await self.close(tenant_id, account.id, reference)
         if changed:
-            await self._open_next(tenant_id, account.id, reference)
+            await self._go_on(tenant_id, account.id, reference)
         return changed
 
-    async def _open_next(self, tenant_id: UUID, account_id: UUID, reference: str) -> None:
-        """Make the payment page of what is due next, without anyone asking. Where that fails it is made on demand."""
+    async def _go_on(self, tenant_id: UUID, account_id: UUID, reference: str) -> None:
+        """
+        Close the pages that ask for something else than what is due next by now, and open one for that, without anyone asking.
+
+        Where that fails the page is made on demand.
+        """
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
             attempt = await store.by_reference(tx, account_id, reference)
             assert attempt is not None
             invoice = await invoices.get(tx, tenant_id, attempt.invoice_id)
-        if invoice.status is not InvoiceStatus.PARTIALLY_PAID:
-            return
         try:
-            await self.ensure_open(tenant_id, invoice.id)
+            await self.withdraw(tenant_id, invoice.id, stale_only=True)
+            if invoice.status is InvoiceStatus.PARTIALLY_PAID:
+                await self.ensure_open(tenant_id, invoice.id)
         except (GatewayError, Conflict) as exc:
             log.warning("the next payment page was not made", invoice_id=str(invoice.id), reason=exc.detail)
 

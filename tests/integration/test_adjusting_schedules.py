@@ -216,3 +216,23 @@ def test_rival_changes_end_in_one_of_them_with_one_page(merchant, sandbox, payab
 def test_another_tenants_schedule_is_not_found(merchant, make_merchant, problem):
     invoice = myr(merchant, "40.00", "60.00")
     problem(adjust(make_merchant("Other"), invoice, (1, "10.00")), 404, "not_found")
+
+
+def test_late_money_on_an_old_page_closes_the_page_for_the_old_amount(merchant, sandbox, payable):
+    invoice = myr(merchant, "40.00", "60.00")
+    old = merchant.reference(invoice)
+    adjust(merchant, invoice, (1, "50.00"))
+    sandbox.xendit.pay(old, amount="20.00")
+    merchant.wait(invoice, "partially_paid")
+    merchant.wait_for(lambda: merchant.reference(invoice).endswith("-1-3x") and merchant.get(invoice)["payment_url"])
+    assert payable(sandbox.xendit) == 1
+    assert merchant.get(invoice, "/payments")["payments"][-1]["amount"] == "30.00"
+
+
+def test_late_money_that_pays_everything_leaves_nothing_payable(merchant, sandbox, payable):
+    invoice = myr(merchant, "40.00", "60.00")
+    old = merchant.reference(invoice)
+    adjust(merchant, invoice, (1, "50.00"))
+    sandbox.xendit.pay(old, amount="100.00")
+    merchant.wait(invoice, "paid")
+    merchant.wait_for(lambda: payable(sandbox.xendit) == 0)

@@ -131,9 +131,12 @@ def test_a_reference_is_legal_at_every_gateway_and_names_one_attempt(invoice_id,
     assert reference != payment_reference(invoice_id, number, attempt + 1)
 
 
-def test_late_money_is_never_refused():
-    for status in (InvoiceStatus.EXPIRED, InvoiceStatus.FAILED):
-        assert {InvoiceStatus.PAID, InvoiceStatus.PARTIALLY_PAID} <= REACHABLE[status]
+@pytest.mark.parametrize("status", [InvoiceStatus.EXPIRED, InvoiceStatus.FAILED])
+def test_late_money_is_applied_and_only_all_of_it_makes_the_invoice_paid(status):
+    assert InvoiceStatus.PAID in REACHABLE[status]
+    invoice = invoice_of([40, 60], status=status)
+    assert apply(invoice, Money(99, "MYR"), receipt_id=uuid4()).status is status
+    assert apply(invoice, Money(100, "MYR"), receipt_id=uuid4()).status is InvoiceStatus.PAID
 
 
 def test_a_paid_invoice_never_becomes_anything_else():
