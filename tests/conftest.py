@@ -113,6 +113,13 @@ def owner_url(postgres, template):
         yield url
 
 
+@pytest.fixture(scope="module")
+def module_owner_url(postgres, template):
+    """A migrated database for the tests of one file, as its owner."""
+    with cloned(postgres, template) as url:
+        yield url
+
+
 @pytest.fixture
 def another_owner_url(postgres, template):
     """A second database for this test."""
