@@ -4,7 +4,7 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo dev test lint bench docs requirements build clean
+.PHONY: help setup demo dev test lint bench splits docs requirements build clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -41,6 +41,9 @@ lint: setup ## Format, lint, types and the dependency rule
 
 bench: setup ## Create-invoice beside pgbench and FastAPI + SQLAlchemy, as ratios
 	$(BIN)/python tests/load/bench.py
+
+splits: setup ## A million random splits over currencies of 0, 2 and 3 decimals
+	$(BIN)/python tests/kernel/test_splits.py 1000000
 
 docs: setup ## Check that links and examples in the documentation hold
 	$(BIN)/python -m pytest tests/docs -q --no-cov

@@ -79,6 +79,16 @@ def test_an_expiry_before_the_last_due_date_is_refused(merchant):
     assert merchant.api.post("/invoices", json=body | {"expires_at": in_days(89)}).status_code == 201
 
 
+@pytest.mark.parametrize("parts", [["514549", "1"], ["514548", "1", "1"], ["1", "514548", "1"], ["1", "1", "514547", "1"]])
+def test_a_last_part_too_small_for_the_rest_of_tax_and_fee_leaves_it_to_those_before(merchant, parts):
+    """Tax 49,500 and fee 15,050: both round down to one unit less, and a part of 1 cannot contain both units."""
+    schedule = merchant.invoice(installments={"amounts": parts})["installment_schedule"]
+    contents = [(int(part["amount"]), int(part["tax_amount"]), int(part["service_fee_amount"])) for part in schedule]
+    assert [amount for amount, _, _ in contents] == [int(part) for part in parts]
+    assert [sum(column) for column in zip(*contents, strict=True)] == [514550, 49500, 15050]
+    assert all(tax + fee <= amount for amount, tax, fee in contents)
+
+
 def test_each_payment_opens_the_next_page_until_all_is_paid(merchant, sandbox):
     invoice = merchant.invoice(installments={"amounts": ["14550", "200000", "300000"]})
     for number in (1, 2, 3):
