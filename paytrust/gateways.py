@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 import msgspec
 
 from paytrust.http import Answer, GatewayHTTP
-from paytrust.money import Money
+from paytrust.money import EXPONENT, Money
 
 REFERENCE_MAX: Final = 50
 REFERENCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,48}[A-Za-z]", re.ASCII)
@@ -35,6 +35,38 @@ class PaymentStatus(StrEnum):
     """Can no longer be paid: its time ran out, or somebody cancelled it."""
     FAILED = "failed"
     """Was tried and refused; the gateway will not take another try."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What one payment in one currency may be at a gateway: from *minimum* to *maximum*, both included; None is no bound.
+
+    *exponent* says how many decimals the gateway can represent, where those are fewer than the currency's own.
+    """
+
+    minimum: Money | None = None
+    maximum: Money | None = None
+    exponent: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.minimum is not None and self.maximum is not None:
+            _ = self.maximum - self.minimum  # raises ValueError for two currencies, and for a minimum above the maximum
+        if self.exponent is not None and self.exponent < 0:
+            raise ValueError("an exponent is at least 0")
+
+    def objection(self, amount: Money) -> str | None:
+        """Why *amount* cannot be one payment, as a sentence for people; None when it can."""
+        if self.minimum is not None and amount.minor < self.minimum.minor:
+            return f"{amount} is below {self.minimum}, the least that this gateway takes in one payment"
+        if self.maximum is not None and amount.minor > self.maximum.minor:
+            return f"{amount} is above {self.maximum}, the most that this gateway takes in one payment"
+        if self.exponent is not None and amount.minor % 10 ** max(0, EXPONENT[amount.currency] - self.exponent):
+            taken = f"at most {self.exponent} decimals" if self.exponent else "no decimals"
+            return f"{amount} cannot be asked for: this gateway takes {amount.currency} with {taken}"
+        return None
+
+
+NO_LIMITS: Final = Limits()
 
 
 class PaymentLine(msgspec.Struct, frozen=True):
@@ -177,6 +209,14 @@ class Gateway(ABC, Generic[CredentialsT, OptionsT]):
     @abstractmethod
     def explain(cls, answer: Answer) -> str | None:
         """The provider's reason in an error answer, for people; what `answer.json` raises may pass. Never include secrets."""
+
+    def limits(self, currency: str) -> Limits:  # noqa: ARG002 - for those who have some
+        """
+        Return what one payment in *currency* may be, with the account's options; no limits unless a plugin knows some.
+
+        Asked before anything is written, so that a merchant hears of it with a pointer to the field. Does no I/O.
+        """
+        return NO_LIMITS
 
     @abstractmethod
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:

@@ -17,6 +17,7 @@ from paytrust import (
     Gateway,
     GatewayPayment,
     InvalidSignature,
+    Limits,
     Money,
     NoOptions,
     OutcomeUnknown,
@@ -82,6 +83,9 @@ class AcmeGateway(Gateway[AcmeCredentials, NoOptions]):
     @classmethod
     def explain(cls, answer: Answer) -> str | None:
         return answer.json(AcmeError).error
+
+    def limits(self, currency: str) -> Limits:
+        return Limits() if currency == "IDR" else Limits(minimum=Money(1_00, currency))
 
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
         body = {

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from paytrust.errors import FieldError, Invalid, pointer
+from paytrust.gateways import Limits
 from paytrust.money import EXPONENT, Money, parse_percentage
 
 NOBODY = UUID(int=0)
@@ -144,6 +145,15 @@ def _fee(new: NewFee, currency: str) -> Fee:
     if cap is not None and cap.minor < fee.minimum.minor:
         raise ValueError("the cap is below the minimum")
     return fee
+
+
+def check_limits(limits: Any, currency: str) -> Limits:
+    """What a plugin answered about *currency*. Raises TypeError or ValueError when it says something else."""
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits({currency!r}) returned {type(limits).__name__}")
+    if any(bound is not None and bound.currency != currency for bound in (limits.minimum, limits.maximum)):
+        raise ValueError(f"limits({currency!r}) speaks of another currency")
+    return limits
 
 
 def check_base_url(url: str | None, *, insecure: bool) -> None:

@@ -6,12 +6,13 @@ from uuid import UUID
 
 import httpx
 import msgspec
+import structlog
 
 from paytrust.accounts import model, store
 from paytrust.accounts.model import Account, AccountOut, CreateAccount, Fee, FeeOut, UpdateAccount
 from paytrust.db import Database, Transaction
 from paytrust.errors import FieldError, GatewayUnavailable, Invalid, NotFound
-from paytrust.gateways import Gateway
+from paytrust.gateways import Gateway, Limits
 from paytrust.http import GatewayHTTP, new_client
 from paytrust.ids import new_id
 from paytrust.plugins import Registry
@@ -20,6 +21,8 @@ from paytrust.vault import Vault
 
 GATEWAYS_KEPT: Final = 1_000
 T = TypeVar("T")
+
+log = structlog.stdlib.get_logger("paytrust.accounts")
 
 
 class Accounts:
@@ -115,6 +118,16 @@ class Accounts:
             self._gateways.pop(next(iter(self._gateways)))
         self._gateways[account.id] = (account.updated_at, made)
         return made
+
+    def limits(self, account: Account, currency: str) -> Limits:
+        """What one payment may be. Raises `GatewayUnavailable` when the plugin cannot say."""
+        gateway = self.gateway(account)
+        try:
+            limits = gateway.limits(currency)
+            return model.check_limits(limits, currency)
+        except Exception as exc:
+            log.exception("gateway plugin failed")
+            raise GatewayUnavailable(f"the gateway plugin failed: {type(exc).__name__}") from exc
 
     def webhook_url(self, account: Account) -> str:
         """Where the gateway delivers this account's webhooks. The token in it names the account."""

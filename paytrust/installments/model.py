@@ -11,6 +11,7 @@ from msgspec import Meta
 from paytrust.books import model as books
 from paytrust.books.model import Cause, Transfer
 from paytrust.errors import Conflict
+from paytrust.gateways import Limits
 from paytrust.invoices.model import Amount, Installment, Invoice, InvoiceStatus, Rules, contained, positive
 from paytrust.money import Money, split
 
@@ -40,10 +41,11 @@ class InstallmentPaid(Conflict):
     code = "installment_paid"
 
 
-def adjust(invoice: Invoice, data: AdjustInstallments) -> tuple[Installment, ...]:
+def adjust(invoice: Invoice, data: AdjustInstallments, limits: Limits) -> tuple[Installment, ...]:
     """
     The schedule with new amounts. Those given are set, the other unpaid parts share the rest equally, and the parts of tax and
-    fee follow. An amount may not be below what was paid on its part; what equals it is paid from now on.
+    fee follow. An amount may not be below what was paid on its part; what equals it is paid from now on. What is then due on a
+    changed part is one payment, within *limits*.
 
     Raises `ScheduleClosed`, `InstallmentPaid`, or `Invalid` with all broken rules.
     """
@@ -54,6 +56,8 @@ def adjust(invoice: Invoice, data: AdjustInstallments) -> tuple[Installment, ...
     rules.check()
     unpaid = [part for part in invoice.installments if part.due.minor]
     amounts = _balanced(rules, unpaid, given)
+    rules.check()
+    _check_limits(rules, data, unpaid, amounts, limits)
     rules.check()
     paid = [part for part in invoice.installments if not part.due.minor]
     tax = Money(invoice.tax.minor - sum(part.tax.minor for part in paid), invoice.currency)
@@ -110,6 +114,15 @@ def _balanced(rules: Rules, unpaid: list[Installment], given: dict[int, Money]) 
                 "#/installments", f"leaves {shares[part.number]} for installment {part.number}, on which {part.paid} was paid already"
             )
     return [given.get(part.number) or shares[part.number] for part in unpaid]
+
+
+def _check_limits(rules: Rules, data: AdjustInstallments, unpaid: list[Installment], amounts: list[Money], limits: Limits) -> None:
+    at = {new.number: f"#/installments/{n}/amount" for n, new in enumerate(data.installments)}
+    for part, amount in zip(unpaid, amounts, strict=True):
+        due = amount - part.paid
+        objection = limits.objection(due) if due.minor and amount != part.amount else None
+        if objection is not None:
+            rules.refuse(at.get(part.number, "#/installments"), f"installment {part.number}: {objection}")
 
 
 def moves(invoice: Invoice, schedule: tuple[Installment, ...], *, adjustment_id: UUID) -> list[Transfer]:

@@ -5,9 +5,12 @@ from uuid import UUID
 
 import structlog
 
+from paytrust.accounts import service as accounts
+from paytrust.accounts.service import Accounts
 from paytrust.books import service as books
 from paytrust.db import Database, Transaction
 from paytrust.errors import Busy, Conflict, GatewayError
+from paytrust.gateways import Limits
 from paytrust.ids import new_id
 from paytrust.installments import model, store
 from paytrust.installments.model import AdjustInstallments
@@ -37,9 +40,10 @@ class MovesPayments(Protocol):
 class Installments:
     """Read and change the schedule of an invoice. A single payment is a schedule of one."""
 
-    def __init__(self, db: Database, payments: MovesPayments) -> None:
+    def __init__(self, db: Database, payments: MovesPayments, gateways: Accounts) -> None:
         self._db = db
         self._payments = payments
+        self._gateways = gateways
 
     async def schedule(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
@@ -52,20 +56,28 @@ class Installments:
         Raises `ScheduleClosed`, `InstallmentPaid`, `Invalid`, `Busy`, or a `GatewayError`: then nothing changed, though the
         page may be closed; it is made again on demand.
         """
-        invoice = await self.schedule(tenant_id, invoice_id)
-        reopen = _asks_otherwise(invoice, model.adjust(invoice, data))
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            invoice = await invoices.get(tx, tenant_id, invoice_id)
+            limits = await self._limits(tx, invoice)
+        reopen = _asks_otherwise(invoice, model.adjust(invoice, data, limits))
         try:
             if reopen:
                 await self._payments.withdraw(tenant_id, invoice_id)
-            await self._db.run(lambda tx: self._adjust(tx, tenant_id, invoice_id, data), tenant=tenant_id)
+            await self._db.run(lambda tx: self._adjust(tx, tenant_id, invoice_id, data, limits), tenant=tenant_id)
         finally:
             if reopen:
                 await self._reopen(tenant_id, invoice_id)
         return await self.schedule(tenant_id, invoice_id)
 
-    async def _adjust(self, tx: Transaction, tenant_id: UUID, invoice_id: UUID, data: AdjustInstallments) -> None:
+    async def _limits(self, tx: Transaction, invoice: Invoice) -> Limits:
+        """What one payment of the invoice may be at its gateway."""
+        found = await accounts.find(tx, invoice.account_id)
+        assert found is not None, "the foreign key keeps the account"
+        return self._gateways.limits(found[0], invoice.currency)
+
+    async def _adjust(self, tx: Transaction, tenant_id: UUID, invoice_id: UUID, data: AdjustInstallments, limits: Limits) -> None:
         invoice = await invoices.lock(tx, tenant_id, invoice_id)
-        schedule = model.adjust(invoice, data)
+        schedule = model.adjust(invoice, data, limits)
         changed = [new for old, new in zip(invoice.installments, schedule, strict=True) if new != old]
         asked = await self._payments.asked(tx, tenant_id, invoice_id)
         if any(part.number in asked and asked[part.number] != part.due for part in changed):

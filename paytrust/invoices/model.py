@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from paytrust.accounts.model import Account, Fee
 from paytrust.errors import Conflict, FieldError, Invalid
+from paytrust.gateways import NO_LIMITS, Limits
 from paytrust.money import EXPONENT, MAX_MINOR, Money, distribute, parse_rate, split
 from paytrust.taxes import TaxBasis, TaxQuery, TaxRule, decide
 
@@ -304,9 +305,11 @@ def draft(
     new_id: Callable[[], UUID],
     tax_rules: Sequence[TaxRule] = (),
     original: Invoice | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> Invoice:
     """
     Compute a new invoice: every amount, the expiry and the schedule. *account* is None when there is no such account.
+    *limits* are those of one payment at its gateway.
 
     Raises `Invalid` with all broken rules, or `TaxRuleFailed`.
     """
@@ -325,6 +328,8 @@ def draft(
     assert sums is not None
     subtotal, tax, fee, total = sums
     amounts = _amounts(rules, data.installments, total)
+    rules.check()
+    _check_limits(rules, data.installments, amounts, limits)
     rules.check()
     fee_terms = account.fees[data.currency]
     return Invoice(
@@ -550,6 +555,21 @@ def _amounts(rules: Rules, plan: NewInstallments | None, total: Money) -> list[M
     if len(amounts) == len(given) and sum(amount.minor for amount in amounts) != total.minor:
         rules.refuse("#/installments/amounts", f"must sum to the invoice's total, which is {total}")
     return amounts
+
+
+def _check_limits(rules: Rules, plan: NewInstallments | None, amounts: list[Money], limits: Limits) -> None:
+    """Each part is one payment at the gateway; of an invoice that is paid at once that is the total."""
+    for n, amount in enumerate(amounts):
+        objection = limits.objection(amount)
+        if objection is None:
+            continue
+        if plan is None:
+            rules.refuse("#/line_items", f"the total: {objection}")
+        elif plan.amounts is not None:
+            rules.refuse(f"#/installments/amounts/{n}", objection)
+        else:
+            rules.refuse("#/installments/count", f"installment {n + 1}: {objection}")
+            return  # equal parts break the same rule
 
 
 def _expiry(rules: Rules, asked: datetime | None, now: datetime, *, last_due_at: datetime | None) -> datetime:

@@ -11,8 +11,10 @@ import structlog
 
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
+from paytrust.accounts.service import Accounts
 from paytrust.db import Database, Transaction
-from paytrust.errors import Invalid, NotFound
+from paytrust.errors import GatewayUnavailable, Invalid, NotFound
+from paytrust.gateways import NO_LIMITS
 from paytrust.ids import new_id
 from paytrust.invoices import model, store
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary, ExternalIdTaken, Invoice, InvoiceStatus, Moment, ReceiptFlag
@@ -42,8 +44,9 @@ class OpensPayments(Protocol):
 class Invoices:
     """Create, read and cancel invoices."""
 
-    def __init__(self, db: Database, payments: OpensPayments, *, tax_rules: Sequence[TaxRule] = ()) -> None:
+    def __init__(self, db: Database, payments: OpensPayments, gateways: Accounts, *, tax_rules: Sequence[TaxRule] = ()) -> None:
         self._db = db
+        self._gateways = gateways
         self._payments = payments
         self._tax_rules = tax_rules
 
@@ -55,7 +58,7 @@ class Invoices:
         that had failed. Raises `Invalid`, `ExternalIdTaken`, or a `GatewayError` (the invoice stays a draft).
         """
         payment_id = new_id()
-        written = await self._db.run(lambda tx: _write(tx, tenant_id, data, payment_id, self._tax_rules), tenant=tenant_id)
+        written = await self._db.run(lambda tx: self._write(tx, tenant_id, data, payment_id), tenant=tenant_id)
         return await self._open(*written, payment_id)
 
     async def supplement(self, tenant_id: UUID, original_id: UUID, data: CreateSupplementary) -> tuple[Invoice, bool]:
@@ -70,7 +73,7 @@ class Invoices:
             original = await store.share(tx, tenant_id, original_id)
             if original is None:
                 raise _not_found(original_id)
-            written = await _write(tx, tenant_id, model.supplementary(original, data), payment_id, self._tax_rules, original)
+            written = await self._write(tx, tenant_id, model.supplementary(original, data), payment_id, original)
             if written[1] is not None:
                 await note(
                     tx,
@@ -91,6 +94,40 @@ class Invoices:
         if invoice.status is InvoiceStatus.DRAFT:
             invoice = await self._payments.ensure_open(invoice.tenant_id, invoice.id)
         return invoice, False
+
+    async def _write(
+        self, tx: Transaction, tenant_id: UUID, data: CreateInvoice, payment_id: UUID, original: Invoice | None = None
+    ) -> tuple[Invoice, tuple[Account, datetime] | None]:
+        """The invoice; when it is new also the account and the clock that its first payment needs."""
+        account, now = await accounts.find(tx, data.gateway_id) or (None, await tx.fetchval("SELECT now()"))
+        usable = account if account is not None and account.disabled_at is None else None
+        try:
+            limits = self._gateways.limits(usable, data.currency) if usable is not None and data.currency in usable.fees else NO_LIMITS
+            invoice = model.draft(
+                data,
+                invoice_id=new_id(),
+                tenant_id=tenant_id,
+                account=usable,
+                now=now,
+                new_id=new_id,
+                tax_rules=self._tax_rules,
+                original=original,
+                limits=limits,
+            )
+        except (Invalid, TaxRuleFailed, GatewayUnavailable):
+            existing = await _of_external_id(tx, tenant_id, data)
+            if existing is None or not model.made_from(existing, data, original):
+                raise
+            return existing, None  # a repeat finds its invoice, although the same request would be refused by now
+        assert usable is not None
+        reference = model.payment_reference(invoice.id, 1, 1)
+        if await store.insert(tx, invoice, payment_id=payment_id, reference=reference):
+            return invoice, (usable, now)
+        existing = await _of_external_id(tx, tenant_id, data)
+        assert existing is not None, "a conflicting row is visible to the next statement"
+        if existing.content_hash != invoice.content_hash:
+            raise ExternalIdTaken(existing.external_id or "", existing.id)
+        return existing, None
 
     async def get(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
@@ -205,37 +242,6 @@ async def close_installments(tx: Transaction, invoice: Invoice, numbers: list[in
     """Note that installments of a locked invoice are paid in full."""
     if numbers:
         await store.close_installments(tx, invoice.tenant_id, invoice.id, numbers)
-
-
-async def _write(
-    tx: Transaction,
-    tenant_id: UUID,
-    data: CreateInvoice,
-    payment_id: UUID,
-    tax_rules: Sequence[TaxRule],
-    original: Invoice | None = None,
-) -> tuple[Invoice, tuple[Account, datetime] | None]:
-    """The invoice; when it is new also the account and the clock that its first payment needs."""
-    account, now = await accounts.find(tx, data.gateway_id) or (None, await tx.fetchval("SELECT now()"))
-    usable = account if account is not None and account.disabled_at is None else None
-    try:
-        invoice = model.draft(
-            data, invoice_id=new_id(), tenant_id=tenant_id, account=usable, now=now, new_id=new_id, tax_rules=tax_rules, original=original
-        )
-    except (Invalid, TaxRuleFailed):
-        existing = await _of_external_id(tx, tenant_id, data)
-        if existing is None or not model.made_from(existing, data, original):
-            raise
-        return existing, None  # a repeat finds its invoice, although the same request would be refused by now
-    assert usable is not None
-    reference = model.payment_reference(invoice.id, 1, 1)
-    if await store.insert(tx, invoice, payment_id=payment_id, reference=reference):
-        return invoice, (usable, now)
-    existing = await _of_external_id(tx, tenant_id, data)
-    assert existing is not None, "a conflicting row is visible to the next statement"
-    if existing.content_hash != invoice.content_hash:
-        raise ExternalIdTaken(existing.external_id or "", existing.id)
-    return existing, None
 
 
 async def _of_external_id(tx: Transaction, tenant_id: UUID, data: CreateInvoice) -> Invoice | None:

@@ -85,6 +85,12 @@ class NothingDue(Conflict):
     code = "nothing_due"
 
 
+class AmountNotCollectable(Conflict):
+    """What is left to pay is outside of what the gateway takes in one payment, such as the rest of an underpaid installment."""
+
+    code = "amount_not_collectable"
+
+
 class OutOfSequence(Conflict):
     """Installments are paid in order: only the lowest unpaid one has a payment page."""
 

@@ -31,7 +31,7 @@ from paytrust.invoices import service as invoices
 from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, Moment, move, payment_reference, web_address
 from paytrust.money import Money
 from paytrust.payments import model, store
-from paytrust.payments.model import Attempt, AttemptStatus, CurrencyMismatch, PaymentReversed
+from paytrust.payments.model import AmountNotCollectable, Attempt, AttemptStatus, CurrencyMismatch, PaymentReversed
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Payments:
 
         An attempt with an unknown outcome is looked up at the gateway first, and what is found is adopted. *number* names the
         installment the caller has in mind: `OutOfSequence` when another one is due.
-        Raises `NothingDue`, `Busy` or a `GatewayError`.
+        Raises `NothingDue`, `AmountNotCollectable`, `Busy` or a `GatewayError`.
         """
         invoice, account, attempt, now = await self._db.run(lambda tx: self._take(tx, tenant_id, invoice_id, number), tenant=tenant_id)
         if attempt.status is AttemptStatus.OPEN and model.asks_for_what_is_due(attempt, invoice):
@@ -97,7 +97,7 @@ class Payments:
         part = model.check_payable(invoice, now, number=number)
         newest = await store.latest(tx, tenant_id, invoice_id, part.number)
         if newest is None:
-            attempt = _new_attempt(invoice, part, 1, now, new_id())
+            attempt = self._next_attempt(invoice, account, part, 1, now)
             await store.insert(tx, attempt, expires_at=invoice.expires_at)
             return invoice, account, attempt, now
         attempt = newest[0]
@@ -106,9 +106,15 @@ class Payments:
         if attempt.status in {AttemptStatus.CREATING, AttemptStatus.UNKNOWN, AttemptStatus.UNAVAILABLE}:
             await store.retake(tx, attempt)
         elif attempt.status is not AttemptStatus.OPEN:
-            attempt = _new_attempt(invoice, part, attempt.attempt + 1, now, new_id())
+            attempt = self._next_attempt(invoice, account, part, attempt.attempt + 1, now)
             await store.insert(tx, attempt, expires_at=invoice.expires_at)
         return invoice, account, attempt, now
+
+    def _next_attempt(self, invoice: Invoice, account: Account, part: Installment, number: int, now: datetime) -> Attempt:
+        objection = self._gateways.limits(account, invoice.currency).objection(part.due)
+        if objection is not None:
+            raise AmountNotCollectable(f"what is due on installment {part.number} cannot be collected: {objection}")
+        return _new_attempt(invoice, part, number, now, new_id())
 
     async def _create(self, invoice: Invoice, account: Account, attempt: Attempt, now: datetime) -> Invoice:
         part = next(part for part in invoice.installments if part.number == attempt.installment_number)

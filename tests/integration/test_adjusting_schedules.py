@@ -94,8 +94,8 @@ def test_a_page_whose_amount_stays_is_left_alone(merchant):
 
 def test_unpaid_parts_that_are_not_named_share_the_rest_equally_and_the_last_takes_what_is_left(merchant):
     invoice = myr(merchant, "25.00", "25.00", "25.00", "25.00")
-    assert column(adjust(merchant, invoice, (1, "0.01"))) == ["0.01", "33.33", "33.33", "33.33"]
-    assert column(adjust(merchant, invoice, (1, "0.02"))) == ["0.02", "33.32", "33.32", "33.34"]
+    assert column(adjust(merchant, invoice, (1, "1.01"))) == ["1.01", "32.99", "32.99", "33.01"]
+    assert column(adjust(merchant, invoice, (1, "1.02"))) == ["1.02", "32.99", "32.99", "33.00"]
 
 
 def test_tax_and_fee_follow_the_amounts_and_still_sum_to_the_invoice(merchant, sandbox):

@@ -98,8 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.cancel(self.path.split("/")[3])
 
     def create(self, asked: dict[str, Any]) -> None:
-        if asked["amount"] <= 0:
-            self.answer(422, {"error": "the amount must be positive"})
+        if asked["amount"] < 1:
+            self.answer(422, {"error": "the amount must be at least 1"})
         elif datetime.fromisoformat(asked["expires_at"]) < datetime.now(UTC):
             self.answer(422, {"error": "expires_at lies in the past"})
         else:

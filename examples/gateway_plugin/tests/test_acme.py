@@ -32,6 +32,10 @@ def signed(body: bytes, key: str = SIGNING_KEY) -> Webhook:
     return Webhook({"acme-signature": hmac.new(key.encode(), body, hashlib.sha256).hexdigest()}, body)
 
 
+def asking(new_request: NewRequest, amount: Money) -> PaymentRequest:
+    return new_request(amount=amount, lines=(PaymentLine("Widget", 1, amount),))
+
+
 async def test_a_payment_is_opened_for_the_exact_amount(acme: AcmeServer, connect: Connect, new_request: NewRequest) -> None:
     request = new_request()
     payment = await connect().create_payment(request)
@@ -44,14 +48,23 @@ async def test_a_payment_is_opened_for_the_exact_amount(acme: AcmeServer, connec
 async def test_amounts_go_out_in_major_units(
     acme: AcmeServer, connect: Connect, new_request: NewRequest, money: Money, sent: float
 ) -> None:
-    await connect().create_payment(new_request(amount=money, lines=(PaymentLine("Widget", 1, money),)))
+    await connect().create_payment(asking(new_request, money))
     assert acme.payments[0]["amount"] == sent
 
 
 async def test_a_refusal_carries_the_reason_of_the_gateway(connect: Connect, new_request: NewRequest) -> None:
-    free = Money(0, "USD")
-    with pytest.raises(GatewayRejected, match="the amount must be positive"):
-        await connect().create_payment(new_request(amount=free, lines=()))
+    with pytest.raises(GatewayRejected, match="the amount must be at least 1"):
+        await connect().create_payment(asking(new_request, Money(99, "USD")))
+
+
+@pytest.mark.parametrize(("least", "below"), [(Money(1_00, "USD"), Money(99, "USD")), (Money(1, "IDR"), None)])
+async def test_the_declared_limits_are_those_of_the_gateway(
+    connect: Connect, new_request: NewRequest, least: Money, below: Money | None
+) -> None:
+    limits = connect().limits(least.currency)
+    assert limits.objection(least) is None
+    assert (await connect().create_payment(asking(new_request, least))).status is PaymentStatus.OPEN
+    assert below is None or "below 1.00 USD" in str(limits.objection(below))
 
 
 async def test_a_wrong_key_is_a_refusal(connect: Connect, new_request: NewRequest) -> None:

@@ -15,6 +15,7 @@ from paytrust import (
     GatewayPayment,
     GatewayRejected,
     GatewayUnavailable,
+    Limits,
     PaymentRequest,
     PaymentStatus,
     UnreadableWebhook,
@@ -56,6 +57,10 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
     @classmethod
     def explain(cls, answer: Answer) -> str | None:
         return answer.json(answers.Verdict).reason
+
+    def limits(self, currency: str) -> Limits:
+        assert currency == "IDR"
+        return requests.limits(self.options)
 
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
         return await (self._charge(request) if self.options.product == "core" else self._open_page(request))

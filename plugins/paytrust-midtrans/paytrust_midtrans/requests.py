@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from paytrust import Customer, PaymentRequest
+from paytrust import Customer, Limits, Money, PaymentRequest
 
 WIB: Final = timezone(timedelta(hours=7))
 MIN_MINUTES: Final = 5
@@ -15,6 +15,22 @@ DAY_MINUTES: Final = 24 * 60
 SNAP_MAX_MINUTES: Final = 7 * DAY_MINUTES
 CORE_MAX_MINUTES: Final = {"bank_transfer": 180 * DAY_MINUTES, "echannel": 180 * DAY_MINUTES}
 """Virtual accounts live for up to 180 days; of all other methods the shortest documented limit is 5 days."""
+
+BILLION: Final = 10**9
+RANGE: Final[dict[str, tuple[int, int | None]]] = {
+    "bca": (10_000, 20 * BILLION),
+    "bni": (1, None),
+    "bri": (1, 20 * BILLION),
+    "cimb": (1, 250_000_000),
+    "permata": (1, 9_999_999_999),
+    "echannel": (1, 50 * BILLION),
+    "qris": (1, 10_000_000),
+    "gopay": (1, 20_000_000),
+    "shopeepay": (1, 20_000_000),
+    "alfamart": (1, 5_000_000),
+    "indomaret": (10_000, 5_000_000),
+}
+"""What the acquirers take in one payment, in rupiah (2026-03), by bank, store or method."""
 
 IDEMPOTENCY_KEY_MAX: Final = 46
 
@@ -37,6 +53,14 @@ class MidtransOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"{name} belongs to the payment_type {owner}")
             if needed and not given and self.payment_type == owner:
                 raise ValueError(f"the payment_type {owner} needs {name}")
+
+
+def limits(options: MidtransOptions) -> Limits:
+    """Return those of the account's one Core method; a Snap page offers the methods that take the amount, and some take any."""
+    if options.payment_type is None:
+        return Limits(minimum=Money(1, "IDR"))
+    least, most = RANGE[options.bank or options.store or options.payment_type]
+    return Limits(minimum=Money(least, "IDR"), maximum=None if most is None else Money(most, "IDR"))
 
 
 def snap_expires_at(request: PaymentRequest) -> datetime:

@@ -85,7 +85,7 @@ def test_codes_in_the_body_can_be_mirrored_into_http(midtrans, midtrans_api, tra
     assert midtrans_api.get("/v2/ORD-1/status").status_code == 200
     midtrans.settings(mirror_http=True)
     assert midtrans_api.get("/v2/ORD-1/status").status_code == 404
-    assert midtrans_api.post("/v2/charge", json={"transaction_details": {"order_id": "a", "gross_amount": 1}, **VA}).status_code == 201
+    assert midtrans_api.post("/v2/charge", json={"transaction_details": {"order_id": "a", "gross_amount": 10_000}, **VA}).status_code == 201
     assert midtrans_api.post("/v2/a/expire").status_code == 407
 
 

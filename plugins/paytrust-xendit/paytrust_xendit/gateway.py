@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
@@ -16,6 +16,8 @@ from paytrust import (
     GatewayPayment,
     GatewayRejected,
     InvalidSignature,
+    Limits,
+    Money,
     NoOptions,
     PaymentRequest,
     PaymentStatus,
@@ -23,6 +25,13 @@ from paytrust import (
     WebhookNotice,
 )
 from paytrust_xendit import mapping
+
+LIMITS: Final = {
+    "IDR": Limits(minimum=Money(1, "IDR"), maximum=Money(50_000_000_000, "IDR")),
+    "MYR": Limits(minimum=Money(1_00, "MYR"), maximum=Money(1_000_000_00, "MYR")),
+    "PHP": Limits(minimum=Money(1_00, "PHP"), maximum=Money(700_000_00, "PHP")),
+}
+"""From the least to the most that any channel of the currency takes (per channel, 2026-04); not documented for the others."""
 
 Key = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
 
@@ -54,6 +63,9 @@ class XenditGateway(Gateway[XenditCredentials, NoOptions]):
     @classmethod
     def explain(cls, answer: Answer) -> str | None:
         return mapping.reason(answer)
+
+    def limits(self, currency: str) -> Limits:
+        return LIMITS.get(currency, Limits())
 
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
         answer = await self.http.post("/v2/invoices", json=mapping.invoice_body(request))

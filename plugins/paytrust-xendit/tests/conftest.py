@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from paytrust_sandbox import Servers
+from paytrust_sandbox import Servers, XenditConfig
 from paytrust_xendit import XenditCredentials, XenditGateway
 
 from paytrust import Customer, GatewayHTTP, Money, NoOptions, PaymentLine, PaymentRequest, new_client
@@ -40,7 +40,7 @@ def new_request():
 
 @pytest.fixture(scope="session")
 def servers():
-    with Servers() as servers:
+    with Servers(xendit=XenditConfig(currencies=("IDR", "MYR", "USD", "PHP"))) as servers:
         yield servers
 
 

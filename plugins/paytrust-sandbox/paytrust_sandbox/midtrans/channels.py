@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from paytrust_sandbox.money import LIMIT
+
 Fields = dict[str, Any]
 MINUTE_S, DAY_S = 60, 86_400
 
@@ -39,6 +41,25 @@ ALIASES = {
 }
 REFUNDABLE = frozenset({"credit_card", "gopay", "shopeepay", "dana", "ovo", "qris", "kredivo", "akulaku"})
 FULL_REFUND_ONLY = frozenset({"shopeepay", "ovo"})
+# Rupiah in one charge: the acquirers' least and most. The others take any amount.
+RANGES = {
+    "bca_va": (10_000, 20_000_000_000),
+    "bri_va": (1, 20_000_000_000),
+    "permata_va": (1, 9_999_999_999),
+    "cimb_va": (1, 250_000_000),
+    "bsi_va": (1_000, LIMIT),
+    "seabank_va": (10_000, 100_000_000),
+    "echannel": (1, 50_000_000_000),
+    "credit_card": (10_000, 999_999_999),
+    "gopay": (1, 20_000_000),
+    "shopeepay": (1, 20_000_000),
+    "dana": (1, 20_000_000),
+    "ovo": (1, 99_999_999),
+    "other_qris": (1, 10_000_000),
+    "alfamart": (1, 5_000_000),
+    "indomaret": (10_000, 5_000_000),
+    "akulaku": (5_000, LIMIT),
+}
 # The gateway stores no answer under an Idempotency-Key for these.
 NOT_IDEMPOTENT = frozenset({"permata_va", "indomaret"})
 IN_NOTIFICATION = frozenset(
@@ -77,6 +98,12 @@ def channel_of(body: Fields) -> str | None:
     else:
         name = {"permata": "permata_va", "qris": "other_qris"}.get(str(kind), str(kind))
     return name if name in CHANNELS else None
+
+
+def takes(name: str, amount: int) -> bool:
+    """Whether method *name* takes *amount* in one charge."""
+    least, most = RANGES.get(name, (1, LIMIT))
+    return least <= amount <= most
 
 
 def charge_fields(name: str, transaction_id: str, base_url: str) -> Fields:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from paytrust_sandbox.http import Request, Response, Router, json_response
 from paytrust_sandbox.midtrans.answers import CONFLICT, INVALID, NOT_FOUND, UNCHANGEABLE, core_body, core_refusal
 from paytrust_sandbox.midtrans.bodies import STATUS_CODES, charged, detailed, status_code
-from paytrust_sandbox.midtrans.channels import channel_of
+from paytrust_sandbox.midtrans.channels import channel_of, takes
 from paytrust_sandbox.midtrans.expiry import core_expiry
 from paytrust_sandbox.midtrans.orders import Transaction, new_transaction
 from paytrust_sandbox.midtrans.refunds import refund_of
@@ -108,6 +108,8 @@ class Core:
             raise core_refusal("400", INVALID, *found)
         if channel is None:
             raise core_refusal("402", "Payment channel is not activated.")
+        if not takes(channel, body["transaction_details"]["gross_amount"]):
+            raise core_refusal("400", INVALID, "transaction_details.gross_amount is not within the limits of the payment method")
         card = body.get("credit_card")
         if channel == "credit_card" and not (isinstance(card, dict) and self._simulator.cards.known(card.get("token_id"))):
             raise core_refusal("411", "Credit card token is missing, invalid or timed out.")

@@ -43,7 +43,8 @@ CHANNELS: dict[str, dict[str, str]] = {
     "VND": {**dict.fromkeys(("MOMO", "ZALOPAY", "APPOTA"), EWALLET), CARD: CARD},
     "USD": {CARD: CARD},
 }
-# Above this no channel of the currency takes the money.
+# Below the one and above the other no channel of the currency takes the money.
+SMALLEST = {"IDR": Decimal(1), "MYR": Decimal(1), "PHP": Decimal(1)}
 LARGEST = {"IDR": Decimal(50_000_000_000), "MYR": Decimal(1_000_000), "PHP": Decimal(700_000), "THB": Decimal(700_000)}
 REFUNDABLE = frozenset({EWALLET, CARD, QR, DEBIT})
 

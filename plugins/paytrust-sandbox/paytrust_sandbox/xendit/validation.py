@@ -7,7 +7,7 @@ from typing import Any
 
 from paytrust_sandbox.http import Refusal, Response, json_response
 from paytrust_sandbox.money import EXPONENTS, LIMIT, truncated
-from paytrust_sandbox.xendit.channels import LARGEST, offered
+from paytrust_sandbox.xendit.channels import LARGEST, SMALLEST, offered
 
 YEAR_S = 31_536_000
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -53,6 +53,8 @@ def _booked(amount: Decimal, currency: str) -> Decimal:
     booked = truncated(amount, currency)
     if booked <= 0 or (booked != amount and currency not in TRUNCATED):
         raise refuse("API_VALIDATION_ERROR", f"amount {amount} is not an amount in {currency}")
+    if booked < SMALLEST.get(currency, booked):
+        raise refuse("MINIMAL_TRANSFER_AMOUNT_ERROR", f"The minimum amount is {SMALLEST[currency]}")
     if booked > LARGEST.get(currency, booked):
         raise refuse("MAXIMUM_TRANSFER_AMOUNT_ERROR", f"The maximum amount is {LARGEST[currency]}")
     return booked
