@@ -135,11 +135,12 @@ class Payments:
         return await self._db.run(lambda tx: self._opened(tx, invoice, attempt, opened), tenant=invoice.tenant_id)
 
     async def _resolve(self, invoice: Invoice, account: Account, attempt: Attempt, now: datetime) -> Invoice:
-        """Ask the gateway what became of an attempt: found one, adopt it; several, keep the oldest; none, create it again."""
+        """Ask the gateway what became of an attempt: found one, adopt it; several, keep a paid one or the oldest; none, create it again."""
         try:
             gateway = self._gateways.gateway(account)
             found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
             live = [payment for payment in found if payment.status in {PaymentStatus.OPEN, PaymentStatus.PAID}]
+            live.sort(key=lambda payment: payment.status is not PaymentStatus.PAID)
             for surplus in live[1:]:
                 if surplus.status is PaymentStatus.OPEN:
                     await _ask(gateway.expire_payment(surplus), unsure=OutcomeUnknown)
@@ -232,19 +233,18 @@ class Payments:
         gateway = self._gateways.gateway(account)
         found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
         handles = {payment.gateway_payment_id: payment for payment in found if payment.status is PaymentStatus.OPEN}
-        if attempt.gateway_payment_id is not None:
-            handles[attempt.gateway_payment_id] = model.as_created(attempt, attempt.gateway_payment_id)
         paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
-        if not paid:
-            try:
-                for payment in handles.values():
-                    await _ask(gateway.expire_payment(payment), unsure=OutcomeUnknown)
-            except GatewayRejected:
-                # It may have been paid since we looked.
-                found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
-                paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
-                if not paid:
-                    raise
+        if not paid and attempt.gateway_payment_id is not None:
+            handles[attempt.gateway_payment_id] = model.as_created(attempt, attempt.gateway_payment_id)
+        try:
+            for payment in handles.values():
+                await _ask(gateway.expire_payment(payment), unsure=OutcomeUnknown)
+        except GatewayRejected:
+            # It may have been paid since we looked.
+            found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
+            paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
+            if not paid:
+                raise
         for payment in paid:
             await self.record(attempt.tenant_id, attempt.account_id, payment)
         if not paid:
