@@ -82,6 +82,14 @@ def database(session_owner_url):
 
 
 @pytest.fixture
+def own_database(owner_url):
+    """The same look into a database of this test's own."""
+    seen = Database(owner_url)
+    yield seen
+    seen.close()
+
+
+@pytest.fixture
 def let_time_pass(session_owner_url):
     """Move an invoice's expiry into the past, as the database's owner: the database's clock decides, and cannot be turned."""
 
