@@ -47,6 +47,7 @@ LOST: Final = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # asyncpg's word when the farewell of a killed backend crosses our next statement
     ConnectionError,
     OSError,
 )
@@ -140,12 +141,12 @@ class Database:
             raise ConfigurationError(f"cannot connect to PostgreSQL with PAYTRUST_DATABASE_URL: {type(exc).__name__}: {exc}") from exc
 
     async def close(self) -> None:
+        """Open no more transactions, and let those under way finish: at most 5 s, then they lose their connection."""
         if self._pool is not None:
-            pool, self._pool = self._pool, None
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(pool.close(), END_TIMEOUT_S)
-                return
-            pool.terminate()
+            try:
+                await asyncio.wait_for(self._pool.close(), END_TIMEOUT_S)
+            except TimeoutError:
+                self._pool.terminate()
 
     @contextlib.asynccontextmanager
     async def transaction(
@@ -218,7 +219,8 @@ class Database:
     async def _release(self, connection: PoolConnectionProxy[Record], *, doubtful: bool) -> None:
         assert self._pool is not None
         if doubtful:
-            connection.terminate()
+            with contextlib.suppress(asyncpg.InterfaceError):  # it broke, and went back to the pool by itself
+                connection.terminate()
         await asyncio.shield(self._pool.release(connection))
 
 
@@ -248,9 +250,10 @@ async def _commit(connection: PoolConnectionProxy[Record]) -> None:
 
 async def _end(connection: PoolConnectionProxy[Record], command: str) -> bool:
     """ROLLBACK; whether the connection is fit for use again."""
-    if connection.is_closed():
-        return False
-    end = asyncio.ensure_future(asyncio.wait_for(connection.execute(command), END_TIMEOUT_S))
+    try:
+        end = asyncio.ensure_future(asyncio.wait_for(connection.execute(command), END_TIMEOUT_S))
+    except asyncpg.InterfaceError:
+        return False  # it broke, and went back to the pool by itself
     await asyncio.wait([end])
     return end.exception() is None
 

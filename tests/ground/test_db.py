@@ -8,6 +8,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from paytrust import development
 from paytrust.db import Database, check_service_role, rows
 from paytrust.errors import Busy, ConfigurationError, Unavailable
 from paytrust.tenants.tables import Tenants
@@ -210,3 +211,91 @@ async def test_a_database_that_is_away_is_named_in_the_error():
         await database.open()
     with pytest.raises(Unavailable):
         await database.ping()
+
+
+async def test_closing_lets_a_transaction_finish_and_opens_no_more(db, owner):
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def late():
+        async with db.transaction(system=True) as tx:
+            await tx.execute("INSERT INTO paytrust.tenants (id, name) VALUES ($1, 'late')", uuid4())
+            entered.set()
+            await release.wait()
+
+    task = asyncio.create_task(late())
+    await entered.wait()
+    closing = asyncio.create_task(db.close())
+    await asyncio.sleep(0.1)
+    with pytest.raises(Unavailable):
+        await db.ping()
+    release.set()
+    await task
+    async with asyncio.timeout(4):  # it waited for the transaction, not for the deadline
+        await closing
+    assert await owner.fetchval("SELECT count(*) FROM paytrust.tenants") == 1
+
+
+async def test_closing_does_not_wait_for_ever(db):
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def stuck():
+        async with db.transaction(system=True) as tx:
+            entered.set()
+            await release.wait()
+            await tx.fetchval("SELECT 1")
+
+    task = asyncio.create_task(stuck())
+    await entered.wait()
+    async with asyncio.timeout(9):
+        await db.close()
+    release.set()
+    with pytest.raises(Unavailable):
+        await task
+    await db.close()
+
+
+async def test_a_connection_that_breaks_inside_a_transaction_is_unavailable_and_not_used_again(db, owner):
+    with pytest.raises(Unavailable, match="lost"):
+        async with db.transaction(system=True) as tx:
+            pid = await tx.fetchval("SELECT pg_backend_pid()")
+            await owner.execute("SELECT pg_terminate_backend($1)", pid)
+            for _ in range(100):
+                await tx.fetchval("SELECT 1")
+                await asyncio.sleep(0.02)
+    async with db.transaction(system=True) as tx:
+        assert await tx.fetchval("SELECT pg_backend_pid()") != pid
+
+
+async def test_a_database_that_lets_nobody_in_is_unavailable_until_it_does(settings, owner, postgres):
+    database = Database(settings.database_url.get_secret_value(), size=3)
+    await database.open()
+    name = await owner.fetchval("SELECT current_database()")
+    gate = await asyncpg.connect(postgres)
+    try:
+        await gate.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        await gate.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'paytrust_tests' AND datname = $1", name)
+        await asyncio.sleep(0.1)
+        with pytest.raises(Unavailable):
+            await database.ping()
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            await database.ping()
+        await gate.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+        await database.ping()
+    finally:
+        await gate.close()
+        await database.close()
+
+
+async def test_the_service_refuses_a_role_that_was_not_admitted(owner, owner_url):
+    name = f"stranger_{uuid4().hex[:8]}"
+    await owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
+    database = Database(
+        development.with_database(owner_url, owner_url.partition("?")[0].rpartition("/")[2], user=name, password="x"), size=1
+    )
+    try:
+        await database.open()
+        with pytest.raises(ConfigurationError, match=f"{name} is not a member of paytrust_app"):
+            await check_service_role(database)
+    finally:
+        await database.close()
+        await owner.execute(f"DROP ROLE {name}")
