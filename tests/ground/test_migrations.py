@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import pkgutil
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -151,6 +152,36 @@ async def test_the_services_login_is_made_once_and_owns_nothing(owner, owner_url
         assert tuple(role) == (False, False, False, True)
     finally:
         await owner.execute(f"DROP ROLE {name}")
+
+
+async def test_what_a_newer_version_applied_is_not_undone_by_this_one(owner, owner_url):
+    await owner.execute("INSERT INTO paytrust.migrations (name, checksum) VALUES ('9999_newer', 'x')")
+    with pytest.raises(ConfigurationError, match="9999_newer was applied by a newer version"):
+        await migrations.rollback(owner_url, to=None)
+    assert await migrations.pending(owner) == []
+
+
+async def test_an_empty_database_lacks_every_migration(postgres):
+    name = f"paytrust_empty_{uuid4().hex[:8]}"
+    url = await asyncio.to_thread(development.create_database, postgres, name)
+    connection = await asyncpg.connect(url)
+    try:
+        assert await migrations.pending(connection) == [migration.name for migration in migrations.available()]
+    finally:
+        await connection.close()
+        owner = await asyncpg.connect(postgres)
+        await owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await owner.close()
+
+
+async def test_a_service_url_without_a_user_is_refused(owner_url):
+    with pytest.raises(ConfigurationError, match="names no user"):
+        await migrations.ensure_service_login(owner_url, "postgresql:///paytrust")
+
+
+async def test_an_owner_url_that_leads_nowhere_is_said():
+    with pytest.raises(ConfigurationError, match="cannot connect to PostgreSQL as its owner"):
+        await migrations.migrate("postgresql://nobody@127.0.0.1:1/none")
 
 
 async def test_every_key_of_a_tenants_table_starts_with_the_tenant(owner):

@@ -30,6 +30,16 @@ GOOD = """
     def register_gateways(register):
         register(Good)
 """
+NAMELESS = """
+from paytrust import TaxRule, hookimpl
+
+class Nameless(TaxRule):
+    def rate_for(self, query): ...
+
+@hookimpl
+def register_tax_rules(register):
+    register(Nameless)
+"""
 NUMBER = iter(range(100, 1000))  # sorted by name, as entry points are
 
 
@@ -76,6 +86,8 @@ def test_a_good_plugin_is_loaded(plugin):
         ),
         ("from paytrust import hookimpl\n@hookimpl\ndef register_sandboxes(register): register(int)", "not a subclass of Sandbox"),
         ("from paytrust import hookimpl\n@hookimpl\ndef register_gateways(registrar): ...", "registrar"),
+        (textwrap.dedent(GOOD.format(code="x")).replace('display_name = "Good"', ""), "Good does not set display_name"),
+        (NAMELESS, "Nameless does not set name"),
     ],
 )
 def test_a_broken_plugin_is_quarantined_with_its_reason_and_the_rest_works(plugin, source, reason):
