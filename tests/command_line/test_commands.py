@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 
@@ -41,7 +44,7 @@ def run(environ, tmp_path):
     def run_(*args, changes=None, given=""):
         done = subprocess.run(
             [*PAYTRUST, *args],
-            env=environ | (changes or {}),
+            env={name: value for name, value in (environ | (changes or {})).items() if value is not None},
             cwd=tmp_path,
             input=given,
             capture_output=True,
@@ -207,6 +210,35 @@ def test_books_verify_proves_an_empty_ledger(run):
     assert run("books", "verify") == (0, "1 tenants checked, 0 disagreements\n")
 
 
+def test_books_verify_names_what_was_changed_behind_their_back(run, settings, sandbox, owner_url):
+    currencies = {"IDR": {}}
+    body = {"gateway": "xendit", "name": "x", "base_url": sandbox.xendit.url, "currencies": currencies}
+    body["credentials"] = {"secret_key": sandbox.xendit.key, "callback_token": sandbox.xendit.callback_token}
+    tenant_id = run("tenants", "create", "T")[1].strip()
+    key = run("keys", "create", tenant_id)[1].strip()
+    with development.serving(settings) as url, httpx.Client(base_url=url, timeout=30) as http:
+        admin = {"X-Admin-Key": settings.admin_api_key.get_secret_value()}
+        account = http.post("/gateway-accounts", json=body | {"tenant_id": tenant_id}, headers=admin).json()
+        order = {"gateway_id": account["gateway_id"], "currency": "IDR"}
+        order["line_items"] = [{"product_name": "Tea", "quantity": 1, "unit_price": "1000"}]
+        assert http.post("/invoices", json=order, headers={"X-API-Key": key}).status_code == 201
+    assert run("books", "verify") == (0, "1 tenants checked, 0 disagreements\n")
+    asyncio.run(as_owner(owner_url, "UPDATE paytrust.book_accounts SET debits = debits + 1"))
+    code, text = run("books", "verify")
+    assert code == 1
+    assert f"tenant {tenant_id}: " in text
+    assert "1 tenants checked, 0 disagreements" not in text
+
+
+async def as_owner(url, statement):
+    """Run a statement that no trigger and no policy holds back."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"SET session_replication_role = replica; {statement}")
+    finally:
+        await connection.close()
+
+
 def test_doctor_finds_what_is_wrong(run, owner_url):
     code, text = run("doctor")
     assert "the settings are complete" in text
@@ -218,6 +250,32 @@ def test_doctor_finds_what_is_wrong(run, owner_url):
     code, text = run("doctor", changes={"PAYTRUST_KEY_PEPPER": "short"})
     assert code == 1
     assert "PAYTRUST_KEY_PEPPER" in text
+
+
+def test_doctor_tells_what_is_risky_and_what_is_missing(run):
+    code, text = run("doctor", changes={"PAYTRUST_INSECURE_GATEWAYS": "1", "PAYTRUST_PUBLIC_URL": "https://pay.example"})
+    assert "PAYTRUST_INSECURE_GATEWAYS is on" in text
+    assert "no gateway on the internet" not in text
+    code, text = run("doctor", changes={"PAYTRUST_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"})
+    assert (code, "cannot connect to PostgreSQL with PAYTRUST_DATABASE_URL" in text) == (1, True)
+    newest = migrations.available()[-1].name
+    run("migrate", "--down-to", migrations.available()[-2].name, "--yes")
+    code, text = run("doctor")
+    assert (code, f"the database lacks {newest}: run" in text) == (1, True)
+
+
+def test_migrate_needs_to_know_the_owner_and_makes_the_services_login(run, owner_url):
+    changes = {"PAYTRUST_DATABASE_OWNER_URL": owner_url}
+    name = f"paytrust_fresh_{uuid4().hex[:8]}"
+    fresh = development.with_database(owner_url, owner_url.partition("?")[0].rpartition("/")[2], user=name, password="p")
+    try:
+        assert "created the service's login role" in run("migrate", changes=changes | {"PAYTRUST_DATABASE_URL": fresh})[1]
+        assert "created" not in run("migrate", changes=changes | {"PAYTRUST_DATABASE_URL": fresh})[1]
+        assert run("tenants", "list", changes={"PAYTRUST_DATABASE_URL": fresh})[0] == 0
+    finally:
+        asyncio.run(as_owner(owner_url, f"DROP ROLE {name}"))
+    code, text = run("migrate", changes={"PAYTRUST_DATABASE_OWNER_URL": None})
+    assert (code, "set PAYTRUST_DATABASE_OWNER_URL" in text) == (1, True)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

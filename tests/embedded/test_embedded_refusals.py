@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -80,6 +82,23 @@ def test_windows_is_refused_with_the_alternative():
     code = "import sys, paytrust.errors; sys.platform = 'win32'; import paytrust.embedded"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert "Windows; set PAYTRUST_DATABASE_URL" in done.stderr
+
+
+def test_a_socket_directory_that_is_somebody_elses_is_refused(make, place, own, ask):
+    (place / ("long" * 30)).mkdir()
+    own.rename(place / ("long" * 30) / "data")
+    data = place / ("long" * 30) / "data"
+    server = make(data)
+    server.start()
+    server.stop()
+    short = Path(parse_qs(urlsplit(server.dsn("postgres")).query)["host"][0])
+    short.chmod(0o755)  # as anybody might have made it, to read along
+    try:
+        with pytest.raises(DataUnusableError, match=f"{short}.*belongs to somebody else"):
+            make(data).start()
+    finally:
+        short.rmdir()
+    assert ask(make(data).start(), "select 1") == 1
 
 
 def test_every_refusal_is_a_paytrust_error():
