@@ -3,6 +3,8 @@ PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
 READY := .venv/.ready
+# A worker has a PostgreSQL, a service and sandboxes of its own. More than 8 wait for the longest file.
+WORKERS ?= logical --maxprocesses 8
 
 .PHONY: help setup demo dev test lint bench splits docs requirements build clean
 .DEFAULT_GOAL := help
@@ -31,7 +33,8 @@ dev: setup ## Run API, sandbox gateways and PostgreSQL on this machine
 	@$(BIN)/paytrust dev
 
 test: setup ## Run every test
-	$(BIN)/python -m pytest --cov=paytrust --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov=paytrust --cov-report=term
+	@$(BIN)/coverage json -q -o - | $(BIN)/python tests/branches.py
 
 lint: setup ## Format, lint, types and the dependency rule
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 What every test may ask for: a real PostgreSQL, a real API server, real sandbox gateways, and a merchant of its own.
 
 The server and the sandboxes serve the whole session; a test is apart from the others because its tenant is its own.
+Each worker of `make test` is a session: it has all of this for itself.
 PAYTRUST_DATABASE_URL (the owner of a PostgreSQL 14+) takes the place of the embedded one.
 """
 
@@ -68,10 +69,20 @@ def template(postgres):
     """The name of a migrated database that others are cloned from."""
     name = f"paytrust_template_{uuid4().hex[:8]}"
     url = development.create_database(postgres, name)
-    asyncio.run(migrations.migrate(url))
-    asyncio.run(migrations.ensure_service_login(url, service_url(url)))
+    asyncio.run(prepare(postgres, url))
     yield name
     asyncio.run(drop_database(postgres, name))
+
+
+async def prepare(postgres, url):
+    """Migrate, one worker after the other: the workers of a run may share a server, and its roles."""
+    turn = await asyncpg.connect(postgres)
+    try:
+        await turn.execute("SELECT pg_advisory_lock($1)", migrations.ADVISORY_LOCK)
+        await migrations.migrate(url)
+        await migrations.ensure_service_login(url, service_url(url))
+    finally:
+        await turn.close()
 
 
 def service_url(owner_url):
