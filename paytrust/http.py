@@ -1,16 +1,19 @@
 """
 The HTTP a gateway plugin speaks: one total deadline, a size limit, and every foreign error translated in one place.
 
-httpx's time-outs count per read, so a body that drips one byte at a time never ends; the deadline here covers the whole call.
+The deadline covers the whole call, because time-outs that count per read let a body that drips one byte at a time never end.
+aiohttp is what sends (docs/adr/0018); plugins never see it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
 
-import httpx
+import aiohttp
+import certifi
 import msgspec
 
 from paytrust.errors import GatewayError, GatewayRejected, GatewayUnavailable, OutcomeUnknown
@@ -18,7 +21,12 @@ from paytrust.errors import GatewayError, GatewayRejected, GatewayUnavailable, O
 T = TypeVar("T")
 
 DEADLINE_S: Final = 10.0
+CONNECT_S: Final = 3.0
+CONNECT_WAIT_S: Final = 5.0
+"""For a connection, in the queue for one included."""
 MAX_ANSWER_BYTES: Final = 1_000_000
+
+NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -42,15 +50,35 @@ class Answer(msgspec.Struct, frozen=True):
             raise self.unsure(f"HTTP {self.status} with an answer that cannot be read: {exc}") from exc
 
 
-def new_client() -> httpx.AsyncClient:
-    """One client for an application. No proxies from the environment, no redirects, no compressed answers."""
-    return httpx.AsyncClient(
-        timeout=httpx.Timeout(DEADLINE_S, connect=3.0, pool=2.0),
-        limits=httpx.Limits(max_connections=100, max_keepalive_connections=50, keepalive_expiry=30.0),
+def new_client() -> aiohttp.ClientSession:
+    """
+    One client for an application, made while its loop runs.
+
+    No proxies from the environment, no redirects, no compressed answers, and no cookies: accounts share the connections.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=100,
+            keepalive_timeout=30,
+            ssl=ssl.create_default_context(cafile=certifi.where()),  # the same wherever we run
+        ),
+        timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_WAIT_S, sock_connect=CONNECT_S),
         headers={"accept-encoding": "identity", "accept": "application/json", "user-agent": "paytrust"},
-        follow_redirects=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
         trust_env=False,
+        middlewares=[_once],
     )
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """One call is one request: what breaks on a kept connection, aiohttp would send again by itself where it is a GET."""
+    try:
+        return await handler(request)
+    except NEVER_SENT:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
+        raise aiohttp.ClientConnectionError(str(exc)) from exc
 
 
 class GatewayHTTP:
@@ -65,7 +93,7 @@ class GatewayHTTP:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        client: aiohttp.ClientSession,
         *,
         gateway: str,
         base_url: str,
@@ -76,7 +104,7 @@ class GatewayHTTP:
         self._client = client
         self._gateway = gateway
         self.base_url = base_url.rstrip("/")
-        self._headers = dict(headers)
+        self._headers = {"content-type": "application/json", **headers}
         self._explain = explain
         self._deadline_s = deadline_s
 
@@ -84,8 +112,7 @@ class GatewayHTTP:
         self, path: str, *, params: Mapping[str, str] | None = None, answers: Collection[int] = (), base_url: str | None = None
     ) -> Answer:
         """Read. Whatever goes wrong on the way is `GatewayUnavailable`: reading twice is harmless."""
-        request = self._request("GET", path, base_url, params=params)
-        return await self._call(request, answers, unsure=GatewayUnavailable)
+        return await self._call("GET", path, answers, base_url, unsure=GatewayUnavailable, params=params)
 
     async def post(
         self,
@@ -98,53 +125,44 @@ class GatewayHTTP:
     ) -> Answer:
         """Write. *json* may hold Decimals: they are sent as exact JSON numbers."""
         content = b"" if json is None else _encoder.encode(json)
-        request = self._request("POST", path, base_url, content=content, headers=headers)
-        return await self._call(request, answers, unsure=OutcomeUnknown)
+        return await self._call("POST", path, answers, base_url, unsure=OutcomeUnknown, content=content, headers=headers)
 
-    def _request(
+    async def _call(
         self,
         method: str,
         path: str,
+        answers: Collection[int],
         base_url: str | None,
         *,
+        unsure: type[GatewayError],
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> httpx.Request:
-        return self._client.build_request(
-            method,
-            (base_url or self.base_url) + path,
-            params=params,
-            content=content,
-            headers={"content-type": "application/json", **self._headers, **(headers or {})},
-        )
-
-    async def _call(self, request: httpx.Request, answers: Collection[int], *, unsure: type[GatewayError]) -> Answer:
-        what = f"{self._gateway} {request.method} {request.url.path}"
+    ) -> Answer:
+        what = f"{self._gateway} {method} {path}"
+        for _ in range(2):  # the loop looks at its sockets, then acts on what it saw: a kept connection may have been closed meanwhile
+            await asyncio.sleep(0)
         try:
             async with asyncio.timeout(self._deadline_s):
-                answer = await self._send(request, what, unsure)
+                response = await self._client.request(
+                    method,
+                    (base_url or self.base_url) + path,
+                    params=params,
+                    data=content,
+                    headers={**self._headers, **headers} if headers else self._headers,
+                    allow_redirects=False,
+                )
+                try:
+                    answer = await _read(response, what, unsure)
+                finally:
+                    response.close()  # drops the connection, unless all of the answer was read
+        except NEVER_SENT as exc:
+            raise GatewayUnavailable(f"{what}: no connection: {type(exc).__name__}") from exc
         except TimeoutError as exc:
             raise unsure(f"{what}: no complete answer within {self._deadline_s:g} s") from exc
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
-            raise GatewayUnavailable(f"{what}: {type(exc).__name__}") from exc  # never left us
-        except httpx.HTTPError as exc:
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise unsure(f"{what}: {type(exc).__name__}") from exc  # it may have arrived
         return self._judge(answer, what, answers)
-
-    async def _send(self, request: httpx.Request, what: str, unsure: type[GatewayError]) -> Answer:
-        response = await self._client.send(request, stream=True)
-        try:
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise unsure(f"{what}: the answer is compressed, which we did not ask for")
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > MAX_ANSWER_BYTES:
-                    raise unsure(f"{what}: the answer is larger than {MAX_ANSWER_BYTES} bytes")
-            return Answer(response.status_code, bytes(body), unsure)
-        finally:
-            await response.aclose()
 
     def _judge(self, answer: Answer, what: str, answers: Collection[int]) -> Answer:
         if answer.status in answers or 200 <= answer.status < 300:
@@ -160,3 +178,14 @@ class GatewayHTTP:
             return self._explain(answer) or "no reason given"
         except GatewayError:
             return "no readable reason given"
+
+
+async def _read(response: aiohttp.ClientResponse, what: str, unsure: type[GatewayError]) -> Answer:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise unsure(f"{what}: the answer is compressed, which we did not ask for")
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise unsure(f"{what}: the answer is larger than {MAX_ANSWER_BYTES} bytes")
+    return Answer(response.status, bytes(body), unsure)

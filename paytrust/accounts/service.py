@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-import httpx
+import aiohttp
 import msgspec
 import structlog
 
@@ -34,14 +34,14 @@ class Accounts:
         self._vault = vault
         self._public_url = public_url
         self._insecure = insecure
-        self._client: httpx.AsyncClient | None = None
+        self._client: aiohttp.ClientSession | None = None
         self._gateways: dict[UUID, tuple[datetime, Gateway[Any, Any]]] = {}
 
     async def close(self) -> None:
         self._gateways.clear()
         if self._client is not None:
             client, self._client = self._client, None
-            await client.aclose()
+            await client.close()
 
     async def create(self, data: CreateAccount) -> AccountOut:
         gateway = self._gateway_type(data.gateway)

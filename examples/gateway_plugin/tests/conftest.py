@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
+import aiohttp
 import pytest
 from acme_server import SECRET_KEY, SIGNING_KEY, AcmeServer
 from paytrust_acme import AcmeCredentials, AcmeGateway
@@ -24,13 +24,13 @@ def acme() -> Iterator[AcmeServer]:
 
 
 @pytest.fixture(scope="session")
-async def client() -> AsyncIterator[httpx.AsyncClient]:
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
     async with new_client() as client:
         yield client
 
 
 @pytest.fixture
-def connect(acme: AcmeServer, client: httpx.AsyncClient) -> Callable[..., AcmeGateway]:
+def connect(acme: AcmeServer, client: aiohttp.ClientSession) -> Callable[..., AcmeGateway]:
     """Make the gateway for an account at the local Acme, as the core does."""
 
     def make(**changes: str) -> AcmeGateway:
