@@ -123,6 +123,8 @@ class Database:
     def __init__(self, dsn: str, *, size: int, name: str = "paytrust") -> None:
         self._dsn, self._size, self._name = dsn, size, name
         self._pool: asyncpg.Pool[Record] | None = None
+        # Asyncpg's pool lets a newcomer overtake those who wait, and who was overtaken goes to the end of the queue.
+        self._turns = asyncio.Semaphore(size)
 
     async def open(self) -> None:
         """Connect one connection; the rest follow with demand."""
@@ -210,7 +212,13 @@ class Database:
         if self._pool is None:
             raise Unavailable("the service is not running")
         try:
-            return await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+                await self._turns.acquire()
+                try:
+                    return await self._pool.acquire()
+                except BaseException:
+                    self._turns.release()
+                    raise
         except TimeoutError as exc:
             raise Unavailable("all database connections are busy") from exc
         except (*LOST, asyncpg.PostgresError) as exc:
@@ -218,10 +226,13 @@ class Database:
 
     async def _release(self, connection: PoolConnectionProxy[Record], *, doubtful: bool) -> None:
         assert self._pool is not None
-        if doubtful:
-            with contextlib.suppress(asyncpg.InterfaceError):  # it broke, and went back to the pool by itself
-                connection.terminate()
-        await asyncio.shield(self._pool.release(connection))
+        try:
+            if doubtful:
+                with contextlib.suppress(asyncpg.InterfaceError):  # it broke, and went back to the pool by itself
+                    connection.terminate()
+            await self._pool.release(connection, timeout=END_TIMEOUT_S)  # which no cancellation interrupts
+        finally:
+            self._turns.release()
 
 
 async def _nothing_to_reset(_: asyncpg.Connection[Record]) -> None:
@@ -240,7 +251,7 @@ def _begin(tenant: UUID | None, isolation: Isolation, *, readonly: bool, stateme
 
 async def _commit(connection: PoolConnectionProxy[Record]) -> None:
     """COMMIT, finished even when the task is cancelled meanwhile."""
-    commit = asyncio.ensure_future(asyncio.wait_for(connection.execute("COMMIT"), END_TIMEOUT_S))
+    commit = asyncio.ensure_future(connection.execute("COMMIT", timeout=END_TIMEOUT_S))
     try:
         await asyncio.shield(commit)
     except asyncio.CancelledError:
@@ -251,7 +262,7 @@ async def _commit(connection: PoolConnectionProxy[Record]) -> None:
 async def _end(connection: PoolConnectionProxy[Record], command: str) -> bool:
     """ROLLBACK; whether the connection is fit for use again."""
     try:
-        end = asyncio.ensure_future(asyncio.wait_for(connection.execute(command), END_TIMEOUT_S))
+        end = asyncio.ensure_future(connection.execute(command, timeout=END_TIMEOUT_S))
     except asyncpg.InterfaceError:
         return False  # it broke, and went back to the pool by itself
     await asyncio.wait([end])

@@ -163,6 +163,31 @@ async def test_an_exhausted_pool_says_unavailable_within_its_deadline(db):
     await db.ping()
 
 
+async def test_nobody_is_overtaken_for_long_while_waiting_for_a_connection(settings):
+    db = Database(settings.database_url.get_secret_value(), size=2)
+    await db.open()
+    asked = given = 0
+    overtaken_by = []
+
+    async def work():
+        nonlocal asked, given
+        for _ in range(20):
+            asked += 1
+            turn = asked
+            async with db.transaction(system=True, readonly=True) as tx:
+                given += 1
+                overtaken_by.append(given - turn)
+                await tx.fetchval("SELECT 1")
+            await asyncio.sleep(0.0005)
+
+    try:
+        await asyncio.gather(*[work() for _ in range(40)])
+    finally:
+        await db.close()
+    # One connection may be quicker to begin than the other; with asyncpg's pool alone it was 37 to 75.
+    assert max(overtaken_by) < 20
+
+
 async def test_a_lost_race_is_tried_again_and_then_reported(db):
     tries = 0
 
