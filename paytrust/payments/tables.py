@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from piccolo.columns import JSONB, UUID, BigInt, SmallInt, Text, Timestamptz
+from piccolo.columns import JSONB, UUID, BigInt, Boolean, SmallInt, Text, Timestamptz
 from piccolo.table import Table
 
 from paytrust.db import ENGINE
@@ -25,6 +25,7 @@ class Payments(Table, tablename="payments", schema="paytrust", db=ENGINE):
     created_at = Timestamptz(default=None)
     updated_at = Timestamptz(default=None)
     next_check_at = Timestamptz(default=None, null=True)
+    live = Boolean(default=None)
     opened_at = Timestamptz(default=None, null=True)
 
 
