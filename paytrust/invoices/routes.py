@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar import Response, get, post
+from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from paytrust.access import Principal
-from paytrust.api import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor, problems
+from paytrust.api import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor, principal_of, problems
 from paytrust.invoices.model import (
     CreateInvoice,
     CreateSupplementary,
@@ -104,10 +104,11 @@ CREATE_PROBLEMS = problems(400, 401, 403, 409, 413, 415, 502, 503, 504)
     | {200: ResponseSpec(InvoiceOut, description="The invoice that has this external_id", generate_examples=False)},
 )
 async def create_invoice(
-    data: JSONBody[CreateInvoice], principal: NamedDependency[Principal], invoices: NamedDependency[Invoices]
+    data: JSONBody[CreateInvoice], request: Request[Any, Any, Any], invoices: NamedDependency[Invoices]
 ) -> Response[InvoiceOut]:
     """Create an invoice and open a payment for it at the chosen gateway: the answer has everything the payer needs."""
-    invoice, created = await invoices.create(principal.tenant_id, data)
+    # Not a second dependency: Litestar starts a task for each of several.
+    invoice, created = await invoices.create(principal_of(request).tenant_id, data)
     return Response(invoice_out(invoice), status_code=201 if created else 200)
 
 
