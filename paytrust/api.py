@@ -11,7 +11,7 @@ import base64
 import functools
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -27,7 +27,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 from litestar.types import Scope
 
-from paytrust.access import Principal
+from paytrust.access import ANONYMOUS, Caller, Network, Principal, client_address
 from paytrust.access import Scope as KeyScope
 from paytrust.errors import Busy, FieldError, Forbidden, Invalid, NotFound, PayTrustError, Unavailable, pointer
 from paytrust.ids import new_id
@@ -209,24 +209,29 @@ def _field_error(message: str) -> FieldError:
 
 # --- who is calling -----------------------------------------------------------------------------------------------------
 
-Authenticate = Callable[[str | None], Awaitable[Principal]]
+Authenticate = Callable[[str | None, Caller, KeyScope], Awaitable[Principal]]
+AdmitAdmin = Callable[[str | None, Caller], Caller]
 
 
-def access_guard(authenticate: Authenticate, admit_admin: Callable[[str | None], None]) -> Callable[..., Awaitable[None]]:
+def access_guard(
+    authenticate: Authenticate, admit_admin: AdmitAdmin, *, trusted_proxies: Sequence[Network]
+) -> Callable[..., Awaitable[None]]:
     """A Litestar guard that reads the route's `access`: "read", "write", "admin" or "public". No `access`, no entry."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         access = handler.opt.get("access")
         if access == "public":
             return
+        caller = caller_of(connection, trusted_proxies)
         if access == "admin":
-            admit_admin(connection.headers.get("x-admin-key"))
-        else:
-            principal = await authenticate(connection.headers.get("x-api-key"))
-            if access not in {"read", "write"} or KeyScope(access) not in principal.scopes:
-                raise Forbidden(f"this API key lacks the scope {access!r}")
+            caller = admit_admin(connection.headers.get("x-admin-key"), caller)
+            connection.scope["paytrust.caller"] = caller  # type: ignore[typeddict-unknown-key]
+        elif access in {"read", "write"}:
+            principal = await authenticate(connection.headers.get("x-api-key"), caller, KeyScope(access))
             connection.scope["paytrust.principal"] = principal  # type: ignore[typeddict-unknown-key]
             structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
+        else:
+            raise Forbidden("this route says nobody may use it")
         _check_query(connection, handler)
 
     return guard
@@ -246,10 +251,23 @@ def _check_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
         raise _invalid(*errors[:10])
 
 
+def caller_of(connection: ASGIConnection[Any, Any, Any, Any], trusted_proxies: Sequence[Network]) -> Caller:
+    """Whoever is at the other end, before any key was looked at."""
+    peer = connection.client.host if connection.client else None
+    address = client_address(peer, connection.headers.getall("x-forwarded-for", ()), trusted_proxies)
+    return msgspec.structs.replace(ANONYMOUS, address=address, request_id=request_id(connection.scope))
+
+
 def principal_of(request: Request[Any, Any, Any]) -> Principal:
     """Whoever the guard let in."""
     principal: Principal = request.scope["paytrust.principal"]  # type: ignore[typeddict-item]
     return principal
+
+
+def admin_of(request: Request[Any, Any, Any]) -> Caller:
+    """Which admin key the guard let in, and from where."""
+    caller: Caller = request.scope["paytrust.caller"]  # type: ignore[typeddict-item]
+    return caller
 
 
 def request_id(scope: Scope) -> str:

@@ -86,7 +86,12 @@ def serving(settings: Settings, *, registry: Registry | None = None) -> Iterator
     from paytrust.app import create_app  # noqa: PLC0415 - it configures logging
 
     config = uvicorn.Config(
-        create_app(settings, registry=registry), host=settings.host, port=settings.port, log_config=None, access_log=False
+        create_app(settings, registry=registry),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="paytrust api")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hmac
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -38,14 +37,15 @@ import paytrust.payments.routes
 import paytrust.tenants.routes
 import paytrust.webhooks.routes
 from paytrust import api, db, health
-from paytrust.access import Principal
+from paytrust.access import Caller, Principal
 from paytrust.accounts.service import Accounts
 from paytrust.books.service import Books
 from paytrust.db import Database
-from paytrust.errors import NotFound, Unauthenticated
+from paytrust.errors import NotFound
 from paytrust.installments.service import Installments
 from paytrust.invoices.service import Invoices
-from paytrust.keys.service import Keys
+from paytrust.keys.jobs import AUDIT_POLL_S, KeyChanges
+from paytrust.keys.service import AdminKeys, Audit, Keys
 from paytrust.payments.service import Payments
 from paytrust.plugins import Registry
 from paytrust.settings import Settings, load
@@ -102,7 +102,12 @@ class Services:
         insecure = settings.insecure_gateways
         self.accounts = Accounts(self.db, registry, Vault(settings), public_url=settings.public_url, insecure=insecure)
         self.tenants = Tenants(self.db)
-        self.keys = Keys(self.db, pepper=settings.key_pepper.get_secret_value())
+        pepper = settings.key_pepper.get_secret_value()
+        audit = Audit(self.work_db)
+        self.keys = Keys(self.db, pepper=pepper, audit=audit)
+        self.admin_keys = AdminKeys(settings.admin_keys(), audit, pepper=pepper)
+        self.audit, self.audit_worker = audit, Worker("key audit", audit.write, poll_s=AUDIT_POLL_S)
+        self.key_changes = KeyChanges((settings.database_listen_url or settings.database_url).get_secret_value(), self.keys)
         self.payments = Payments(self.db, self.accounts, insecure=insecure)
         self.invoices = Invoices(self.db, self.payments, self.accounts, tax_rules=list(registry.tax_rules.values()))
         self.installments = Installments(self.db, self.payments, self.accounts)
@@ -121,17 +126,15 @@ class Services:
                 stack.push_async_callback(database.close)
             await db.check(self.db)
             stack.push_async_callback(self.accounts.close)
+            stack.push_async_callback(self.audit.finish)
+            for listener in (self.audit_worker, self.key_changes):
+                listener.start()
+                stack.push_async_callback(listener.stop)
             if self.settings.worker:
                 for worker in (self.webhook_worker, self.expiry_worker):
                     worker.start()
                     stack.push_async_callback(worker.stop)
             yield
-
-    def admit_admin(self, key: str | None) -> None:
-        """Raise unless *key* is the admin key; compared in constant time."""
-        expected = self.settings.admin_api_key.get_secret_value().encode()
-        if key is None or not hmac.compare_digest(key.encode("utf-8", "replace"), expected):
-            raise Unauthenticated("send the admin key in the header X-Admin-Key")
 
 
 class PayTrustPlugin(InitPlugin, CLIPlugin):
@@ -180,16 +183,19 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
             }.items()
         }
         dependencies["principal"] = Provide(_principal, sync_to_thread=False)
+        dependencies["caller"] = Provide(_caller, sync_to_thread=False)
         return Router(
             self.path,
             route_handlers=[*_documented_handlers(), _nothing_here],
             request_class=api.StrictRequest,
             request_max_body_size=api.MAX_BODY_BYTES,
             dependencies=dependencies,
-            guards=[api.access_guard(_late(services.keys), _late_admin(services))],
+            guards=[
+                api.access_guard(_late(services.keys), _late_admin(services.admin_keys), trusted_proxies=self.settings.trusted_proxies)
+            ],
             exception_handlers={Exception: api.on_error},
             middleware=[_RequestContext()],
-            signature_types=[Principal],
+            signature_types=[Caller, Principal],
             opt={"exclude_from_csrf": True, "paytrust": True},
         )
 
@@ -271,12 +277,17 @@ def _principal(request: Request[Any, Any, Any]) -> Principal:
     return api.principal_of(request)
 
 
+def _caller(request: Request[Any, Any, Any]) -> Caller:
+    return api.admin_of(request)
+
+
 def _late(keys: Keys) -> api.Authenticate:
-    return lambda key: keys.authenticate(key)  # noqa: PLW0108 - a bound method would be deep-copied with its object
+    # A bound method would be deep-copied with its object.
+    return lambda key, caller, needs: keys.authenticate(key, caller, needs=needs)
 
 
-def _late_admin(services: Services) -> Callable[[str | None], None]:
-    return lambda key: services.admit_admin(key)  # noqa: PLW0108 - see above
+def _late_admin(keys: AdminKeys) -> api.AdmitAdmin:
+    return lambda key, caller: keys.admit(key, caller)  # noqa: PLW0108 - see above
 
 
 def _document(host: Any) -> Any:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import os
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -18,6 +20,7 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from paytrust.access import Network, network
 from paytrust.errors import ConfigurationError
 
 PREFIX: Final = "PAYTRUST_"
@@ -25,6 +28,20 @@ ELSEWHERE: Final = {"PAYTRUST_CONFIG", "PAYTRUST_DATA", "PAYTRUST_PG_BIN", "PAYT
 """Names read before or beside these settings."""
 
 DOTENV: Final = ".env"
+PLACEHOLDERS: Final = (
+    "changeme",
+    "changethis",
+    "replaceme",
+    "placeholder",
+    "password",
+    "example",
+    "yourkey",
+    "youradmin",
+    "adminkey",
+    "insecure",
+)
+MIN_VARIETY: Final = 10
+"""Different characters in an admin key; 32 random hex digits have 14 on average, and fewer than 10 three times in a million."""
 
 Secret = Annotated[SecretStr, Field(min_length=32)]
 
@@ -38,8 +55,12 @@ class Settings(BaseSettings):
     """How the service connects: a role that owns nothing and cannot bypass row-level security."""
     database_owner_url: SecretStr | None = None
     """How `paytrust migrate` connects: a role that may create the schema and roles. The service never uses it."""
+    database_listen_url: SecretStr | None = None
+    """How the service hears that an API key was changed, where `database_url` leads to a pooler that cannot LISTEN."""
     admin_api_key: Secret
     """Opens the administration routes through the header X-Admin-Key."""
+    admin_api_key_previous: Secret | None = None
+    """Opens them too, while it is being replaced."""
     key_pepper: Secret
     """Keys the HMAC by which API keys are looked up. Changing it makes every key unknown."""
     encryption_keys: Annotated[dict[str, SecretStr], NoDecode]
@@ -49,6 +70,8 @@ class Settings(BaseSettings):
     """Where gateways reach this service, without a trailing slash."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
+    """Networks of the proxies in front, comma-separated: from them, and only from them, X-Forwarded-For is believed."""
     pool_size: int = Field(10, ge=2, le=100)
     """Connections for API calls, per process."""
     intake_pool_size: int = Field(4, ge=1, le=50)
@@ -65,6 +88,19 @@ class Settings(BaseSettings):
     """Serve /openapi.json and /docs."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("admin_api_key", "admin_api_key_previous")
+    @classmethod
+    def _check_admin_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and is_weak(value.get_secret_value()):
+            raise ValueError("can be guessed; make one with: python3 -c 'import secrets; print(secrets.token_hex(32))'")
+        return value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        names = value.split(",") if isinstance(value, str) else value
+        return tuple(network(str(name).strip()) for name in names if str(name).strip()) if isinstance(names, Iterable) else value
 
     @field_validator("encryption_keys", mode="before")
     @classmethod
@@ -96,6 +132,10 @@ class Settings(BaseSettings):
             raise ValueError("needs to start with https:// or http://")
         return value.rstrip("/")
 
+    def admin_keys(self) -> list[str]:
+        """The admin keys that are accepted, the current one first."""
+        return [key.get_secret_value() for key in (self.admin_api_key, self.admin_api_key_previous) if key is not None]
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -107,6 +147,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments beat the environment, which beats `.env`, which beats the TOML file."""
         return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, toml_file=_toml_file(os.environ))
+
+
+def is_weak(key: str) -> bool:
+    """Whether a key was typed rather than made: a placeholder, few different characters, a repetition or a sequence."""
+    plain = "".join(filter(str.isalnum, key)).lower()
+    steps = Counter(ord(b) - ord(a) for a, b in itertools.pairwise(key))
+    repeated = (key + key).find(key, 1) < len(key)
+    sequence = max(steps.values(), default=0) * 2 > len(key)
+    return any(word in plain for word in PLACEHOLDERS) or len(set(key)) < MIN_VARIETY or repeated or sequence
 
 
 def decode_key(key: SecretStr) -> bytes:

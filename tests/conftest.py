@@ -25,6 +25,7 @@ import structlog
 from paytrust import development, migrations
 from paytrust.settings import Settings
 
+ADMIN_KEY = "3f9c1b7e5a20d8465e1f0a9b7c6d2e834b5a"
 FEE = {"percentage": "0.029", "fixed": "2000"}
 ENCRYPTION_KEY = "test:" + base64.b64encode(b"k" * 32).decode()
 OWNER_URL = os.environ.pop("PAYTRUST_DATABASE_URL", None)
@@ -150,7 +151,7 @@ def make_settings(owner_url, **changes):
         _env_file=None,
         **{
             "database_url": service_url(owner_url),
-            "admin_api_key": "admin-" + "a" * 40,
+            "admin_api_key": ADMIN_KEY,
             "key_pepper": "pepper-" + "p" * 40,
             "encryption_keys": ENCRYPTION_KEY,
             "public_url": f"http://127.0.0.1:{port}",

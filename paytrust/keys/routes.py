@@ -3,12 +3,13 @@ from __future__ import annotations
 from uuid import UUID
 
 import msgspec
-from litestar import delete, get, post
+from litestar import delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from paytrust.api import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor, problems
-from paytrust.keys.model import CreatedKey, CreateKey, Key
+from paytrust.access import Caller
+from paytrust.api import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor, problems
+from paytrust.keys.model import AuditEntry, AuditFilters, CreateKey, Key, ShownKey
 from paytrust.keys.service import Keys
 
 
@@ -17,10 +18,15 @@ class KeyPage(msgspec.Struct):
     next_cursor: str | None
 
 
+class AuditPage(msgspec.Struct):
+    audit: list[AuditEntry]
+    next_cursor: str | None
+
+
 @post("/api-keys", summary="Create an API key", opt={"access": "admin"}, responses=problems(400, 401, 404, 413, 415))
-async def create_key(data: JSONBody[CreateKey], keys: NamedDependency[Keys]) -> CreatedKey:
+async def create_key(data: JSONBody[CreateKey], keys: NamedDependency[Keys], caller: NamedDependency[Caller]) -> ShownKey:
     """Create a key for a tenant. This answer is the only one that shows it."""
-    return await keys.create(data)
+    return await keys.create(data, by=caller)
 
 
 @get("/api-keys", summary="List API keys", opt={"access": "admin"}, responses=problems(400, 401))
@@ -32,10 +38,32 @@ async def list_keys(
     return KeyPage(found, encode_cursor(found[-1].key_id) if len(found) == limit else None)
 
 
+@put("/api-keys/{key_id:uuid}/rotate", summary="Give an API key a new secret", opt={"access": "admin"}, responses=problems(401, 404, 409))
+async def rotate_key(key_id: FromPath[UUID], keys: NamedDependency[Keys], caller: NamedDependency[Caller]) -> ShownKey:
+    """Give a key a new secret, which only this answer shows. The old one is dead at once: in every process within a second."""
+    return await keys.rotate(key_id, by=caller)
+
+
 @delete("/api-keys/{key_id:uuid}", summary="Revoke an API key", opt={"access": "admin"}, responses=problems(401, 404))
-async def revoke_key(key_id: FromPath[UUID], keys: NamedDependency[Keys]) -> None:
-    """Revoke a key: at once in this process, within 30 s in others."""
-    await keys.revoke(key_id)
+async def revoke_key(key_id: FromPath[UUID], keys: NamedDependency[Keys], caller: NamedDependency[Caller]) -> None:
+    """Revoke a key: in every process within a second."""
+    await keys.revoke(key_id, by=caller)
 
 
-HANDLERS = [create_key, list_keys, revoke_key]
+@get("/api-keys/audit", summary="Read the audit of API keys", opt={"access": "admin"}, responses=problems(400, 401))
+async def read_audit(
+    keys: NamedDependency[Keys],
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+    tenant_id: FromQuery[UUID | None] = None,
+    key_id: FromQuery[UUID | None] = None,
+    created_from: Moment = None,
+    created_to: Moment = None,
+) -> AuditPage:
+    """What was done with keys and tried with them, newest first. Use and failures are counted: at most one entry an hour for each key and address."""
+    filters = AuditFilters(tenant_id, key_id, decode_moment("created_from", created_from), decode_moment("created_to", created_to))
+    found = await keys.audit(filters, limit=limit, before=decode_cursor(cursor))
+    return AuditPage(found, encode_cursor(found[-1].audit_id) if len(found) == limit else None)
+
+
+HANDLERS = [create_key, list_keys, rotate_key, revoke_key, read_audit]

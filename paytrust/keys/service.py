@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import hashlib
+import hmac
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime
@@ -8,19 +11,27 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
+import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
-from paytrust.access import Principal, Scope
-from paytrust.db import Database
-from paytrust.errors import Invalid, NotFound, Unauthenticated
+from paytrust import access
+from paytrust.access import ANONYMOUS, LOCAL, Caller, Network, Principal, Scope
+from paytrust.db import Database, Record
+from paytrust.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, PayTrustError, Unauthenticated, Unavailable, pointer
 from paytrust.ids import new_id
 from paytrust.keys import model, store
-from paytrust.keys.model import CreatedKey, CreateKey, Key
+from paytrust.keys.model import Action, Audited, AuditEntry, AuditFilters, CreateKey, Entry, Key, Reason, ShownKey, Tally
 from paytrust.tenants import service as tenants
 
 CACHE_TTL_S: Final = 30.0
 CACHE_SIZE: Final = 10_000
+MAX_WAITING: Final = 32
+"""Keys that may wait for Argon2 at once: about two seconds of it. The next one is told to come back."""
+MAX_TOLD_APART: Final = 10_000
+MAX_FAILURES_TOLD_APART: Final = 1_000
+
+log = structlog.stdlib.get_logger("paytrust.keys")
 
 
 class MalformedKey(Invalid):
@@ -29,29 +40,106 @@ class MalformedKey(Invalid):
     code = "malformed_key"
 
 
+class KeyNotLive(Conflict):
+    """The key is revoked or expired, so it cannot be given a new secret: create another."""
+
+    code = "key_not_live"
+
+
+class AddressNotAllowed(Forbidden):
+    """The key is good, but is not to be used from this address."""
+
+    code = "address_not_allowed"
+
+
 class _Verified(msgspec.Struct, frozen=True):
     principal: Principal
+    networks: tuple[Network, ...]
     hash: str
     fresh_until_s: float
 
 
+class Audit:
+    """
+    What was done with keys, and tried with them.
+
+    Changes of a key are written with them, in one transaction. Use and failures only count here, which takes
+    microseconds, and are written in the background: the first at once, then at most once an hour for each key and address.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._tallies = {Action.USED: Tally(limit=MAX_TOLD_APART), Action.FAILED: Tally(limit=MAX_FAILURES_TOLD_APART)}
+
+    def note(self, about: Audited, caller: Caller) -> None:
+        self._tallies[about.action].note(about, caller.request_id, now_s=time.monotonic())
+
+    async def write(self, *, everything: bool = False) -> int:
+        """Write what is due, and return how many entries that was. What cannot be written now is kept for the next time."""
+        taken = [(tally, tally.take(now_s=time.monotonic(), everything=everything)) for tally in self._tallies.values()]
+        entries = [entry for _, due in taken for entry in due]
+        if not entries:
+            return 0
+        try:
+            async with self._db.transaction(system=True) as tx:
+                await store.add_audit(tx, entries)
+        except BaseException:
+            for tally, due in taken:
+                tally.give_back(due, now_s=time.monotonic())
+            raise
+        return len(entries)
+
+    async def finish(self) -> None:
+        """Write all that was counted, because the process ends."""
+        try:
+            await self.write(everything=True)
+        except PayTrustError as exc:
+            log.warning("the last uses of API keys are not in the audit", reason=exc.detail)
+
+
+class AdminKeys:
+    """The admin key, and while it is being replaced the one before it."""
+
+    def __init__(self, keys: list[str], audit: Audit, *, pepper: str) -> None:
+        self._audit = audit
+        self._known = {model.fingerprint(pepper, key): _digest(key) for key in keys}
+
+    def admit(self, key: str | None, caller: Caller) -> Caller:
+        """Say which admin key *caller* holds, or raise `Unauthenticated`. Every known key is compared, in constant time."""
+        if not key:
+            raise Unauthenticated("send the admin key in the header X-Admin-Key")
+        given = _digest(key)
+        matches = [name for name, digest in self._known.items() if hmac.compare_digest(digest, given)]
+        if not matches:
+            self._audit.note(model.refused(Reason.WRONG_ADMIN_KEY, caller), caller)
+            raise Unauthenticated("send the admin key in the header X-Admin-Key")
+        admin = msgspec.structs.replace(caller, actor=f"admin:{matches[0]}")
+        self._audit.note(Audited(Action.USED, admin.actor, admin.address), admin)
+        return admin
+
+
 class Keys:
     """
-    Create and recognise API keys.
+    Create, rotate, revoke and recognise API keys.
 
     A key is looked up by its HMAC, so an unknown one costs microseconds; a known one is verified by Argon2id once per
-    process, off the event loop and one at a time, and then remembered. Every 30 s the row is read again.
+    process, off the event loop and one at a time, and then remembered. Every 30 s the row is read again, and at once when
+    the database says that it was changed.
     """
 
-    def __init__(self, db: Database, *, pepper: str) -> None:
+    def __init__(self, db: Database, *, pepper: str, audit: Audit | None = None) -> None:
         self._db = db
         self._pepper = pepper
+        self._audit = audit or Audit(db)
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's Argon2id parameters
         self._hashing = asyncio.Lock()
+        self._verifying: dict[bytes, asyncio.Task[bool]] = {}
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+        self._changes = 0
 
-    async def create(self, data: CreateKey) -> CreatedKey:
+    async def create(self, data: CreateKey, *, by: Caller = LOCAL) -> ShownKey:
         """Make a key. The answer shows it; nothing else ever will."""
+        allowed = model.normalised(data.allowed_addresses)
         secret = model.new_key()
         hash_ = await self._hash(secret)
         key = Key(
@@ -60,47 +148,139 @@ class Keys:
             prefix=secret[:4],
             description=data.description,
             scopes=sorted(set(data.scopes)),
+            allowed_addresses=allowed,
             created_at=datetime.now(UTC),  # replaced by the database's clock
+            rotated_at=None,
+            expires_at=data.expires_at,
             revoked_at=None,
         )
         async with self._db.transaction(system=True) as tx:
             await tenants.require(tx, data.tenant_id)
             key = await store.insert(tx, key, lookup=model.lookup(self._pepper, secret), hash=hash_)
-        return CreatedKey(**msgspec.structs.asdict(key), api_key=secret)
+            if key.expires_at is not None and key.expires_at <= key.created_at:
+                raise Invalid("#/expires_at: is in the past", errors=(FieldError(pointer("expires_at"), "is in the past"),))
+            await store.add_audit(tx, [_entry(Action.CREATED, by, key.tenant_id, key.key_id)])
+        return ShownKey(**msgspec.structs.asdict(key), api_key=secret)
+
+    async def rotate(self, key_id: UUID, *, by: Caller = LOCAL) -> ShownKey:
+        """
+        Give a key a new secret, shown in this answer only. The old one is dead: here at once, in other processes within a second.
+
+        Raises `NotFound`; `KeyNotLive` for a revoked or expired key; `Conflict` when somebody else changed it meanwhile.
+        """
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            was = await store.get(tx, key_id)
+        if was is None:
+            raise NotFound(f"there is no API key {key_id}")
+        if was["dead"]:
+            raise KeyNotLive(f"API key {key_id} is revoked or expired; create another")
+        secret = model.new_key()
+        hash_ = await self._hash(secret)
+        async with self._db.transaction(system=True) as tx:
+            lookup = model.lookup(self._pepper, secret)
+            key = await store.rotate(tx, key_id, prefix=secret[:4], lookup=lookup, hash=hash_, was=was["hash"])
+            if key is None:
+                raise Conflict(f"API key {key_id} was rotated or revoked by somebody else meanwhile")
+            await store.add_audit(tx, [_entry(Action.ROTATED, by, key.tenant_id, key_id, old_hash=was["hash"])])
+        self.forget(key_id)
+        return ShownKey(**msgspec.structs.asdict(key), api_key=secret)
+
+    async def revoke(self, key_id: UUID, *, by: Caller = LOCAL) -> None:
+        """Make a key useless: here at once, in other processes within a second. Revoking twice keeps the first time."""
+        async with self._db.transaction(system=True) as tx:
+            tenant_id = await store.revoke(tx, key_id)
+            if tenant_id is not None:
+                await store.add_audit(tx, [_entry(Action.REVOKED, by, tenant_id, key_id)])
+            elif await store.get(tx, key_id) is None:
+                raise NotFound(f"there is no API key {key_id}")
+        self.forget(key_id)
 
     async def page(self, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[Key]:
         async with self._db.transaction(system=True, readonly=True) as tx:
             return await store.page(tx, limit=limit, after=after, tenant_id=tenant_id)
 
-    async def revoke(self, key_id: UUID) -> None:
-        """Make a key useless: here at once, in other processes when they read its row again (30 s)."""
-        async with self._db.transaction(system=True) as tx:
-            if not await store.revoke(tx, key_id):
-                raise NotFound(f"there is no API key {key_id}")
+    async def audit(self, filters: AuditFilters, *, limit: int, before: UUID | None) -> list[AuditEntry]:
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            return await store.audit(tx, filters, limit=limit, before=before)
+
+    async def authenticate(self, key: str | None, caller: Caller = ANONYMOUS, *, needs: Scope | None = None) -> Principal:
+        """
+        Say who holds *key*, which *caller* sent, and note its use.
+
+        Raises `Unauthenticated`, `MalformedKey`, `AddressNotAllowed`, `Forbidden` without the scope it *needs*, and
+        `Unavailable` when too many keys wait for their first verification.
+        """
+        if not key:
+            raise Unauthenticated("send your API key in the header X-API-Key")
+        if not model.KEY.fullmatch(key):
+            self._note(model.refused(Reason.MALFORMED_KEY, caller), caller)
+            raise MalformedKey("an API key is 64 hexadecimal characters, in lower case")
+        lookup = model.lookup(self._pepper, key)
+        known = self._verified.get(lookup)
+        if known is None or time.monotonic() >= known.fresh_until_s:
+            known = await self._recognise(lookup, key, caller)
+        who = known.principal
+        if known.networks and not access.contains(known.networks, caller.address):
+            self._refuse(Reason.ADDRESS_NOT_ALLOWED, who, caller)
+            raise AddressNotAllowed("this API key is not to be used from this address")
+        if needs is not None and needs not in who.scopes:
+            self._refuse(Reason.MISSING_SCOPE, who, caller)
+            raise Forbidden(f"this API key lacks the scope {needs.value!r}")
+        self._note(Audited(Action.USED, f"api_key:{who.key_id}", caller.address, who.tenant_id, who.key_id), caller)
+        return who
+
+    def forget(self, key_id: UUID) -> None:
+        """A key was changed: read its row again before it is believed."""
+        self._changes += 1
         for lookup, verified in list(self._verified.items()):
             if verified.principal.key_id == key_id:
                 del self._verified[lookup]
 
-    async def authenticate(self, key: str | None) -> Principal:
-        """Say who holds *key*, or raise `Unauthenticated` or `MalformedKey`."""
-        if not key:
-            raise Unauthenticated("send your API key in the header X-API-Key")
-        if not model.KEY.fullmatch(key):
-            raise MalformedKey("an API key is 64 hexadecimal characters, in lower case")
-        lookup = model.lookup(self._pepper, key)
-        known = self._verified.get(lookup)
-        if known is not None and time.monotonic() < known.fresh_until_s:
-            return known.principal
+    def doubt(self) -> None:
+        """Keys may have been changed without our hearing of it: read every row again, but verify no hash twice."""
+        self._changes += 1
+        for lookup, verified in self._verified.items():
+            self._verified[lookup] = msgspec.structs.replace(verified, fresh_until_s=0.0)
+
+    async def _recognise(self, lookup: bytes, key: str, caller: Caller) -> _Verified:
+        """Read the key's row, verify its hash unless this process has done that, and remember it."""
+        while True:
+            changes = self._changes
+            row = await self._find(lookup, caller)
+            known = self._verified.get(lookup)
+            if (known is None or known.hash != row["hash"]) and not await self._verify(lookup, row["hash"], key):
+                raise Unauthenticated(_UNKNOWN)
+            verified = _Verified(
+                Principal(row["tenant_id"], row["id"], frozenset(map(Scope, row["scopes"]))),
+                tuple(map(access.network, row["allowed_addresses"])),
+                row["hash"],
+                time.monotonic() + min(CACHE_TTL_S, CACHE_TTL_S if row["ends_in_s"] is None else row["ends_in_s"]),
+            )
+            self._remember(lookup, verified)
+            if changes == self._changes:
+                return verified
+            # What was read may be older than the change that was heard of meanwhile.
+            self._verified[lookup] = msgspec.structs.replace(verified, fresh_until_s=0.0)
+
+    async def _find(self, lookup: bytes, caller: Caller) -> Record:
+        """The row of a live key. Every other key gets the same answer, and its own reason in the audit."""
         async with self._db.transaction(system=True, readonly=True) as tx:
             row = await store.find(tx, lookup)
+        if row is not None and not row["revoked"] and (row["ends_in_s"] is None or row["ends_in_s"] > 0):
+            return row
+        self._verified.pop(lookup, None)
         if row is None:
-            self._verified.pop(lookup, None)
-            raise Unauthenticated("this API key is unknown or revoked")
-        if known is None or known.hash != row["hash"]:
-            await self._verify(row["hash"], key)
-        principal = Principal(row["tenant_id"], row["id"], frozenset(map(Scope, row["scopes"])))
-        self._remember(lookup, _Verified(principal, row["hash"], time.monotonic() + CACHE_TTL_S))
-        return principal
+            self._note(model.refused(Reason.UNKNOWN_KEY, caller), caller)
+        else:
+            reason = Reason.REVOKED_KEY if row["revoked"] else Reason.EXPIRED_KEY
+            self._note(model.refused(reason, caller, tenant_id=row["tenant_id"], key_id=row["id"]), caller)
+        raise Unauthenticated(_UNKNOWN)
+
+    def _refuse(self, reason: Reason, who: Principal, caller: Caller) -> None:
+        self._note(model.refused(reason, caller, tenant_id=who.tenant_id, key_id=who.key_id), caller)
+
+    def _note(self, about: Audited, caller: Caller) -> None:
+        self._audit.note(about, caller)
 
     def _remember(self, lookup: bytes, verified: _Verified) -> None:
         self._verified[lookup] = verified
@@ -112,9 +292,32 @@ class Keys:
         async with self._hashing:
             return await asyncio.to_thread(self._hasher.hash, key)
 
-    async def _verify(self, hash_: str, key: str) -> None:
-        try:
-            async with self._hashing:
-                await asyncio.to_thread(self._hasher.verify, hash_, key)
-        except VerificationError as exc:
-            raise Unauthenticated("this API key is unknown or revoked") from exc
+    async def _verify(self, lookup: bytes, hash_: str, key: str) -> bool:
+        """Whether *key* has this hash. All who ask for the same key wait for one verification, and the line is bounded."""
+        verification = self._verifying.get(lookup)
+        if verification is None:
+            if len(self._verifying) >= MAX_WAITING:
+                raise Unavailable("too many API keys are used for the first time at once")
+            # An own context: it outlives the request that began it, if that is cancelled.
+            verification = asyncio.create_task(self._matches(hash_, key), context=contextvars.Context())
+            self._verifying[lookup] = verification
+            verification.add_done_callback(lambda _: self._verifying.pop(lookup))
+        return await asyncio.shield(verification)
+
+    async def _matches(self, hash_: str, key: str) -> bool:
+        async with self._hashing:
+            try:
+                return await asyncio.to_thread(self._hasher.verify, hash_, key)
+            except VerificationError:
+                return False
+
+
+_UNKNOWN: Final = "this API key is unknown, expired or revoked"
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "replace")).digest()
+
+
+def _entry(action: Action, by: Caller, tenant_id: UUID, key_id: UUID, *, old_hash: str | None = None) -> Entry:
+    return Entry(Audited(action, by.actor, by.address, tenant_id, key_id), by.request_id, old_hash=old_hash)

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from paytrust.access import Scope
 from paytrust.db import Record, Transaction, rows
-from paytrust.keys.model import Key
+from paytrust.ids import new_id
+from paytrust.keys.model import Action, AuditEntry, AuditFilters, Entry, Key, Reason
 from paytrust.keys.tables import ApiKeys
+
+CHANNEL: Final = "paytrust_keys"
+"""Where a trigger on the table tells every process that a key was changed."""
+
+_SHOWN = "tenant_id, id, prefix, description, scopes, allowed_addresses, created_at, rotated_at, expires_at, revoked_at"
 
 
 async def insert(tx: Transaction, key: Key, *, lookup: bytes, hash: str) -> Key:  # noqa: A002 - the column's name
-    created_at = await tx.fetchval(
-        "INSERT INTO paytrust.api_keys (tenant_id, id, prefix, lookup, hash, description, scopes)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING created_at",
+    row = await tx.fetchrow(
+        "INSERT INTO paytrust.api_keys (tenant_id, id, prefix, lookup, hash, description, scopes, expires_at, allowed_addresses)"
+        f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {_SHOWN}",
         key.tenant_id,
         key.key_id,
         key.prefix,
@@ -20,21 +26,27 @@ async def insert(tx: Transaction, key: Key, *, lookup: bytes, hash: str) -> Key:
         hash,
         key.description,
         list(key.scopes),
+        key.expires_at,
+        key.allowed_addresses,
     )
-    return Key(
-        key_id=key.key_id,
-        tenant_id=key.tenant_id,
-        prefix=key.prefix,
-        description=key.description,
-        scopes=key.scopes,
-        created_at=created_at,
-        revoked_at=None,
-    )
+    assert row is not None
+    return _key(dict(row))
 
 
 async def find(tx: Transaction, lookup: bytes) -> Record | None:
-    """The live key with this HMAC, in whatever tenant."""
-    return await tx.fetchrow("SELECT tenant_id, id, hash, scopes FROM paytrust.api_keys WHERE lookup = $1 AND revoked_at IS NULL", lookup)
+    """The key with this HMAC, live or not, in whatever tenant."""
+    return await tx.fetchrow(
+        "SELECT tenant_id, id, hash, scopes, allowed_addresses, revoked_at IS NOT NULL AS revoked,"
+        " extract(epoch FROM expires_at - now())::float8 AS ends_in_s FROM paytrust.api_keys WHERE lookup = $1",
+        lookup,
+    )
+
+
+async def get(tx: Transaction, key_id: UUID) -> Record | None:
+    return await tx.fetchrow(
+        "SELECT tenant_id, hash, revoked_at IS NOT NULL OR coalesce(expires_at <= now(), false) AS dead FROM paytrust.api_keys WHERE id = $1",
+        key_id,
+    )
 
 
 async def page(_: Transaction, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[Key]:
@@ -47,9 +59,26 @@ async def page(_: Transaction, *, limit: int, after: UUID | None, tenant_id: UUI
     return [_key(row) for row in await rows(query)]
 
 
-async def revoke(tx: Transaction, key_id: UUID) -> bool:
-    """False when there is no such key. Revoking twice keeps the first time."""
-    return bool(await tx.execute("UPDATE paytrust.api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1", key_id))
+async def rotate(tx: Transaction, key_id: UUID, *, prefix: str, lookup: bytes, hash: str, was: str) -> Key | None:  # noqa: A002 - as above
+    """Put another secret in place of the one with the hash *was*. None when somebody rotated or revoked the key since that was read."""
+    row = await tx.fetchrow(
+        "UPDATE paytrust.api_keys SET prefix = $2, lookup = $3, hash = $4, rotated_at = now()"
+        f" WHERE id = $1 AND hash = $5 AND revoked_at IS NULL RETURNING {_SHOWN}",
+        key_id,
+        prefix,
+        lookup,
+        hash,
+        was,
+    )
+    return None if row is None else _key(dict(row))
+
+
+async def revoke(tx: Transaction, key_id: UUID) -> UUID | None:
+    """The tenant of the key that was revoked; None when there is no such key, or it is revoked already."""
+    tenant_id: UUID | None = await tx.fetchval(
+        "UPDATE paytrust.api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING tenant_id", key_id
+    )
+    return tenant_id
 
 
 def _key(row: dict[str, Any]) -> Key:
@@ -59,6 +88,71 @@ def _key(row: dict[str, Any]) -> Key:
         prefix=row["prefix"],
         description=row["description"],
         scopes=[Scope(scope) for scope in row["scopes"]],
+        allowed_addresses=row["allowed_addresses"],
         created_at=row["created_at"],
+        rotated_at=row["rotated_at"],
+        expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
+    )
+
+
+# --- the audit ------------------------------------------------------------------------------------------------------------
+
+
+async def add_audit(tx: Transaction, entries: list[Entry]) -> None:
+    await tx.connection.executemany(
+        "INSERT INTO paytrust.key_audit (id, tenant_id, key_id, action, reason, actor, address, request_id, old_hash, times, first_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now() - make_interval(secs => $11))",
+        [
+            (
+                new_id(),
+                entry.about.tenant_id,
+                entry.about.key_id,
+                entry.about.action,
+                entry.about.reason,
+                entry.about.actor,
+                entry.about.address,
+                entry.request_id,
+                entry.old_hash,
+                entry.times,
+                entry.age_s,
+            )
+            for entry in entries
+        ],
+    )
+
+
+async def audit(tx: Transaction, filters: AuditFilters, *, limit: int, before: UUID | None) -> list[AuditEntry]:
+    """Newest first; *before* is the last id of the page before."""
+    found = await tx.fetch(
+        """
+        SELECT id, at, first_at, times, action, reason, actor, tenant_id, key_id, address, request_id FROM paytrust.key_audit
+        WHERE ($1::uuid IS NULL OR tenant_id = $1) AND ($2::uuid IS NULL OR key_id = $2)
+          AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at < $4)
+          AND ($5::uuid IS NULL OR (at, id) < (SELECT l.at, l.id FROM paytrust.key_audit l WHERE l.id = $5))
+        ORDER BY at DESC, id DESC LIMIT $6
+        """,
+        filters.tenant_id,
+        filters.key_id,
+        filters.created_from,
+        filters.created_to,
+        before,
+        limit,
+    )
+    return [_audit_entry(row) for row in found]
+
+
+def _audit_entry(row: Record) -> AuditEntry:
+    return AuditEntry(
+        audit_id=row["id"],
+        at=row["at"],
+        first_at=row["first_at"],
+        times=row["times"],
+        action=Action(row["action"]),
+        reason=row["reason"] and Reason(row["reason"]),
+        actor=row["actor"],
+        tenant_id=row["tenant_id"],
+        key_id=row["key_id"],
+        address=row["address"],
+        request_id=row["request_id"],
     )

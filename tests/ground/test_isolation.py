@@ -18,7 +18,7 @@ from paytrust.tenants.model import CreateTenant
 
 TENANT_TABLES = (
     "tenants", "api_keys", "gateway_accounts", "gateway_account_currencies", "invoices", "line_items", "installments",
-    "payments", "receipts", "book_accounts", "transfers", "webhooks",
+    "payments", "receipts", "book_accounts", "transfers", "webhooks", "key_audit",
 )  # fmt: skip
 
 

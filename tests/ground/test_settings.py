@@ -8,9 +8,10 @@ import sys
 import pytest
 
 KEY = base64.b64encode(b"k" * 32).decode()
+ADMIN_KEY = "3f9c1b7e5a20d8465e1f0a9b7c6d2e834b5a"
 GOOD = {
     "PAYTRUST_DATABASE_URL": "postgresql://service:database-secret@db/paytrust",
-    "PAYTRUST_ADMIN_API_KEY": "a" * 32,
+    "PAYTRUST_ADMIN_API_KEY": ADMIN_KEY,
     "PAYTRUST_KEY_PEPPER": "p" * 32,
     "PAYTRUST_ENCRYPTION_KEYS": f"k1:{KEY}",
 }
@@ -31,7 +32,7 @@ def test_four_settings_are_enough(tmp_path):
 def test_no_secret_shows_in_the_settings_or_their_errors(tmp_path):
     shown = load(GOOD, tmp_path) + load(GOOD | {"PAYTRUST_PORT": "many", "PAYTRUST_ADMIN_API_KEY": "short-but-secret"}, tmp_path)
     assert "PAYTRUST_PORT" in shown
-    for secret in ("database-secret", "a" * 32, "p" * 32, KEY, "short-but-secret"):
+    for secret in ("database-secret", ADMIN_KEY, "p" * 32, KEY, "short-but-secret"):
         assert secret not in shown
 
 
@@ -92,3 +93,53 @@ def test_several_encryption_keys_keep_their_order(tmp_path):
         "from paytrust.settings import load; print(list(load().encryption_keys))",
     )
     assert shown.strip() == "['new', 'old']"
+
+
+@pytest.mark.parametrize("name", ["PAYTRUST_ADMIN_API_KEY", "PAYTRUST_ADMIN_API_KEY_PREVIOUS"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        ADMIN_KEY[:31],
+        "a" * 64,
+        "ab" * 32,
+        "0123456789abcdef" * 4,
+        "0123456789abcdefghijklmnopqrstuvwxyz",
+        "zyxwvutsrqponmlkjihgfedcba9876543210",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaabcdefghijk",
+        "admin-" + "a" * 40,
+        "changeme-changeme-1234-changeme!",
+        f"change-me-{ADMIN_KEY}",
+        f"CHANGE_ME_{ADMIN_KEY}",
+        f"my-Password-{ADMIN_KEY}",
+        "your-admin-key-goes-here-32-characters",
+    ],
+)
+def test_an_admin_key_that_can_be_guessed_is_refused_at_the_start(tmp_path, name, key):
+    shown = load(GOOD | {name: key}, tmp_path)
+    assert f"{name}: " in shown
+    assert not key or key not in shown
+
+
+def test_an_admin_key_that_was_made_is_taken(tmp_path):
+    made = "import secrets; from paytrust.settings import is_weak; tokens = (secrets.token_hex, secrets.token_urlsafe)"
+    assert load({}, tmp_path, made + "; print(any(is_weak(token(32)) for token in tokens for _ in range(2000)))").strip() == "False"
+
+
+def test_both_admin_keys_are_taken_while_one_replaces_the_other(tmp_path):
+    show = "from paytrust.settings import load; print(load().admin_keys())"
+    assert load(GOOD, tmp_path, show).strip() == str([ADMIN_KEY])
+    both = GOOD | {"PAYTRUST_ADMIN_API_KEY_PREVIOUS": ADMIN_KEY[::-1]}
+    assert load(both, tmp_path, show).strip() == str([ADMIN_KEY, ADMIN_KEY[::-1]])
+
+
+@pytest.mark.parametrize("networks", ["x", "10.0.0.1/8", "10.0.0.0/8,", "10.0.0.0/8 fd00::/8", "*"])
+def test_trusted_proxies_are_networks(tmp_path, networks):
+    show = "from paytrust.settings import load; print([str(network) for network in load().trusted_proxies])"
+    shown = load(GOOD | {"PAYTRUST_TRUSTED_PROXIES": networks}, tmp_path, show)
+    if networks == "10.0.0.0/8,":
+        assert shown.strip() == "['10.0.0.0/8']"
+    else:
+        assert "PAYTRUST_TRUSTED_PROXIES: " in shown
+    (tmp_path / "paytrust.toml").write_text('trusted_proxies = ["10.0.0.0/8", "fd00::/8"]\n')
+    assert load(GOOD, tmp_path, show).strip() == "['10.0.0.0/8', 'fd00::/8']"

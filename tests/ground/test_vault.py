@@ -15,7 +15,13 @@ from paytrust.vault import Vault
 def vault(keys):
     encoded = ",".join(f"{name}:{base64.b64encode(key * 32).decode()}" for name, key in keys.items())
     return Vault(
-        Settings(_env_file=None, database_url="postgresql://x@/x", admin_api_key="a" * 32, key_pepper="p" * 32, encryption_keys=encoded)
+        Settings(
+            _env_file=None,
+            database_url="postgresql://x@/x",
+            admin_api_key="3f9c1b7e5a20d8465e1f0a9b7c6d2e834b5a",
+            key_pepper="p" * 32,
+            encryption_keys=encoded,
+        )
     )
 
 

@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from paytrust.access import Scope
+from paytrust.access import Caller, Scope
 from paytrust.db import Database
-from paytrust.errors import NotFound, Unauthenticated
+from paytrust.errors import NotFound, Unauthenticated, Unavailable
 from paytrust.keys import service
-from paytrust.keys.model import CreateKey
-from paytrust.keys.service import Keys, MalformedKey
+from paytrust.keys.model import AuditFilters, CreateKey
+from paytrust.keys.service import Audit, Keys, MalformedKey
 from paytrust.tenants.model import CreateTenant
 from paytrust.tenants.service import Tenants
 
@@ -70,19 +71,44 @@ async def test_another_pepper_makes_every_key_unknown(db, created):
         await Keys(db, pepper="q" * 32).authenticate(created.api_key)
 
 
-async def test_argon2_runs_once_however_many_ask_at_once(keys, created):
-    hashes = 0
-    verify = keys._verify
+@pytest.fixture
+def hashes(keys):
+    """Every hash that is verified from now on."""
+    verified = []
+    verify = keys._hasher.verify
 
-    async def counted(hash_, key):
-        nonlocal hashes
-        hashes += 1
-        await verify(hash_, key)
+    class Counting:
+        def verify(self, hash_, key):
+            verified.append(hash_)
+            return verify(hash_, key)
 
-    keys._verify = counted
+    keys._hasher = Counting()
+    return verified
+
+
+async def test_argon2_runs_once_however_many_ask_at_once(keys, created, hashes):
+    await asyncio.gather(*(keys.authenticate(created.api_key) for _ in range(3 * service.MAX_WAITING)))
     await keys.authenticate(created.api_key)
-    await asyncio.gather(*(keys.authenticate(created.api_key) for _ in range(50)))
-    assert hashes == 1
+    assert len(hashes) == 1
+
+
+async def test_a_request_that_is_given_up_does_not_cost_the_others_their_verification(keys, created, hashes):
+    impatient, patient = (asyncio.create_task(keys.authenticate(created.api_key)) for _ in range(2))
+    while not keys._verifying:  # noqa: ASYNC110 - nobody is told of it
+        await asyncio.sleep(0)
+    impatient.cancel()
+    assert (await patient).key_id == created.key_id
+    assert len(hashes) == 1
+
+
+async def test_the_line_before_argon2_is_bounded_and_what_is_beyond_may_come_again(keys, created):
+    """C3: whoever has many keys must not be able to stop the service with them."""
+    made = [f"{n:064x}" for n in range(service.MAX_WAITING + 5)]
+    hash_ = service.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(made[0])
+    answers = await asyncio.gather(*(keys._verify(key.encode(), hash_, key) for key in made), return_exceptions=True)
+    assert sum(isinstance(answer, Unavailable) for answer in answers) == 5
+    assert answers[0] is True
+    assert await keys.authenticate(created.api_key)
 
 
 async def test_unknown_keys_never_reach_argon2(keys):
@@ -93,18 +119,107 @@ async def test_unknown_keys_never_reach_argon2(keys):
     assert time.perf_counter() - started < 2, "50 Argon2 verifications would take longer"
 
 
-async def test_a_revoked_key_is_dead_at_once_here_and_after_the_cache_elsewhere(db, keys, created):
+async def test_a_process_that_is_told_nothing_notices_a_revoked_key_after_30_seconds(db, keys, created):
     elsewhere = Keys(db, pepper="p" * 32)
     await elsewhere.authenticate(created.api_key)
     await keys.authenticate(created.api_key)
     await keys.revoke(created.key_id)
     with pytest.raises(Unauthenticated):
         await keys.authenticate(created.api_key)
-    assert await elsewhere.authenticate(created.api_key), "remembered for up to 30 s"
-    for lookup, known in elsewhere._verified.items():
-        elsewhere._verified[lookup] = service._Verified(known.principal, known.hash, 0.0)
+    [known] = elsewhere._verified.values()
+    assert 0 < known.fresh_until_s - time.monotonic() <= 30
+    elsewhere.doubt()  # as if they were over
     with pytest.raises(Unauthenticated):
         await elsewhere.authenticate(created.api_key)
+
+
+async def test_a_key_in_doubt_is_read_again_and_not_hashed_again(keys, created, hashes):
+    await keys.authenticate(created.api_key)
+    keys.doubt()
+    await keys.authenticate(created.api_key)
+    assert len(hashes) == 1
+
+
+async def test_a_key_that_is_revoked_while_it_is_being_verified_is_not_let_in(db, keys, created):
+    """What was read before the change must not be remembered after it."""
+    elsewhere = Keys(db, pepper="p" * 32)
+    async with elsewhere._hashing:
+        waiting = asyncio.create_task(elsewhere.authenticate(created.api_key))
+        while not elsewhere._verifying:  # noqa: ASYNC110 - nobody is told of it
+            await asyncio.sleep(0.01)
+        await keys.revoke(created.key_id)
+        elsewhere.forget(created.key_id)
+    with pytest.raises(Unauthenticated):
+        await waiting
+
+
+async def test_a_key_dies_at_its_time_and_not_when_the_cache_is_over(db, keys, created, owner_url):
+    ends = datetime.now(UTC) + timedelta(seconds=2)
+    mortal = await keys.create(CreateKey(created.tenant_id, expires_at=ends))
+    assert await keys.authenticate(mortal.api_key)
+    [known] = [known for known in keys._verified.values() if known.principal.key_id == mortal.key_id]
+    assert known.fresh_until_s - time.monotonic() <= 2
+    await asyncio.sleep(2.1)
+    with pytest.raises(Unauthenticated):
+        await keys.authenticate(mortal.api_key)
+    with pytest.raises(service.KeyNotLive):
+        await keys.rotate(mortal.key_id)
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE paytrust.key_audit SET actor = 'nobody'", "DELETE FROM paytrust.key_audit", "TRUNCATE paytrust.key_audit"]
+)
+async def test_not_even_the_owner_may_change_the_audit(created, db, owner_url, statement):
+    connection = await asyncpg.connect(owner_url)
+    try:
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with db.transaction(system=True) as tx:
+            await tx.execute(statement)
+
+
+async def test_the_database_takes_no_network_that_is_none(created, db, owner_url):
+    connection = await asyncpg.connect(owner_url)
+    try:
+        with pytest.raises(asyncpg.PostgresError):
+            await connection.execute("UPDATE paytrust.api_keys SET allowed_addresses = '{everywhere}'")
+    finally:
+        await connection.close()
+
+
+async def test_uses_are_counted_in_memory_and_written_together(db, created):
+    audit = Audit(db)
+    keys = Keys(db, pepper="p" * 32, audit=audit)
+    for _ in range(100):
+        await keys.authenticate(created.api_key, Caller("anonymous", "192.0.2.1", "r1"))
+    assert await audit.write() == 1
+    await keys.authenticate(created.api_key, Caller("anonymous", "192.0.2.1", "r2"))
+    assert await audit.write() == 0, "the hour is not over"
+    await audit.finish()
+    found = await keys.audit(AuditFilters(key_id=created.key_id), limit=10, before=None)
+    assert [(entry.action, entry.times, entry.request_id) for entry in found] == [
+        ("used", 1, "r2"),
+        ("used", 100, "r1"),
+        ("created", 1, None),
+    ]
+
+
+async def test_what_could_not_be_written_is_written_later(db, created, settings):
+    away = Database(settings.database_url.get_secret_value(), size=1)
+    audit = Audit(away)
+    keys = Keys(db, pepper="p" * 32, audit=audit)
+    await keys.authenticate(created.api_key)
+    with pytest.raises(Unavailable):
+        await audit.write()
+    await audit.finish()
+    await away.open()
+    try:
+        assert await audit.write() == 1
+    finally:
+        await away.close()
 
 
 async def test_revoking_an_unknown_key_is_not_found(keys):
@@ -119,5 +234,5 @@ async def test_a_key_for_an_unknown_tenant_is_not_made(keys):
 
 async def test_the_cache_is_bounded(keys):
     for n in range(service.CACHE_SIZE + 10):
-        keys._remember(n.to_bytes(32, "big"), service._Verified(None, "", 0.0))
+        keys._remember(n.to_bytes(32, "big"), service._Verified(None, (), "", 0.0))
     assert len(keys._verified) == service.CACHE_SIZE

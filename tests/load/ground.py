@@ -93,7 +93,7 @@ def prepared(data: Path, gateway_url: str, *, tenants: int) -> Iterator[Ground]:
 def _environ(service_url: str) -> dict[str, str]:
     return {
         "PAYTRUST_DATABASE_URL": service_url,
-        "PAYTRUST_ADMIN_API_KEY": "admin-" + "a" * 40,
+        "PAYTRUST_ADMIN_API_KEY": "3f9c1b7e5a20d8465e1f0a9b7c6d2e834b5a",
         "PAYTRUST_KEY_PEPPER": "pepper-" + "p" * 40,
         "PAYTRUST_ENCRYPTION_KEYS": "bench:" + base64.b64encode(b"k" * 32).decode(),
         "PAYTRUST_INSECURE_GATEWAYS": "true",
