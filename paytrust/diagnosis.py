@@ -7,6 +7,7 @@ import msgspec
 from paytrust import db
 from paytrust.db import Database
 from paytrust.errors import PayTrustError
+from paytrust.keys.model import fingerprint
 from paytrust.plugins import PluginState, Registry
 from paytrust.settings import Settings, load
 
@@ -28,7 +29,11 @@ async def examine() -> list[Finding]:
 
 
 def _settings(settings: Settings) -> list[Finding]:
-    findings = []
+    pepper = settings.key_pepper.get_secret_value()
+    names = " and ".join(f"admin:{fingerprint(pepper, key)}" for key in settings.admin_keys())
+    findings: list[Finding] = [Finding(f"the audit calls the admin key {names}")]
+    if settings.admin_api_key_previous is not None:
+        findings.append(Finding("PAYTRUST_ADMIN_API_KEY_PREVIOUS is set: remove it when nobody uses that key any more", good=None))
     if settings.insecure_gateways:
         findings.append(Finding("PAYTRUST_INSECURE_GATEWAYS is on: gateways may be spoken to over http", good=None))
     if not settings.public_url.startswith("https://"):

@@ -112,7 +112,17 @@ def test_tenants_and_keys_are_made_listed_and_revoked(run, settings):
     key_id = re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", listed)[0]
     with development.serving(settings) as url:
         assert httpx.get(f"{url}/invoices", headers={"X-API-Key": key.strip()}).status_code == 200
+        code, rotated = run("keys", "rotate", key_id)
+        assert (code, len(rotated.strip())) == (0, 64), rotated
+        assert httpx.get(f"{url}/invoices", headers={"X-API-Key": rotated.strip()}).status_code == 200
+    code, text = run("keys", "audit", "--key", key_id, "--tenant", tenant_id, "--from", "2020-01-01", "--to", "2999-12-31T23:59:59Z")
+    assert code == 0, text
+    assert re.search(r"rotated +1 +local ", text)
+    assert re.search(rf"used +1 +api_key:{key_id} +127\.0\.0\.1 ", text)
+    assert run("keys", "audit", "--to", "2020-01-01") == (0, "none\n")
+    key = rotated
     assert run("keys", "revoke", key_id) == (0, "revoked\n")
+    assert "revoked or expired" in run("keys", "rotate", key_id)[1]
     with development.serving(settings) as url:
         assert httpx.get(f"{url}/invoices", headers={"X-API-Key": key.strip()}).status_code == 401
 
@@ -124,6 +134,10 @@ def test_tenants_and_keys_are_made_listed_and_revoked(run, settings):
         (("keys", "create", "nonsense"), "not a valid UUID"),
         (("keys", "create", "00000000-0000-0000-0000-000000000001"), "there is no tenant"),
         (("keys", "revoke", "00000000-0000-0000-0000-000000000001"), "there is no API key"),
+        (("keys", "rotate", "00000000-0000-0000-0000-000000000001"), "there is no API key"),
+        (("keys", "create", "00000000-0000-0000-0000-000000000001", "--allow", "10.0.0.1/8"), "#/allowed_addresses/0"),
+        (("keys", "create", "00000000-0000-0000-0000-000000000001", "--expires-at", "soon"), "does not match"),
+        (("keys", "audit", "--from", "yesterday"), "does not match"),
         (("migrate", "--down-to", "nothing", "--yes"), "no migration 'nothing'"),
         (("nonsense",), "No such command"),
     ],

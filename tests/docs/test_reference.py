@@ -128,6 +128,16 @@ def test_every_field_and_status_of_an_installment_is_documented(section):
         assert f"`{name}`" in text, name
 
 
+def test_every_field_of_a_new_key_and_of_its_audit_is_documented(section):
+    from paytrust.keys.model import Action, AuditEntry, CreateKey, Reason
+
+    text = section("docs/reference/http-api.md", "## API keys")
+    assert set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == set(CreateKey.__struct_fields__)
+    text = section("docs/reference/http-api.md", "## Audit of keys")
+    for name in (*AuditEntry.__struct_fields__, *Action, *Reason):
+        assert f"`{name}`" in text, name
+
+
 def test_every_part_of_a_fee_schedule_is_documented(section):
     from paytrust.accounts.model import NewFee
 
