@@ -35,6 +35,7 @@ class KeyChanges:
         self._task: asyncio.Task[None] | None = None
         self._echo: asyncio.Future[None] | None = None
         self._own_word = ""
+        self._told = False
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="paytrust key changes", context=contextvars.Context())
@@ -46,15 +47,13 @@ class KeyChanges:
                 await self._task
 
     async def _run(self) -> None:
-        told = False
         while True:
             try:
                 await self._listen()
-                told = False
             except (*LOST, asyncpg.PostgresError, TimeoutError) as exc:
-                if not told:
+                if not self._told:
                     log.warning("changes of API keys are not heard of; a revoked one lives for up to 30 s", error=type(exc).__name__)
-                told = True
+                self._told = True
             except Exception:
                 log.exception("listening to changes of API keys failed")
             await asyncio.sleep(RETRY_S)
@@ -68,6 +67,7 @@ class KeyChanges:
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, self._heard)
             self._keys.doubt()
+            self._told = False
             await self._check(connection)
             while not lost.is_set():
                 with contextlib.suppress(TimeoutError):

@@ -18,7 +18,7 @@ from argon2.exceptions import VerificationError
 from paytrust import access
 from paytrust.access import ANONYMOUS, LOCAL, Caller, Network, Principal, Scope
 from paytrust.db import Database, Record
-from paytrust.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, PayTrustError, Unauthenticated, Unavailable, pointer
+from paytrust.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable, pointer
 from paytrust.ids import new_id
 from paytrust.keys import model, store
 from paytrust.keys.model import Action, Audited, AuditEntry, AuditFilters, CreateKey, Entry, Key, Reason, ShownKey, Tally
@@ -93,8 +93,8 @@ class Audit:
         """Write all that was counted, because the process ends."""
         try:
             await self.write(everything=True)
-        except PayTrustError as exc:
-            log.warning("the last uses of API keys are not in the audit", reason=exc.detail)
+        except Exception:
+            log.exception("the last uses of API keys are not in the audit")
 
 
 class AdminKeys:
@@ -239,28 +239,29 @@ class Keys:
     def doubt(self) -> None:
         """Keys may have been changed without our hearing of it: read every row again, but verify no hash twice."""
         self._changes += 1
-        for lookup, verified in self._verified.items():
+        for lookup, verified in list(self._verified.items()):
             self._verified[lookup] = msgspec.structs.replace(verified, fresh_until_s=0.0)
 
     async def _recognise(self, lookup: bytes, key: str, caller: Caller) -> _Verified:
         """Read the key's row, verify its hash unless this process has done that, and remember it."""
         while True:
-            changes = self._changes
+            changes, read_at_s = self._changes, time.monotonic()
             row = await self._find(lookup, caller)
             known = self._verified.get(lookup)
             if (known is None or known.hash != row["hash"]) and not await self._verify(lookup, row["hash"], key):
                 raise Unauthenticated(_UNKNOWN)
+            # What was read may be older than a change that was heard of meanwhile: then it is read again.
+            current = changes == self._changes
+            lives_s = CACHE_TTL_S if row["ends_in_s"] is None else min(CACHE_TTL_S, row["ends_in_s"])
             verified = _Verified(
                 Principal(row["tenant_id"], row["id"], frozenset(map(Scope, row["scopes"]))),
                 tuple(map(access.network, row["allowed_addresses"])),
                 row["hash"],
-                time.monotonic() + min(CACHE_TTL_S, CACHE_TTL_S if row["ends_in_s"] is None else row["ends_in_s"]),
+                read_at_s + lives_s if current else 0.0,
             )
             self._remember(lookup, verified)
-            if changes == self._changes:
+            if current:
                 return verified
-            # What was read may be older than the change that was heard of meanwhile.
-            self._verified[lookup] = msgspec.structs.replace(verified, fresh_until_s=0.0)
 
     async def _find(self, lookup: bytes, caller: Caller) -> Record:
         """The row of a live key. Every other key gets the same answer, and its own reason in the audit."""
