@@ -29,7 +29,7 @@ A, B, NOBODY = uuid(1), uuid(2), uuid(99)
 ACCOUNT, ACCOUNT_OF_B, SHARED_ACCOUNT, KEY = uuid(11), uuid(12), uuid(13), uuid(14)
 DRAFT, ISSUED, PAID = uuid(21), uuid(22), uuid(23)
 BARE_DRAFT, BARE_ISSUED, TAXED = uuid(24), uuid(25), uuid(26)  # without lines and parts
-PAYMENT, UNUSED_PAYMENT, RECEIPT, WEBHOOK, EVENT = uuid(31), uuid(32), uuid(33), uuid(34), uuid(35)
+PAYMENT, UNUSED_PAYMENT, RECEIPT, WEBHOOK, EVENT, AUDIT = uuid(31), uuid(32), uuid(33), uuid(34), uuid(35), uuid(36)
 
 
 def receivable(invoice, number=1):
@@ -47,6 +47,7 @@ ROWS = {
         "tenant_id": A, "id": "gen_random_uuid()", "prefix": "'abcd'", "lookup": "sha256(gen_random_uuid()::text::bytea)",
         "hash": "'$argon2id$'", "description": "''", "scopes": "'{read}'",
     },
+    "key_audit": {"id": "gen_random_uuid()", "tenant_id": A, "key_id": KEY, "action": "'created'", "actor": "'local'"},
     "gateway_accounts": {
         "id": "gen_random_uuid()", "tenant_id": A, "gateway": "'xendit'", "name": "'x'", "options": "'{}'", "credentials": "''",
         "webhook_token": "md5(gen_random_uuid()::text)",
@@ -97,6 +98,7 @@ WORLD = [
     new("tenants", id=A),
     new("tenants", id=B),
     new("api_keys", id=KEY, lookup="sha256('known')"),
+    new("key_audit", id=AUDIT),
     new("gateway_accounts", id=ACCOUNT, webhook_token="repeat('0', 32)"),
     new("gateway_accounts", id=ACCOUNT_OF_B, tenant_id=B),
     new("gateway_accounts", id=SHARED_ACCOUNT, tenant_id="NULL"),
@@ -158,6 +160,15 @@ ATTACKS = {
     "api_keys_hash_argon2id": attack(new("api_keys", hash="'the key itself'")),
     "api_keys_description_length": attack(new("api_keys", description="repeat('x', 201)")),
     "api_keys_scopes_known": attack(new("api_keys", scopes="'{admin}'"), new("api_keys", scopes="'{}'")),
+    "api_keys_allowed_addresses": attack(new("api_keys", allowed_addresses="array_fill('192.0.2.1'::text, ARRAY[51])")),
+    "key_audit_pkey": attack(new("key_audit", id=AUDIT)),
+    "key_audit_action_known": attack(new("key_audit", action="'forgotten'")),
+    "key_audit_reason_of_failure": attack(new("key_audit", reason="'x'"), new("key_audit", action="'failed'")),
+    "key_audit_hash_of_rotation": attack(new("key_audit", old_hash="'x'"), new("key_audit", action="'rotated'")),
+    "key_audit_times_positive": attack(new("key_audit", times=0)),
+    "key_audit_whole_key": attack(new("key_audit", tenant_id="NULL"), new("key_audit", key_id="NULL")),
+    "key_audit_key": attack(new("key_audit", key_id=NOBODY), new("key_audit", tenant_id=B)),
+    "key_audit_append_only": attack("UPDATE key_audit SET actor = 'x'", "DELETE FROM key_audit", "TRUNCATE key_audit"),
     # gateway accounts
     "gateway_accounts_pkey": attack(new("gateway_accounts", id=ACCOUNT, tenant_id=B)),
     "gateway_accounts_tenant_id_fkey": attack(new("gateway_accounts", tenant_id=NOBODY)),
@@ -323,10 +334,13 @@ TARGETS = {
     "payments_currency_key": "receipts_payment",
 }
 
+# Refuses nothing: it tells every process that a key was changed, which tests/integration/test_key_lifecycle.py waits for.
+TELLING = {"api_keys_told"}
+
 POLICIES = [
     *(f"tenant ON {table}" for table in ROWS if table != "webhook_attempts"),
     *(f"system ON {table}" for table in ("tenants", "api_keys", "gateway_accounts", "gateway_account_currencies")),
-    *(f"system ON {table}" for table in ("payments", "webhooks", "webhook_attempts")),
+    *(f"system ON {table}" for table in ("payments", "webhooks", "webhook_attempts", "key_audit")),
     "claim ON payments",
 ]
 # What shows whom a policy lets through, where that is not a SELECT.
@@ -425,12 +439,12 @@ def first_to_be_allowed(arena, statement):
 
 def test_every_object_of_the_schema_is_attacked_and_every_attack_names_an_object(arena, objects):
     assert len(objects) == len(arena.rows(OBJECTS)), "two objects share a name"
-    attacked = ATTACKS.keys() | TARGETS.keys()
+    attacked = ATTACKS.keys() | TARGETS.keys() | TELLING
     assert objects.keys() - attacked == set(), "write an attack for each of these"
     assert attacked - objects.keys() == set(), "these are not in the schema"
 
 
-SYSTEMS = {"tenants", "gateway_accounts", "gateway_account_currencies", "webhook_attempts"}
+SYSTEMS = {"tenants", "gateway_accounts", "gateway_account_currencies", "webhook_attempts", "key_audit"}
 """Tables a tenant cannot write."""
 
 
