@@ -20,10 +20,21 @@ from paytrust.errors import ConfigurationError, PayTrustError
 
 if TYPE_CHECKING:
     from paytrust.litestar import Services
+    from paytrust.payments.model import Difference
     from paytrust.settings import Settings
 
 T = TypeVar("T")
 out = Console(soft_wrap=True, highlight=False)
+
+
+def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """A time with its offset: without one it would mean another hour on every machine."""
+    from paytrust.api import decode_moment  # noqa: PLC0415 - slow
+
+    try:
+        return decode_moment(param.name or "", value)
+    except PayTrustError as exc:
+        raise click.BadParameter("expected a time such as 2026-11-22T10:00:00Z, with an offset or Z", ctx, param) from exc
 
 
 class _Commands(click.Group):
@@ -373,6 +384,110 @@ def plugins() -> None:
     rows = [(p.name, f"{p.distribution} {p.version}", p.state, ", ".join(p.provides) or p.reason) for p in registry.plugins]
     _table("plugin", "distribution", "state", "provides", rows=rows)
     sys.exit(any(p.state is PluginState.QUARANTINED for p in registry.plugins))
+
+
+@cli.group()
+def webhooks() -> None:
+    """Look at webhooks that failed, and have them processed again."""
+
+
+_gateway_option = click.option("--gateway-id", type=click.UUID, default=None, help="Only this gateway account's.")
+_code_option = click.option("--code", default=None, help="Only those with this error code.")
+
+
+@webhooks.command("failed")
+@_gateway_option
+@_code_option
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
+def list_failed_webhooks(gateway_id: UUID | None, code: str | None, limit: int) -> None:
+    """List webhooks that were given up, newest first; exit code 1 if there are any."""
+    found = _with_services(lambda services: services.inbox.failed(limit=limit, account_id=gateway_id, code=code))
+    rows = [(w.event_id, w.gateway_id, w.event, w.reference, w.error_code, w.error_detail, len(w.attempts), w.received_at) for w in found]
+    _table("event_id", "gateway_id", "event", "reference", "code", "detail", "attempts", "received_at", rows=rows)
+    sys.exit(bool(found))
+
+
+@webhooks.command("replay")
+@click.argument("event_id", type=click.UUID, required=False)
+@click.option("--from", "received_from", callback=_moment, default=None, help="Failed ones received at or after this time.")
+@click.option("--to", "received_to", callback=_moment, default=None, help="Failed ones received before this time.  [default: now]")
+@_gateway_option
+@_code_option
+def replay_webhooks(
+    event_id: UUID | None, received_from: datetime | None, received_to: datetime | None, gateway_id: UUID | None, code: str | None
+) -> None:
+    """
+    Have the webhook EVENT_ID processed again, or every failed one of a period.
+
+    The service's workers do it, within seconds. Money that a webhook has moved is not moved again.
+    """
+    if (event_id is None) == (received_from is None):
+        raise click.UsageError("name an EVENT_ID, or a period with --from")
+    if event_id is not None:
+        if received_to or gateway_id or code:
+            raise click.UsageError("an EVENT_ID needs no other choice")
+        _with_services(lambda services: services.inbox.replay(event_id))
+        out.print("webhooks to be processed again: 1")
+        return
+    assert received_from is not None
+    since, until = received_from, received_to or datetime.now(UTC)
+
+    async def replay(services: Services) -> int:
+        count, last = 0, None
+        while done := await services.inbox.replay_failed(
+            received_from=since, received_to=until, after=last, account_id=gateway_id, code=code
+        ):
+            count, last = count + len(done), done[-1]
+        return count
+
+    out.print(f"webhooks to be processed again: {_with_services(replay)}")
+
+
+@cli.command()
+@click.option("--days", type=click.IntRange(1, 30), default=2, show_default=True, help="How far back to compare.")
+@_gateway_option
+@click.option("--show", is_flag=True, help="Only show what earlier comparisons found.")
+def reconcile(days: int, gateway_id: UUID | None, show: bool) -> None:  # noqa: FBT001 - a flag
+    """
+    Compare the gateways' own lists of payments with our books.
+
+    Money that is there and not here is applied. Exit code 1 if anything disagreed or could not be compared. The service does
+    this once a day by itself.
+    """
+    if show:
+        differences = _with_services(lambda services: services.comparison.found(gateway_id, limit=1_000))
+        _differences(differences)
+        sys.exit(any(not difference.settled for difference in differences))
+
+    async def compare(services: Services) -> tuple[list[Difference], list[str], int]:
+        found: list[Difference] = []
+        failures: list[str] = []
+        compared = 0
+        try:
+            async for account, result in services.comparison.compare_all(gateway_id, days=days):
+                if isinstance(result, PayTrustError):
+                    failures.append(f"gateway account {account.id} could not be compared: {result.detail}")
+                else:
+                    found += result
+                    compared += 1
+        finally:
+            await services.accounts.close()
+        return found, failures, compared
+
+    differences, failures, compared = _with_services(compare)
+    _differences(differences)
+    for failure in failures:
+        out.print(failure)
+    out.print(f"{compared} gateway accounts compared, {len(differences)} differences, {len(failures)} failures")
+    sys.exit(bool(differences or failures))
+
+
+def _differences(found: list[Difference]) -> None:
+    rows = [
+        (d.kind, d.account_id, d.reference, d.gateway_payment_id, d.ours, d.theirs, "applied" if d.settled else "open", d.seen_at)
+        for d in found
+    ]
+    _table("kind", "gateway_id", "reference", "gateway_payment_id", "ours", "theirs", "", "seen_at", rows=rows)
 
 
 @cli.group()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -245,3 +245,20 @@ class Gateway(ABC, Generic[CredentialsT, OptionsT]):
     @abstractmethod
     def read_webhook(self, webhook: Webhook) -> WebhookNotice:
         """Say what a verified webhook is about, or raise `UnreadableWebhook`. Does no I/O."""
+
+
+class ListsPayments(ABC):
+    """
+    An optional ability of a gateway: to list its payments. The core compares the list with its own once a day.
+
+    A gateway class has it as a second base: `class AcmeGateway(Gateway[...], ListsPayments)`.
+    """
+
+    @abstractmethod
+    def list_payments(self, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
+        """
+        Every payment that was created or paid in [since, until), in any order; one may come twice.
+
+        An async generator that asks for page after page. Leave out what the plugin cannot read: the core asks for its own one
+        by one. Raise `GatewayUnavailable` when a page fails: half a list says nothing about what is missing.
+        """

@@ -46,18 +46,20 @@ from paytrust.installments.service import Installments
 from paytrust.invoices.service import Invoices
 from paytrust.keys.jobs import AUDIT_POLL_S, KeyChanges
 from paytrust.keys.service import AdminKeys, Audit, Keys
+from paytrust.payments.jobs import Comparison, Reconciler
 from paytrust.payments.service import Payments
 from paytrust.plugins import Registry
 from paytrust.settings import Settings, load
 from paytrust.tenants.service import Tenants
 from paytrust.vault import Vault
 from paytrust.webhooks.jobs import WebhookJobs
-from paytrust.webhooks.service import Webhooks
+from paytrust.webhooks.service import Inbox, Webhooks
 from paytrust.work import Worker
 
 log = structlog.stdlib.get_logger("paytrust.access")
 
-EXPIRY_POLL_S = 10.0
+RECONCILER_POLL_S = 10.0
+SLOW_POLL_S = 60.0
 API_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -112,9 +114,17 @@ class Services:
         self.invoices = Invoices(self.db, self.payments, self.accounts, tax_rules=list(registry.tax_rules.values()))
         self.installments = Installments(self.db, self.payments, self.accounts)
         self.books = Books(self.db)
+        self.inbox = Inbox(self.db)
+        self.comparison = Comparison(self.db, self.payments)
         work = Payments(self.work_db, self.accounts, insecure=insecure)
-        self.webhook_worker = Worker("webhooks", WebhookJobs(self.work_db, work).step)
-        self.expiry_worker = Worker("expiry", work.expire_due, poll_s=EXPIRY_POLL_S)
+        webhook_jobs = WebhookJobs(self.work_db, self.accounts, work)
+        self.webhook_worker = Worker("webhooks", webhook_jobs.step)
+        self.workers = (
+            self.webhook_worker,
+            Worker("unmatched webhooks", webhook_jobs.match, poll_s=SLOW_POLL_S),
+            Worker("reconciler", Reconciler(self.work_db, work).step, poll_s=RECONCILER_POLL_S),
+            Worker("comparison", Comparison(self.work_db, work).step, poll_s=SLOW_POLL_S),
+        )
         self.webhooks = Webhooks(self.intake_db, self.accounts, on_stored=self.webhook_worker.wake)
 
     @contextlib.asynccontextmanager
@@ -131,7 +141,7 @@ class Services:
                 listener.start()
                 stack.push_async_callback(listener.stop)
             if self.settings.worker:
-                for worker in (self.webhook_worker, self.expiry_worker):
+                for worker in self.workers:
                     worker.start()
                     stack.push_async_callback(worker.stop)
             yield
@@ -174,6 +184,7 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
             for name, value in {
                 "accounts": services.accounts,
                 "db": services.db,
+                "inbox": services.inbox,
                 "installments": services.installments,
                 "invoices": services.invoices,
                 "keys": services.keys,

@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     work_pool_size: int = Field(4, ge=1, le=50)
     """Connections for work in the background, per process."""
     worker: bool = True
-    """Whether this process also works in the background: on stored webhooks and on invoices whose time is up."""
+    """Whether this process also works in the background: on stored webhooks, payments to ask about, and the daily comparison."""
     insecure_gateways: bool = False
     """Allow gateway accounts and payment pages with http:// addresses: for sandboxes on the same machine."""
     disabled_plugins: Annotated[tuple[str, ...], NoDecode] = ()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -169,6 +169,31 @@ async def find(tx: Transaction, account_id: UUID) -> tuple[Account, datetime] | 
 async def find_by_token(tx: Transaction, gateway: str, token: str) -> Account | None:
     """The one account a webhook token names. Needs a system transaction."""
     return await store.find_by_token(tx, gateway, token)
+
+
+async def ids(tx: Transaction, *, gateway: str | None = None) -> list[UUID]:
+    """Every gateway account, or every one of a gateway. Needs a system transaction."""
+    return await store.ids(tx, gateway)
+
+
+async def claim_comparison(tx: Transaction, *, again_after: timedelta) -> tuple[Account, datetime, datetime | None] | None:
+    """
+    Take one account that is due to be compared with its gateway's list: the account, the clock, and what the last one reached.
+
+    Nobody else gets it before *again_after*, and `compared` puts it off to the next day. Needs a system transaction.
+    """
+    claimed = await store.claim_comparison(tx, again_after)
+    if claimed is None:
+        return None
+    account_id, reached = claimed
+    found = await store.find(tx, account_id)
+    assert found is not None
+    return *found, reached
+
+
+async def compared(tx: Transaction, account_id: UUID, *, until: datetime) -> None:
+    """Note that an account was compared up to *until*."""
+    await store.compared(tx, account_id, until)
 
 
 async def _required(tx: Transaction, account_id: UUID) -> Account:

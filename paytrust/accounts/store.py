@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -101,6 +101,32 @@ async def page(tx: Transaction, *, limit: int, after: UUID | None, tenant_id: UU
         tenant_id,
     )
     return [_account(row) for row in rows]
+
+
+async def ids(tx: Transaction, gateway: str | None) -> list[UUID]:
+    rows = await tx.fetch("SELECT id FROM paytrust.gateway_accounts WHERE $1::text IS NULL OR gateway = $1 ORDER BY id", gateway)
+    return [row["id"] for row in rows]
+
+
+async def claim_comparison(tx: Transaction, again_after: timedelta) -> tuple[UUID, datetime | None] | None:
+    row = await tx.fetchrow(
+        """
+        UPDATE paytrust.gateway_accounts SET compare_at = now() + $1
+        WHERE id = (SELECT id FROM paytrust.gateway_accounts WHERE compare_at <= now() ORDER BY compare_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+        RETURNING id, compared_until
+        """,
+        again_after,
+    )
+    return (row["id"], row["compared_until"]) if row else None
+
+
+async def compared(tx: Transaction, account_id: UUID, until: datetime) -> None:
+    await tx.execute(
+        "UPDATE paytrust.gateway_accounts SET compared_until = greatest(compared_until, $2),"
+        " compare_at = now() + interval '1 day' - random() * interval '10 minutes' WHERE id = $1",
+        account_id,
+        until,
+    )
 
 
 def _json(value: Any) -> str:

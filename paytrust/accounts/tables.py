@@ -19,6 +19,8 @@ class GatewayAccounts(Table, tablename="gateway_accounts", schema="paytrust", db
     created_at = Timestamptz(default=None)
     updated_at = Timestamptz(default=None)
     disabled_at = Timestamptz(default=None, null=True)
+    compare_at = Timestamptz(default=None)
+    compared_until = Timestamptz(default=None, null=True)
 
 
 class GatewayAccountCurrencies(Table, tablename="gateway_account_currencies", schema="paytrust", db=ENGINE):

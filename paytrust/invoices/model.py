@@ -372,6 +372,10 @@ def payment_reference(invoice_id: UUID, installment_number: int, attempt: int) -
     return f"PT-{encoded}-{installment_number}-{attempt}x"
 
 
+OUR_REFERENCE: Final = re.compile(r"PT-[A-Z2-7]{26}-[0-9]{1,2}-[0-9]{1,5}x", re.ASCII)
+"""What `payment_reference` makes."""
+
+
 def schedule(amounts: list[Money], due_at: list[datetime], *, tax: Money, fee: Money) -> tuple[Installment, ...]:
     """Parts with what of tax and fee is contained in each."""
     nothing = Money(0, tax.currency)

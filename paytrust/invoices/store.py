@@ -34,8 +34,8 @@ WITH invoice AS (
         AS s(number smallint, due_at timestamptz, amount bigint, tax bigint, fee bigint)
 ), attempt AS (
     INSERT INTO paytrust.payments (tenant_id, invoice_id, currency, gateway_account_id, id, installment_number, attempt, reference, amount,
-        status, next_check_at)
-    SELECT $1, $2, $8, $6, $24, 1, 1, $25, $26, 'creating', $21::timestamptz + interval '1 minute' FROM invoice
+        status)
+    SELECT $1, $2, $8, $6, $24, 1, 1, $25, $26, 'creating' FROM invoice
 )
 SELECT id FROM invoice
 """

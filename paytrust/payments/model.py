@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -79,6 +79,40 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     flag: ReceiptFlag | None
 
 
+class Check(msgspec.Struct, frozen=True):
+    """One look at an attempt that a worker has claimed; others keep away until *lease_until*."""
+
+    tenant_id: UUID
+    invoice_id: UUID
+    payment_id: UUID
+    lease_until: datetime
+
+
+class DifferenceKind(StrEnum):
+    NOT_APPLIED = "not_applied"
+    """Paid there, and not in our books."""
+    UNKNOWN_HERE = "unknown_here"
+    """Has a reference of ours, and we never made it."""
+    MISSING_THERE = "missing_there"
+    """Open or paid here, and the gateway does not know it."""
+    AMOUNT_DIFFERS = "amount_differs"
+    """Another amount or currency than we asked for, or than is in our books."""
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One point on which a gateway's list and our books do not agree. *settled*: it was applied when it was found."""
+
+    account_id: UUID
+    kind: DifferenceKind
+    reference: str
+    gateway_payment_id: str
+    tenant_id: UUID | None
+    ours: str
+    theirs: str
+    settled: bool = False
+    seen_at: datetime | None = None
+
+
 class NothingDue(Conflict):
     """There is nothing left to pay, or paying is over."""
 
@@ -138,6 +172,48 @@ def asks_for_what_is_due(attempt: Attempt, invoice: Invoice) -> bool:
     """Whether a payer may still pay this attempt: its invoice is being collected, and this is what is due next, to the unit."""
     due = invoice.due_next
     return invoice.status in COLLECTING and due is not None and (attempt.installment_number, attempt.amount) == (due.number, due.due)
+
+
+EXPIRY_SLACK: Final = timedelta(minutes=1)
+"""Gateways count expiry in whole seconds or minutes, so theirs may come a little before ours."""
+
+EARLY_CHECKS: Final = (timedelta(minutes=5), timedelta(hours=1), timedelta(hours=6))
+LATE_CHECK: Final = timedelta(hours=1)
+DAY: Final = timedelta(days=1)
+GRACE: Final = timedelta(days=7)
+"""How long after its end an attempt is still asked about: a bank transfer can take days."""
+
+
+def next_check(attempt: Attempt, expires_at: datetime, now: datetime) -> datetime | None:
+    """
+    When the gateway is asked again whether *attempt* was paid; None for never.
+
+    A live one: 5 min, 1 h and 6 h after it was made, then daily, and when the invoice's time is up. One that ended unpaid: 1 h
+    after its end, then daily for a week. A paid one that we have just looked at needs no other look.
+    """
+    if attempt.status in {AttemptStatus.PAID, AttemptStatus.REJECTED}:
+        return None
+    if attempt.status in LIVE:
+        start, last = attempt.created_at, expires_at + GRACE
+        times = [*(start + after for after in EARLY_CHECKS), expires_at + EXPIRY_SLACK]
+    else:
+        start, last = attempt.updated_at, attempt.updated_at + GRACE
+        times = [start + LATE_CHECK]
+    times.append(start + ((now - start) // DAY + 1) * DAY)
+    return min((at for at in times if now < at <= last), default=None)
+
+
+def surplus(attempt: Attempt, found: Sequence[GatewayPayment]) -> list[GatewayPayment]:
+    """What a payer could still pay and should not: pages beside the one we gave out, and every page of an attempt that is over."""
+    payable = [payment for payment in found if payment.status is PaymentStatus.OPEN]
+    ours = attempt.gateway_payment_id
+    known = any(payment.gateway_payment_id == ours for payment in found)
+    if attempt.status is AttemptStatus.OPEN:
+        # Where our own is not among them it goes by another name (Midtrans: a page, then a transaction): leave it alone.
+        return [payment for payment in payable if known and payment.gateway_payment_id != ours]
+    if payable and not known and ours is not None:
+        payable.insert(0, as_created(attempt, ours))
+    return payable
 
 
 def as_created(attempt: Attempt, gateway_payment_id: str) -> GatewayPayment:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid5
@@ -25,7 +25,7 @@ from paytrust.errors import (
     Unprocessable,
     UnreadableWebhook,
 )
-from paytrust.gateways import GatewayPayment, PaymentStatus
+from paytrust.gateways import GatewayPayment, ListsPayments, PaymentStatus
 from paytrust.ids import new_id
 from paytrust.invoices import service as invoices
 from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, Moment, move, payment_reference, web_address
@@ -40,9 +40,6 @@ PLUGIN_DEADLINE_S: Final = 15.0
 ABANDONED_AFTER: Final = timedelta(seconds=60)
 """An attempt that has been "creating" for longer lost the process that was creating it."""
 TIMELINE_NOTES: Final = 1_000
-CHECK_AGAIN_AFTER: Final = timedelta(minutes=5)
-EXPIRY_SLACK: Final = timedelta(minutes=1)
-"""Gateways count expiry in whole seconds or minutes, so theirs may come a little before ours."""
 
 FAILED_AS: Final = {
     GatewayRejected: AttemptStatus.REJECTED,
@@ -84,7 +81,26 @@ class Payments:
             return await self.ensure_open(tenant_id, invoice_id, number=number)
         if attempt.status is AttemptStatus.UNAVAILABLE or attempt.created_at == now:
             return await self._create(invoice, account, attempt, now)
-        return await self._resolve(invoice, account, attempt, now)
+        return await self._resolve(invoice, account, attempt) or await self._create(invoice, account, attempt, now)
+
+    async def look_up(self, account: Account, attempt: Attempt) -> None:
+        """
+        Ask the gateway what became of an attempt whose outcome is not known, and adopt what it has; nothing new is made.
+
+        Raises `Busy` while it is being made, or a `GatewayError`.
+        """
+        invoice = await self._db.run(lambda tx: self._retake(tx, attempt), tenant=attempt.tenant_id)
+        if invoice is not None and await self._resolve(invoice, account, attempt) is None:
+            await self._note_failure(attempt, OutcomeUnknown("the gateway does not know it (yet)"))
+
+    async def _retake(self, tx: Transaction, attempt: Attempt) -> Invoice | None:
+        attempt, invoice = await _locked(tx, attempt.tenant_id, attempt.account_id, attempt.reference)
+        if attempt.status is AttemptStatus.CREATING and attempt.updated_at > await tx.fetchval("SELECT now()") - ABANDONED_AFTER:
+            raise Busy("another request is opening this payment; try again in a moment")
+        if attempt.status not in {AttemptStatus.CREATING, AttemptStatus.UNKNOWN}:
+            return None
+        await store.retake(tx, attempt)
+        return invoice
 
     async def _take(
         self, tx: Transaction, tenant_id: UUID, invoice_id: UUID, number: int | None
@@ -98,7 +114,7 @@ class Payments:
         newest = await store.latest(tx, tenant_id, invoice_id, part.number)
         if newest is None:
             attempt = self._next_attempt(invoice, account, part, 1, now)
-            await store.insert(tx, attempt, expires_at=invoice.expires_at)
+            await store.insert(tx, attempt)
             return invoice, account, attempt, now
         attempt = newest[0]
         if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
@@ -107,7 +123,7 @@ class Payments:
             await store.retake(tx, attempt)
         elif attempt.status is not AttemptStatus.OPEN:
             attempt = self._next_attempt(invoice, account, part, attempt.attempt + 1, now)
-            await store.insert(tx, attempt, expires_at=invoice.expires_at)
+            await store.insert(tx, attempt)
         return invoice, account, attempt, now
 
     def _next_attempt(self, invoice: Invoice, account: Account, part: Installment, number: int, now: datetime) -> Attempt:
@@ -134,8 +150,8 @@ class Payments:
             raise
         return await self._db.run(lambda tx: self._opened(tx, invoice, attempt, opened), tenant=invoice.tenant_id)
 
-    async def _resolve(self, invoice: Invoice, account: Account, attempt: Attempt, now: datetime) -> Invoice:
-        """Ask the gateway what became of an attempt: found one, adopt it; several, keep a paid one or the oldest; none, create it again."""
+    async def _resolve(self, invoice: Invoice, account: Account, attempt: Attempt) -> Invoice | None:
+        """Ask the gateway what became of an attempt: found one, adopt it; several, keep a paid one or the oldest; None when it knows none."""
         try:
             gateway = self._gateways.gateway(account)
             found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
@@ -149,8 +165,8 @@ class Payments:
         except GatewayError as exc:
             await self._note_failure(attempt, OutcomeUnknown(f"still unknown: {exc.detail}"))
             raise
-        if not live and not found:
-            return await self._create(invoice, account, attempt, now)
+        if not found:
+            return None
         if not live:
             await self.close(invoice.tenant_id, attempt.account_id, attempt.reference)
             raise Busy("the gateway had closed the earlier attempt; ask again for a new payment page")
@@ -250,31 +266,6 @@ class Payments:
         if not paid:
             await self.close(attempt.tenant_id, attempt.account_id, attempt.reference)
 
-    async def expire_due(self, *, at_once: int = 8) -> int:
-        """Look after invoices whose time is up: ask the gateway first, because paid beats expired. Returns how many."""
-        async with self._db.transaction(system=True) as tx:
-            due = await store.claim_checks(tx, at_once, again_after=CHECK_AGAIN_AFTER)
-        for tenant_id, invoice_id in due:
-            try:
-                await self._expire(tenant_id, invoice_id)
-            except (GatewayError, Busy) as exc:
-                log.warning("expiry will be tried again", invoice_id=str(invoice_id), reason=exc.detail)
-        return len(due)
-
-    async def _expire(self, tenant_id: UUID, invoice_id: UUID) -> None:
-        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
-            invoice = await invoices.get(tx, tenant_id, invoice_id)
-        if invoice.status in model.COLLECTING:
-            await self.withdraw(tenant_id, invoice_id)
-
-        async def work(tx: Transaction) -> None:
-            current = await invoices.lock(tx, tenant_id, invoice_id)
-            if current.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}:
-                await invoices.save(tx, move(current, InvoiceStatus.EXPIRED), was=current.status, reason="its time was up")
-            await store.checked(tx, tenant_id, invoice_id)
-
-        await self._db.run(work, tenant=tenant_id)
-
     # --- what the gateway says afterwards ------------------------------------------------------------------------------
 
     async def tenant_of(self, account_id: UUID, reference: str) -> UUID | None:
@@ -288,20 +279,55 @@ class Payments:
 
         Raises `GatewayUnavailable` also when the gateway does not know the reference (yet).
         """
-        found = await _ask(
-            self._gateways.gateway(account).find_payments(reference), unsure=GatewayUnavailable, unreadable=UnreadableWebhook
-        )
+        found = await self.find(account, reference)
         if not found:
             raise GatewayUnavailable(f"the gateway does not know {reference} (yet)")
+        return await self.apply_found(tenant_id, account, reference, found)
+
+    async def find(self, account: Account, reference: str) -> Sequence[GatewayPayment]:
+        """What the gateway knows under *reference*, oldest first. Raises `UnreadableWebhook` for a status nobody knows."""
+        gateway = self._gateways.gateway(account)
+        return await _ask(gateway.find_payments(reference), unsure=GatewayUnavailable, unreadable=UnreadableWebhook)
+
+    async def expire(self, account: Account, payment: GatewayPayment) -> None:
+        """Make one page unpayable. Raises `GatewayRejected` when it has been paid meanwhile."""
+        await _ask(self._gateways.gateway(account).expire_payment(payment), unsure=OutcomeUnknown)
+
+    async def listed(self, account: Account, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
+        """What the gateway lists of a period; nothing when it has no list: see `lists`."""
+        gateway = self._gateways.gateway(account)
+        if not isinstance(gateway, ListsPayments):
+            return
+        pages = gateway.list_payments(since, until)
+        while (payment := await _ask(anext(pages, None), unsure=GatewayUnavailable)) is not None:
+            yield payment
+
+    def lists(self, account: Account) -> bool:
+        """Whether the account's gateway can list its payments."""
+        return isinstance(self._gateways.gateway(account), ListsPayments)
+
+    async def apply_found(self, tenant_id: UUID, account: Account, reference: str, found: Sequence[GatewayPayment]) -> bool:
+        """Apply what the gateway answered about *reference*; True when anything changed."""
         changed = False
         for payment in found:
             if payment.status is PaymentStatus.PAID:
                 changed |= await self.record(tenant_id, account.id, payment)
         if all(payment.status in {PaymentStatus.EXPIRED, PaymentStatus.FAILED} for payment in found):
-            changed |= await self.close(tenant_id, account.id, reference)
+            changed |= await self._end(tenant_id, account, reference, found)
         if changed:
             await self._go_on(tenant_id, account.id, reference)
         return changed
+
+    async def _end(self, tenant_id: UUID, account: Account, reference: str, found: Sequence[GatewayPayment]) -> bool:
+        """Close an attempt of which nothing found can be paid; its page too, where that outlives a transaction (Midtrans)."""
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            attempt = await store.by_reference(tx, account.id, reference)
+        assert attempt is not None, "callers found the tenant by this reference"
+        known = {None, *(payment.gateway_payment_id for payment in found)}
+        if attempt.status in model.LIVE and attempt.gateway_payment_id not in known:
+            await self._withdraw(account, attempt)
+            return True
+        return await self.close(tenant_id, account.id, reference)
 
     async def _go_on(self, tenant_id: UUID, account_id: UUID, reference: str) -> None:
         """
@@ -377,7 +403,7 @@ class Payments:
         await store.settle(tx, attempt, AttemptStatus.EXPIRED)
         await invoices.note(tx, tenant_id, invoice.id, "payment_closed", "can no longer be paid at the gateway", details=_named(attempt))
         now = await tx.fetchval("SELECT now()")
-        if invoice.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID} and invoice.expires_at <= now + EXPIRY_SLACK:
+        if invoice.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID} and invoice.expires_at <= now + model.EXPIRY_SLACK:
             await invoices.save(tx, move(invoice, InvoiceStatus.EXPIRED), was=invoice.status, reason="its time was up")
         return True
 

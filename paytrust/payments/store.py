@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from paytrust.db import Record, Transaction
 from paytrust.gateways import GatewayPayment
 from paytrust.invoices.model import ReceiptFlag
 from paytrust.money import Money
-from paytrust.payments.model import Attempt, AttemptStatus, Receipt
+from paytrust.payments.model import Attempt, AttemptStatus, Check, Difference, DifferenceKind, Receipt
 
 _SELECT = """
 SELECT p.*, now() AS now, coalesce((SELECT sum(r.amount) FROM paytrust.receipts r
@@ -22,8 +23,9 @@ async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> 
     """Creating -> open; False when somebody else settled the attempt meanwhile (a webhook can be quicker than the answer)."""
     return bool(
         await tx.execute(
-            "UPDATE paytrust.payments SET status = 'open', opened_at = now(), gateway_payment_id = $3, payment_url = $4, instructions = $5, error_code = NULL,"
-            " error_detail = NULL, updated_at = now() WHERE tenant_id = $1 AND id = $2 AND status = 'creating'",
+            "UPDATE paytrust.payments SET status = 'open', opened_at = now(), gateway_payment_id = $3, payment_url = $4, instructions = $5,"
+            " error_code = NULL, error_detail = NULL, updated_at = now(), next_check_at = least(next_check_at, now() + interval '5 minutes')"
+            " WHERE tenant_id = $1 AND id = $2 AND status = 'creating'",
             attempt.tenant_id,
             attempt.id,
             payment.gateway_payment_id,
@@ -55,10 +57,10 @@ async def retake(tx: Transaction, attempt: Attempt) -> None:
     )
 
 
-async def insert(tx: Transaction, attempt: Attempt, *, expires_at: datetime) -> None:
+async def insert(tx: Transaction, attempt: Attempt) -> None:
     await tx.execute(
         "INSERT INTO paytrust.payments (tenant_id, id, invoice_id, installment_number, currency, gateway_account_id, attempt, reference,"
-        " amount, status, next_check_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'creating', $10::timestamptz + interval '1 minute')",
+        " amount, status) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'creating')",
         attempt.tenant_id,
         attempt.id,
         attempt.invoice_id,
@@ -68,12 +70,11 @@ async def insert(tx: Transaction, attempt: Attempt, *, expires_at: datetime) -> 
         attempt.attempt,
         attempt.reference,
         attempt.amount.minor,
-        expires_at,
     )
 
 
-async def claim_checks(tx: Transaction, limit: int, *, again_after: timedelta) -> list[tuple[UUID, UUID]]:
-    """Take invoices (tenant, id) whose time may be up; whoever dies over them is followed by another after *again_after*."""
+async def claim_checks(tx: Transaction, limit: int, *, lease: timedelta) -> list[Check]:
+    """Take attempts that somebody should look at; whoever dies over one is followed by another after *lease*."""
     rows = await tx.fetch(
         """
         UPDATE paytrust.payments p SET next_check_at = now() + $2
@@ -82,17 +83,24 @@ async def claim_checks(tx: Transaction, limit: int, *, again_after: timedelta) -
             ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
         ) due
         WHERE p.tenant_id = due.tenant_id AND p.id = due.id
-        RETURNING p.tenant_id, p.invoice_id
+        RETURNING p.tenant_id, p.invoice_id, p.id, p.next_check_at
         """,
         limit,
-        again_after,
+        lease,
     )
-    return [(tenant_id, invoice_id) for tenant_id, invoice_id in {(row["tenant_id"], row["invoice_id"]) for row in rows}]
+    return [Check(row["tenant_id"], row["invoice_id"], row["id"], row["next_check_at"]) for row in rows]
 
 
-async def checked(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> None:
-    """Nothing is left to look after."""
-    await tx.execute("UPDATE paytrust.payments SET next_check_at = NULL WHERE tenant_id = $1 AND invoice_id = $2", tenant_id, invoice_id)
+async def checked(tx: Transaction, check: Check, *, next_at: datetime | None) -> None:
+    """Say when to look again, None for never; unless the lease was lost, or somebody wants a look sooner."""
+    await tx.execute(
+        "UPDATE paytrust.payments SET next_check_at = $4::timestamptz + random() * interval '30 seconds'"
+        " WHERE tenant_id = $1 AND id = $2 AND next_check_at = $3",
+        check.tenant_id,
+        check.payment_id,
+        check.lease_until,
+        next_at,
+    )
 
 
 async def latest(tx: Transaction, tenant_id: UUID, invoice_id: UUID, installment_number: int) -> tuple[Attempt, datetime] | None:
@@ -167,6 +175,86 @@ async def receipts_of(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> lis
             paid_at=row["paid_at"],
             received_at=row["received_at"],
             flag=ReceiptFlag(row["flag"]) if row["flag"] else None,
+        )
+        for row in rows
+    ]
+
+
+# --- comparison with a gateway's list ------------------------------------------------------------------------------------
+
+
+async def asked_for(tx: Transaction, account_ids: Sequence[UUID], references: Sequence[str]) -> dict[str, tuple[UUID, Money]]:
+    """Whose attempts these are, and what was asked. Needs a system transaction."""
+    rows = await tx.fetch(
+        "SELECT reference, tenant_id, amount, currency FROM paytrust.payments"
+        " WHERE gateway_account_id = ANY($1::uuid[]) AND reference = ANY($2::text[])",
+        account_ids,
+        references,
+    )
+    return {row["reference"]: (row["tenant_id"], Money(row["amount"], row["currency"])) for row in rows}
+
+
+async def received(tx: Transaction, tenant_id: UUID, account_id: UUID, gateway_payment_ids: Sequence[str]) -> dict[str, Money]:
+    """What is in our books of these gateway payments."""
+    rows = await tx.fetch(
+        "SELECT gateway_payment_id, amount, currency FROM paytrust.receipts"
+        " WHERE tenant_id = $1 AND gateway_account_id = $2 AND gateway_payment_id = ANY($3::text[])",
+        tenant_id,
+        account_id,
+        gateway_payment_ids,
+    )
+    return {row["gateway_payment_id"]: Money(row["amount"], row["currency"]) for row in rows}
+
+
+async def made_between(tx: Transaction, account_id: UUID, since: datetime, until: datetime) -> list[tuple[UUID, str, Money]]:
+    """Attempts of [since, until) that the gateway should know: open and paid ones. Needs a system transaction."""
+    rows = await tx.fetch(
+        "SELECT tenant_id, reference, amount, currency FROM paytrust.payments"
+        " WHERE gateway_account_id = $1 AND created_at >= $2 AND created_at < $3 AND status IN ('open', 'paid')",
+        account_id,
+        since,
+        until,
+    )
+    return [(row["tenant_id"], row["reference"], Money(row["amount"], row["currency"])) for row in rows]
+
+
+async def save_differences(tx: Transaction, differences: Sequence[Difference]) -> None:
+    """Keep them, once each however often they are seen. Needs a system transaction."""
+    for difference in differences:
+        await tx.execute(
+            "INSERT INTO paytrust.differences (gateway_account_id, kind, reference, gateway_payment_id, tenant_id, ours, theirs, settled_at)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $8 THEN now() END)"
+            " ON CONFLICT (gateway_account_id, kind, reference, gateway_payment_id) DO UPDATE"
+            " SET ours = excluded.ours, theirs = excluded.theirs, last_seen_at = now(), settled_at = excluded.settled_at",
+            difference.account_id,
+            difference.kind,
+            difference.reference,
+            difference.gateway_payment_id,
+            difference.tenant_id,
+            difference.ours,
+            difference.theirs,
+            difference.settled,
+        )
+
+
+async def differences(tx: Transaction, account_id: UUID | None, *, limit: int) -> list[Difference]:
+    """What was found, newest first. Needs a system transaction."""
+    rows = await tx.fetch(
+        "SELECT * FROM paytrust.differences WHERE $1::uuid IS NULL OR gateway_account_id = $1 ORDER BY last_seen_at DESC LIMIT $2",
+        account_id,
+        limit,
+    )
+    return [
+        Difference(
+            account_id=row["gateway_account_id"],
+            kind=DifferenceKind(row["kind"]),
+            reference=row["reference"],
+            gateway_payment_id=row["gateway_payment_id"],
+            tenant_id=row["tenant_id"],
+            ours=row["ours"],
+            theirs=row["theirs"],
+            settled=row["settled_at"] is not None,
+            seen_at=row["last_seen_at"],
         )
         for row in rows
     ]

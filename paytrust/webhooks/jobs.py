@@ -9,13 +9,26 @@ import structlog
 
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
+from paytrust.accounts.service import Accounts
 from paytrust.db import Database
 from paytrust.errors import PayTrustError
 from paytrust.payments.service import Payments
 from paytrust.webhooks import store
-from paytrust.webhooks.model import MAX_CLAIMS, RETRY_AFTER, TRANSIENT, Received, UnknownReference, WebhookStatus, WorkerLost
+from paytrust.webhooks.model import (
+    MAX_CLAIMS,
+    RETRY_AFTER,
+    TRANSIENT,
+    Received,
+    UnknownReference,
+    WebhookStatus,
+    WorkerLost,
+    checked,
+)
 
 AT_ONCE: Final = 4
+MATCH_AT_ONCE: Final = 100
+MATCH_AGAIN: Final = timedelta(hours=1)
+MATCH_FOR: Final = timedelta(days=30)
 
 log = structlog.stdlib.get_logger("paytrust.webhooks")
 
@@ -23,8 +36,9 @@ log = structlog.stdlib.get_logger("paytrust.webhooks")
 class WebhookJobs:
     """Turn stored webhooks into payments: ask the gateway what is true, and apply that."""
 
-    def __init__(self, db: Database, payments: Payments) -> None:
+    def __init__(self, db: Database, gateways: Accounts, payments: Payments) -> None:
         self._db = db
+        self._gateways = gateways
         self._payments = payments
 
     async def step(self) -> int:
@@ -37,9 +51,8 @@ class WebhookJobs:
     async def _process(self, webhook: Received) -> None:
         tenant_id = webhook.tenant_id
         try:
-            tenant_id, account = await self._locate(webhook)
-            assert webhook.reference is not None
-            changed = await self._payments.confirm(tenant_id, account, webhook.reference)
+            tenant_id, account, reference = await self._locate(webhook)
+            changed = await self._payments.confirm(tenant_id, account, reference)
         except PayTrustError as exc:
             await self._failed(webhook, tenant_id, exc.code, exc.detail, transient=isinstance(exc, TRANSIENT))
         except Exception as exc:
@@ -50,20 +63,45 @@ class WebhookJobs:
                 status = WebhookStatus.APPLIED if changed else WebhookStatus.IGNORED
                 await store.finish(tx, webhook, status, tenant_id=tenant_id)
 
-    async def _locate(self, webhook: Received) -> tuple[UUID, Account]:
-        """Whose payment it is about. The account is the one its URL named, so nobody can speak of another's invoices."""
-        if webhook.attempt > MAX_CLAIMS:
-            raise WorkerLost(f"claimed {webhook.attempt} times without an end")
+    async def _locate(self, webhook: Received) -> tuple[UUID, Account, str]:
+        """Whose payment it is about, and which. The account is the one its URL named, so nobody can speak of another's invoices."""
+        if webhook.tries > MAX_CLAIMS:
+            raise WorkerLost(f"claimed {webhook.tries} times without an end")
         async with self._db.transaction(system=True, readonly=True) as tx:
             found = await accounts.find(tx, webhook.gateway_account_id)
         assert found is not None, "the foreign key keeps the account"
-        tenant_id = await self._payments.tenant_of(webhook.gateway_account_id, webhook.reference or "")
+        account, _ = found
+        reference = webhook.reference or await self._read_again(webhook, account)
+        tenant_id = await self._payments.tenant_of(account.id, reference)
         if tenant_id is None or webhook.tenant_id not in {None, tenant_id}:
-            raise UnknownReference(f"no payment has the reference {webhook.reference!r}")
-        return tenant_id, found[0]
+            raise UnknownReference(f"no payment has the reference {reference!r}")
+        return tenant_id, account, reference
+
+    async def _read_again(self, webhook: Received, account: Account) -> str:
+        """Read what could not be read when it came, and was replayed: the plugin may have learned it meanwhile."""
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            arrived = await store.contents(tx, webhook.id)
+        notice = checked(self._gateways.gateway(account).read_webhook(arrived))
+        async with self._db.transaction(system=True) as tx:
+            await store.reread(tx, webhook, notice)
+        return notice.reference
+
+    async def match(self) -> int:
+        """
+        Give webhooks another cycle of tries whose payment has become known since they were given up: after a restored backup, say.
+
+        Looks at each of them hourly, for 30 days. Returns how many it looked at.
+        """
+        async with self._db.transaction(system=True) as tx:
+            unmatched = await store.claim_unmatched(tx, MATCH_AT_ONCE, again_after=MATCH_AGAIN, give_up_after=MATCH_FOR)
+        for webhook_id, account_id, reference in unmatched:
+            if await self._payments.tenant_of(account_id, reference) is not None:
+                async with self._db.transaction(system=True) as tx:
+                    await store.replay(tx, webhook_id)
+        return len(unmatched)
 
     async def _failed(self, webhook: Received, tenant_id: UUID | None, code: str, detail: str, *, transient: bool) -> None:
-        retry_after = _retry_after(webhook.attempt) if transient else None
+        retry_after = _retry_after(webhook.tries) if transient else None
         async with self._db.transaction(system=True) as tx:
             await store.fail(tx, webhook, tenant_id=tenant_id, code=code, detail=detail, retry_after=retry_after)
         if retry_after is None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -20,6 +20,7 @@ ADDRESS: Final = re.compile(r"[a-z0-9]{1,32}/[0-9a-f]{32}", re.ASCII)
 """`<gateway>/<token>` as we give it to gateways. Whatever else the path says, it names no account."""
 MAX_CLAIMS: Final = 10
 """Claims that never came to an end, plus the tries above: a webhook that crashes its worker is given up after them."""
+REPLAY_AT_ONCE: Final = 1_000
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_TEXT: Final = 200
 SECRET_HEADERS: Final = ("token", "auth", "signature", "secret", "key", "cookie")
@@ -36,7 +37,7 @@ class WebhookStatus(StrEnum):
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored webhook, claimed for processing. *attempt* counts from 1."""
+    """One stored webhook, claimed for processing. *attempt* counts from 1, *tries* from 1 since it came or was last replayed."""
 
     id: UUID
     tenant_id: UUID | None
@@ -44,6 +45,40 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     reference: str | None
     event: str
     attempt: int
+    tries: int
+
+
+class Try(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt to process a webhook, and how it ended."""
+
+    number: int
+    outcome: str
+    error_code: str | None
+    error_detail: str | None
+    ended_at: datetime
+
+
+class WebhookOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored webhook as administrators see it. `tenant_id` is null where it came in on a shared account and is not matched yet."""
+
+    event_id: UUID
+    tenant_id: UUID | None
+    gateway_id: UUID
+    event: str
+    reference: str | None
+    status: WebhookStatus
+    error_code: str | None
+    error_detail: str | None
+    received_at: datetime
+    processed_at: datetime | None
+    attempts: list[Try]
+
+
+class WebhookContent(WebhookOut, frozen=True, kw_only=True):
+    """Also what arrived: headers without secrets, and the body as text, with what is no UTF-8 replaced."""
+
+    headers: dict[str, str]
+    body: str
 
 
 class WorkerLost(PayTrustError):

@@ -1,16 +1,32 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Final
 from urllib.parse import quote
+from uuid import UUID
 
-from litestar import Request, Response, post
+import msgspec
+from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
-from paytrust.api import BodyTooLarge, problems
-from paytrust.webhooks.model import MAX_BODY_BYTES
-from paytrust.webhooks.service import Webhooks
+from paytrust.api import (
+    DEFAULT_PAGE,
+    BodyTooLarge,
+    Cursor,
+    Limit,
+    Moment,
+    decode_cursor,
+    decode_moment,
+    encode_cursor,
+    problems,
+)
+from paytrust.errors import FieldError, Invalid, pointer
+from paytrust.webhooks.model import MAX_BODY_BYTES, REPLAY_AT_ONCE, WebhookContent, WebhookOut
+from paytrust.webhooks.service import Inbox, Webhooks
+
+MAX_CODE: Final = 50
+Time = Annotated[str, msgspec.Meta(max_length=40, extra_json_schema={"format": "date-time"})]
 
 
 @post(
@@ -35,4 +51,88 @@ async def receive_webhook(
     return Response({"status": "received" if stored else "repeated"})
 
 
-HANDLERS = [receive_webhook]
+class WebhookPage(msgspec.Struct, frozen=True):
+    webhooks: list[WebhookOut]
+    next_cursor: str | None
+
+
+class ReplayFailed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which failed webhooks to process again: those received in [received_from, received_to), of one gateway account, with one code."""
+
+    received_from: Time
+    received_to: Time
+    gateway_id: UUID | None = None
+    code: Annotated[str, msgspec.Meta(max_length=MAX_CODE)] | None = None
+    cursor: Annotated[str, msgspec.Meta(max_length=40)] | None = None
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    replayed: int
+    next_cursor: str | None
+
+
+@get("/webhooks/failed", summary="List failed webhooks", opt={"access": "admin"}, responses=problems(400, 401))
+async def list_failed(
+    inbox: NamedDependency[Inbox],
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+    gateway_id: FromQuery[UUID | None] = None,
+    code: Annotated[str | None, QueryParameter(max_length=MAX_CODE, description="`error_code` of the last attempt.")] = None,
+    received_from: Moment = None,
+    received_to: Moment = None,
+) -> WebhookPage:
+    """List webhooks that were given up, newest first, with every attempt to process them."""
+    found = await inbox.failed(
+        limit=limit,
+        before=decode_cursor(cursor),
+        account_id=gateway_id,
+        code=code,
+        received_from=decode_moment("received_from", received_from),
+        received_to=decode_moment("received_to", received_to),
+    )
+    return WebhookPage(found, encode_cursor(found[-1].event_id) if len(found) == limit else None)
+
+
+@get("/webhooks/{event_id:uuid}", summary="Read a webhook", opt={"access": "admin"}, responses=problems(401, 404))
+async def read_webhook(event_id: FromPath[UUID], inbox: NamedDependency[Inbox]) -> WebhookContent:
+    """Read one webhook with its body, as the gateway sent it, and its headers, without those that may hold secrets."""
+    return await inbox.get(event_id)
+
+
+@post(
+    "/webhooks/{event_id:uuid}/replay",
+    summary="Process a webhook again",
+    opt={"access": "admin"},
+    status_code=HTTP_200_OK,
+    responses=problems(401, 404, 409),
+)
+async def replay_webhook(event_id: FromPath[UUID], inbox: NamedDependency[Inbox]) -> WebhookContent:
+    """Have one webhook processed again, with all its tries before it. Money that it has moved is not moved again."""
+    return await inbox.replay(event_id)
+
+
+@post(
+    "/webhooks/replay",
+    summary="Process failed webhooks again",
+    opt={"access": "admin"},
+    status_code=HTTP_200_OK,
+    responses=problems(400, 401, 413, 415),
+)
+async def replay_failed(data: JSONBody[ReplayFailed], inbox: NamedDependency[Inbox]) -> Replayed:
+    """Have failed webhooks of a period processed again, oldest first, at most 1000 in one call; `next_cursor` goes on."""
+    since, until = (decode_moment(name, getattr(data, name)) for name in ("received_from", "received_to"))
+    assert since is not None
+    assert until is not None
+    if until < since:
+        raise Invalid("the period ends before it begins", errors=(FieldError(pointer("received_to"), "is before received_from"),))
+    done = await inbox.replay_failed(
+        received_from=since,
+        received_to=until,
+        after=decode_cursor(data.cursor),
+        account_id=data.gateway_id,
+        code=data.code,
+    )
+    return Replayed(len(done), encode_cursor(done[-1]) if len(done) == REPLAY_AT_ONCE else None)
+
+
+HANDLERS = [receive_webhook, list_failed, read_webhook, replay_webhook, replay_failed]

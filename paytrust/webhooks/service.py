@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import structlog
 
@@ -10,10 +12,11 @@ from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.db import Database
-from paytrust.errors import InvalidSignature, NotFound, Unavailable, UnreadableWebhook
+from paytrust.errors import Busy, InvalidSignature, NotFound, Unavailable, UnreadableWebhook
 from paytrust.gateways import Webhook, WebhookNotice
 from paytrust.ids import new_id
 from paytrust.webhooks import model, store
+from paytrust.webhooks.model import WebhookContent, WebhookOut
 
 INTAKE_TIMEOUT_MS: Final = 2_000
 
@@ -73,3 +76,76 @@ class Webhooks:
         except Exception as exc:
             log.exception("gateway plugin failed on a webhook", gateway=account.gateway)
             raise Unavailable("the webhook could not be checked") from exc
+
+
+class Inbox:
+    """What administrators do with stored webhooks: look at those that failed, and have them processed again."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def failed(
+        self,
+        *,
+        limit: int,
+        before: UUID | None = None,
+        account_id: UUID | None = None,
+        code: str | None = None,
+        received_from: datetime | None = None,
+        received_to: datetime | None = None,
+    ) -> list[WebhookOut]:
+        """Newest first, after the webhook *before*; received in [received_from, received_to)."""
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            return await store.failed(
+                tx,
+                limit=limit,
+                before=before,
+                account_id=account_id,
+                code=code,
+                received_from=received_from,
+                received_to=received_to,
+            )
+
+    async def get(self, webhook_id: UUID) -> WebhookContent:
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            found = await store.find(tx, webhook_id)
+        if found is None:
+            raise NotFound(f"there is no webhook {webhook_id}")
+        return found
+
+    async def replay(self, webhook_id: UUID) -> WebhookContent:
+        """
+        Have one webhook processed again, whatever became of it, with all its tries before it. What it applied stays applied once.
+
+        Raises `NotFound`, or `Busy` while a worker is at it.
+        """
+        async with self._db.transaction(system=True) as tx:
+            replayed = await store.replay(tx, webhook_id)
+        found = await self.get(webhook_id)
+        if not replayed:
+            raise Busy("this webhook is being processed at this moment")
+        log.info("webhook replayed", webhook_id=str(webhook_id))
+        return found
+
+    async def replay_failed(
+        self,
+        *,
+        received_from: datetime,
+        received_to: datetime,
+        after: UUID | None = None,
+        account_id: UUID | None = None,
+        code: str | None = None,
+    ) -> list[UUID]:
+        """Have failed webhooks of a period processed again, oldest first and after *after*: their ids, at most `REPLAY_AT_ONCE`."""
+        async with self._db.transaction(system=True) as tx:
+            replayed = await store.replay_failed(
+                tx,
+                limit=model.REPLAY_AT_ONCE,
+                after=after,
+                account_id=account_id,
+                code=code,
+                received_from=received_from,
+                received_to=received_to,
+            )
+        log.info("failed webhooks replayed", count=len(replayed))
+        return replayed

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from paytrust.db import Record, Transaction
-from paytrust.gateways import WebhookNotice
-from paytrust.webhooks.model import Received, WebhookStatus
+from paytrust.gateways import Webhook, WebhookNotice
+from paytrust.webhooks.model import Received, Try, WebhookContent, WebhookOut, WebhookStatus
 
 LEASE = timedelta(seconds=60)
 
@@ -55,7 +56,7 @@ async def claim(tx: Transaction, limit: int) -> list[Received]:
             ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED
         ) due
         WHERE w.id = due.id
-        RETURNING w.id, w.tenant_id, w.gateway_account_id, w.reference, w.event, w.attempts
+        RETURNING w.id, w.tenant_id, w.gateway_account_id, w.reference, w.event, w.attempts, w.attempts_before
         """,
         limit,
         LEASE,
@@ -97,6 +98,137 @@ async def fail(
         await _log_attempt(tx, webhook, "retry" if retry_after else WebhookStatus.FAILED, code, detail)
 
 
+async def contents(tx: Transaction, webhook_id: UUID) -> Webhook:
+    """What arrived, for reading it again."""
+    row = await tx.fetchrow("SELECT headers, body FROM paytrust.webhooks WHERE id = $1", webhook_id)
+    assert row is not None
+    return Webhook(msgspec.json.decode(row["headers"]), row["body"])
+
+
+async def reread(tx: Transaction, webhook: Received, notice: WebhookNotice) -> None:
+    """Write down what a webhook is about that could not be read when it came."""
+    await tx.execute("UPDATE paytrust.webhooks SET event = $2, reference = $3 WHERE id = $1", webhook.id, notice.event, notice.reference)
+
+
+# --- administration ---------------------------------------------------------------------------------------------------------
+
+_SELECT = """
+SELECT w.id, w.tenant_id, w.gateway_account_id, w.event, w.reference, w.status, w.error_code, w.error_detail, w.received_at, w.processed_at,
+    (SELECT jsonb_agg(jsonb_build_object('number', a.number, 'outcome', a.outcome, 'error_code', a.error_code,
+            'error_detail', a.error_detail, 'ended_at', a.ended_at) ORDER BY a.number)
+     FROM paytrust.webhook_attempts a WHERE a.webhook_id = w.id) AS tries
+"""
+
+_FAILED = """
+w.status = 'failed' AND ($1::uuid IS NULL OR w.gateway_account_id = $1) AND ($2::text IS NULL OR w.error_code = $2)
+    AND ($3::timestamptz IS NULL OR w.received_at >= $3) AND ($4::timestamptz IS NULL OR w.received_at < $4)
+"""
+
+_AGAIN = """
+status = 'received', next_attempt_at = now(), first_failed_at = NULL, attempts_before = attempts, lease_until = NULL, processed_at = NULL
+"""
+
+
+async def failed(
+    tx: Transaction,
+    *,
+    limit: int,
+    before: UUID | None,
+    account_id: UUID | None,
+    code: str | None,
+    received_from: datetime | None,
+    received_to: datetime | None,
+) -> list[WebhookOut]:
+    """Newest first: ids are ordered by time."""
+    rows = await tx.fetch(
+        f"{_SELECT} FROM paytrust.webhooks w WHERE {_FAILED} AND ($5::uuid IS NULL OR w.id < $5) ORDER BY w.id DESC LIMIT $6",
+        account_id,
+        code,
+        received_from,
+        received_to,
+        before,
+        limit,
+    )
+    return [WebhookOut(**_told(row)) for row in rows]
+
+
+async def find(tx: Transaction, webhook_id: UUID) -> WebhookContent | None:
+    row = await tx.fetchrow(f"{_SELECT}, w.headers, w.body FROM paytrust.webhooks w WHERE w.id = $1", webhook_id)
+    if row is None:
+        return None
+    return WebhookContent(**_told(row), headers=msgspec.json.decode(row["headers"]), body=row["body"].decode(errors="replace"))
+
+
+async def replay(tx: Transaction, webhook_id: UUID) -> bool:
+    """Due now, with all its tries before it; False while a worker holds it, or when there is none."""
+    return bool(
+        await tx.execute(
+            f"UPDATE paytrust.webhooks SET {_AGAIN} WHERE id = $1 AND (lease_until IS NULL OR lease_until < now())", webhook_id
+        )
+    )
+
+
+async def replay_failed(
+    tx: Transaction,
+    *,
+    limit: int,
+    after: UUID | None,
+    account_id: UUID | None,
+    code: str | None,
+    received_from: datetime,
+    received_to: datetime,
+) -> list[UUID]:
+    """Make failed ones due again, oldest first; their ids, in that order."""
+    rows = await tx.fetch(
+        f"UPDATE paytrust.webhooks SET {_AGAIN} WHERE id IN (SELECT w.id FROM paytrust.webhooks w WHERE {_FAILED}"
+        " AND ($5::uuid IS NULL OR w.id > $5) ORDER BY w.id LIMIT $6 FOR UPDATE) RETURNING id",
+        account_id,
+        code,
+        received_from,
+        received_to,
+        after,
+        limit,
+    )
+    return sorted(row["id"] for row in rows)
+
+
+async def claim_unmatched(tx: Transaction, limit: int, *, again_after: timedelta, give_up_after: timedelta) -> list[tuple[UUID, UUID, str]]:
+    """Take failed webhooks (id, account, reference) whose payment may be known by now."""
+    rows = await tx.fetch(
+        """
+        UPDATE paytrust.webhooks w
+        SET next_attempt_at = CASE WHEN received_at > now() - $3::interval THEN now() + $2::interval ELSE 'infinity' END
+        FROM (
+            SELECT id FROM paytrust.webhooks
+            WHERE status = 'failed' AND error_code = 'unknown_reference' AND next_attempt_at <= now()
+            ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED
+        ) due
+        WHERE w.id = due.id
+        RETURNING w.id, w.gateway_account_id, coalesce(w.reference, '') AS reference
+        """,
+        limit,
+        again_after,
+        give_up_after,
+    )
+    return [(row["id"], row["gateway_account_id"], row["reference"]) for row in rows]
+
+
+def _told(row: Record) -> dict[str, Any]:
+    return {
+        "event_id": row["id"],
+        "tenant_id": row["tenant_id"],
+        "gateway_id": row["gateway_account_id"],
+        "event": row["event"],
+        "reference": row["reference"],
+        "status": WebhookStatus(row["status"]),
+        "error_code": row["error_code"],
+        "error_detail": row["error_detail"],
+        "received_at": row["received_at"],
+        "processed_at": row["processed_at"],
+        "attempts": msgspec.json.decode(row["tries"] or "[]", type=list[Try]),
+    }
+
+
 async def _log_attempt(tx: Transaction, webhook: Received, outcome: str, code: str | None, detail: str | None) -> None:
     await tx.execute(
         "INSERT INTO paytrust.webhook_attempts (webhook_id, number, outcome, error_code, error_detail) VALUES ($1, $2, $3, $4, left($5, 500))",
@@ -116,4 +248,5 @@ def _received(row: Record) -> Received:
         reference=row["reference"],
         event=row["event"],
         attempt=row["attempts"],
+        tries=row["attempts"] - row["attempts_before"],
     )

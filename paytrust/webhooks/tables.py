@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from piccolo.columns import JSONB, UUID, Bytea, SmallInt, Text, Timestamptz
+from piccolo.columns import JSONB, UUID, BigInt, Bytea, Text, Timestamptz
 from piccolo.table import Table
 
 from paytrust.db import ENGINE
@@ -16,7 +16,8 @@ class Webhooks(Table, tablename="webhooks", schema="paytrust", db=ENGINE):
     headers = JSONB(default=None)
     body = Bytea(default=None)
     status = Text(default=None)
-    attempts = SmallInt(default=None)
+    attempts = BigInt(default=None)
+    attempts_before = BigInt(default=None)
     next_attempt_at = Timestamptz(default=None)
     first_failed_at = Timestamptz(default=None, null=True)
     lease_until = Timestamptz(default=None, null=True)
@@ -28,7 +29,7 @@ class Webhooks(Table, tablename="webhooks", schema="paytrust", db=ENGINE):
 
 class WebhookAttempts(Table, tablename="webhook_attempts", schema="paytrust", db=ENGINE):
     webhook_id = UUID(primary_key=True, default=None)
-    number = SmallInt(default=None)
+    number = BigInt(default=None)
     outcome = Text(default=None)
     error_code = Text(default=None, null=True)
     error_detail = Text(default=None, null=True)

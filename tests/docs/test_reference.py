@@ -176,6 +176,12 @@ def test_every_attribute_a_gateway_sets_is_documented(section):
     assert set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == {name for name in Gateway.__annotations__ if not name.startswith("_")}
 
 
+def test_what_a_gateway_may_be_able_to_do_is_documented_with_its_signature(section):
+    for name in gateways.ListsPayments.__abstractmethods__:
+        arguments = [argument for argument in inspect.signature(getattr(gateways.ListsPayments, name)).parameters if argument != "self"]
+        assert f"`{name}({', '.join(arguments)})`" in section("docs/reference/gateway-contract.md", "## ListsPayments")
+
+
 @pytest.mark.parametrize("struct", [gateways.PaymentRequest, gateways.Limits, gateways.GatewayPayment])
 def test_every_field_of_the_contract_is_documented(struct, section):
     text = section("docs/reference/gateway-contract.md", f"## {struct.__name__}")

@@ -196,7 +196,7 @@ async def test_every_key_of_a_tenants_table_starts_with_the_tenant(owner):
     )
     # Random or secret-derived values, which nobody can collide with on purpose; and rows only the system sees.
     apart = {"tenants_pkey", "api_keys_lookup_unique", "gateway_accounts_pkey", "gateway_accounts_token_unique", "webhooks_pkey"}
-    apart |= {"webhooks_event_unique", "webhook_attempts_pkey", "payments_reference_unique", "key_audit_pkey"}
+    apart |= {"webhooks_event_unique", "webhook_attempts_pkey", "payments_reference_unique", "key_audit_pkey", "differences_pkey"}
     wrong = [
         row["index"]
         for row in rows

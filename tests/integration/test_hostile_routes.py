@@ -278,9 +278,13 @@ def test_a_filter_that_matches_nothing_finds_nothing(shop, query):
     ids=lambda junk: junk[:40],
 )
 def test_an_id_that_cannot_exist_is_not_found(routes, call, problem, junk):
+    # With a slash in it, it is another path, which may take other methods.
+    expected = {404: "not_found", 405: "method_not_allowed"} if "%2f" in junk else {404: "not_found"}
     for route in routes:
         if route.parameters["path"]:
-            problem(call(route, route.url(junk), **({"json": route.sample()} if route.schema else {})), 404, "not_found")
+            problem(
+                call(route, route.url(junk), **({"json": route.sample()} if route.schema else {})), set(expected), set(expected.values())
+            )
 
 
 def test_an_id_that_does_not_exist_is_not_found(routes, call, problem):

@@ -189,10 +189,9 @@ def test_while_the_gateway_is_away_nothing_expires_and_we_come_back_to_it(mercha
 def test_an_invoice_that_was_cancelled_before_its_time_was_up_stays_cancelled(merchant, far, let_time_pass, looked_after):
     invoice = merchant.invoice()
     assert cancel(merchant, invoice).status_code == 200
-    asked = len(far.requests)
     let_time_pass(invoice)
-    assert looked_after(invoice) is None
-    assert (merchant.get(invoice)["status"], len(far.requests)) == ("cancelled", asked)
+    assert looked_after(invoice) is not None, "money can still come for a week"
+    assert merchant.get(invoice)["status"] == "cancelled"
 
 
 def test_an_invoice_without_a_live_payment_expires_when_its_own_time_is_up(merchant, sandbox, let_time_pass):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Annotated, ClassVar, Final
 
 import msgspec
@@ -15,8 +16,10 @@ from paytrust import (
     Gateway,
     GatewayPayment,
     GatewayRejected,
+    GatewayUnavailable,
     InvalidSignature,
     Limits,
+    ListsPayments,
     Money,
     NoOptions,
     PaymentRequest,
@@ -44,7 +47,7 @@ class XenditCredentials(Credentials, frozen=True):
     for_user_id: Key | None = None
 
 
-class XenditGateway(Gateway[XenditCredentials, NoOptions]):
+class XenditGateway(Gateway[XenditCredentials, NoOptions], ListsPayments):
     """Xendit's hosted invoice page, `/v2/invoices`."""
 
     code: ClassVar[str] = "xendit"
@@ -74,6 +77,20 @@ class XenditGateway(Gateway[XenditCredentials, NoOptions]):
     async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
         answer = await self.http.get("/v2/invoices", params={"external_id": reference, "limit": "100"})
         return mapping.found_payments(answer, reference)
+
+    async def list_payments(self, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
+        for moment in ("created", "paid"):
+            params = mapping.period(moment, since, until)
+            while page := mapping.listed_page(await self.http.get("/v2/invoices", params=params)):
+                for payment in mapping.readable(page):
+                    yield payment
+                last = page[-1].id
+                if params.get("last_invoice") == last:
+                    raise GatewayUnavailable("xendit: the list of invoices does not move on")
+                if len(page) < mapping.PAGE:
+                    break
+                # The SDK and the documentation name the cursor differently.
+                params |= {"last_invoice": last, "last_invoice_id": last}
 
     async def expire_payment(self, payment: GatewayPayment) -> None:
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -30,6 +32,7 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 MAX_DURATION_S: Final = 31_536_000
 MAX_ITEMS: Final = 75
+PAGE: Final = 100
 MAX_QUANTITY: Final = 510_000
 E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
@@ -112,6 +115,24 @@ def found_payments(answer: Answer, reference: str) -> list[GatewayPayment]:
     invoices = answer.json(list[Invoice])
     ours = [invoice for invoice in invoices if invoice.external_id == reference]
     return [_payment(invoice) for invoice in sorted(ours, key=lambda invoice: (invoice.created, invoice.id))]
+
+
+def period(moment: str, since: datetime, until: datetime) -> dict[str, str]:
+    """Return the query for a first page of the invoices that were "created" or "paid" in a period: the two bounds go together."""
+    bounds = {f"{moment}_{side}": f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.000Z}" for side, at in (("after", since), ("before", until))}
+    return {"limit": str(PAGE), **bounds}
+
+
+def listed_page(answer: Answer) -> list[Invoice]:
+    """Return one page of the list, newest first."""
+    return answer.json(list[Invoice])
+
+
+def readable(invoices: list[Invoice]) -> Iterator[GatewayPayment]:
+    """Leave out what makes no sense to us: the account may be used by other programs too."""
+    for invoice in invoices:
+        with contextlib.suppress(UnreadableWebhook):
+            yield _payment(invoice)
 
 
 def invoice_status(answer: Answer) -> PaymentStatus:
