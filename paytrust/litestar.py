@@ -42,6 +42,8 @@ from paytrust.accounts.service import Accounts
 from paytrust.books.service import Books
 from paytrust.db import Database
 from paytrust.errors import NotFound
+from paytrust.idempotency import routes as idempotency
+from paytrust.idempotency.service import Idempotency
 from paytrust.installments.service import Installments
 from paytrust.invoices.service import Invoices
 from paytrust.keys.jobs import AUDIT_POLL_S, KeyChanges
@@ -102,8 +104,10 @@ class Services:
         self.intake_db = Database(dsn, size=settings.intake_pool_size, name="paytrust intake")
         self.work_db = Database(dsn, size=settings.work_pool_size, name="paytrust work")
         insecure = settings.insecure_gateways
-        self.accounts = Accounts(self.db, registry, Vault(settings), public_url=settings.public_url, insecure=insecure)
+        vault = Vault(settings)
+        self.accounts = Accounts(self.db, registry, vault, public_url=settings.public_url, insecure=insecure)
         self.tenants = Tenants(self.db)
+        self.idempotency = Idempotency(self.db, vault)
         pepper = settings.key_pepper.get_secret_value()
         audit = Audit(self.work_db)
         self.keys = Keys(self.db, pepper=pepper, audit=audit)
@@ -124,6 +128,7 @@ class Services:
             Worker("unmatched webhooks", webhook_jobs.match, poll_s=SLOW_POLL_S),
             Worker("reconciler", Reconciler(self.work_db, work).step, poll_s=RECONCILER_POLL_S),
             Worker("comparison", Comparison(self.work_db, work).step, poll_s=SLOW_POLL_S),
+            Worker("idempotency keys", Idempotency(self.work_db, vault).remove_old, poll_s=SLOW_POLL_S),
         )
         self.webhooks = Webhooks(self.intake_db, self.accounts, on_stored=self.webhook_worker.wake)
 
@@ -202,10 +207,11 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
             request_max_body_size=api.MAX_BODY_BYTES,
             dependencies=dependencies,
             guards=[
-                api.access_guard(_late(services.keys), _late_admin(services.admin_keys), trusted_proxies=self.settings.trusted_proxies)
+                api.access_guard(_late(services.keys), _late_admin(services.admin_keys), trusted_proxies=self.settings.trusted_proxies),
+                idempotency.claim_guard(_constant(services.idempotency)),
             ],
-            exception_handlers={Exception: api.on_error},
-            middleware=[_RequestContext()],
+            exception_handlers={Exception: api.on_error, idempotency.Replay: idempotency.replay},
+            middleware=[_RequestContext(), idempotency.KeepAnswers(_constant(services.idempotency))],
             signature_types=[Caller, Principal],
             opt={"exclude_from_csrf": True, "paytrust": True},
         )
@@ -277,6 +283,7 @@ def _documented_handlers() -> list[BaseRouteHandler]:
         for handler in handlers:
             handler.tags = [tag]
             handler.security = SECURITY[handler.opt["access"]]
+            idempotency.document(handler)
     return [handler for handlers in ROUTES.values() for handler in handlers]
 
 

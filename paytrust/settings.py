@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     key_pepper: Secret
     """Keys the HMAC by which API keys are looked up. Changing it makes every key unknown."""
     encryption_keys: Annotated[dict[str, SecretStr], NoDecode]
-    """Encrypt gateway credentials: `<id>:<32 bytes in base64>`, comma-separated; the first one encrypts, all decrypt."""
+    """Encrypt gateway credentials and kept answers: `<id>:<32 bytes in base64>`, comma-separated; the first one encrypts, all decrypt."""
 
     public_url: str = "http://127.0.0.1:8000"
     """Where gateways reach this service, without a trailing slash."""
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     work_pool_size: int = Field(4, ge=1, le=50)
     """Connections for work in the background, per process."""
     worker: bool = True
-    """Whether this process also works in the background: on stored webhooks, payments to ask about, and the daily comparison."""
+    """Whether this process also works in the background: on stored webhooks, payments to ask about, the daily comparison, old idempotency keys."""
     insecure_gateways: bool = False
     """Allow gateway accounts and payment pages with http:// addresses: for sandboxes on the same machine."""
     disabled_plugins: Annotated[tuple[str, ...], NoDecode] = ()

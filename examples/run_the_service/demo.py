@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
@@ -57,7 +58,8 @@ def main() -> int:
 def pay_one(api: httpx.Client, gateway: str, gateway_id: str) -> None:
     """One invoice from creation to paid."""
     print(f"\n--- {gateway} ---")
-    answer = api.post("/invoices", json={"gateway_id": gateway_id, "currency": "IDR", "line_items": LINES})
+    order, key = {"gateway_id": gateway_id, "currency": "IDR", "line_items": LINES}, {"Idempotency-Key": str(uuid4())}
+    answer = api.post("/invoices", json=order, headers=key)
     answer.raise_for_status()
     invoice = answer.json()
     say("1 POST /invoices", f"HTTP {answer.status_code}, invoice {invoice['invoice_id']}")
@@ -66,6 +68,12 @@ def pay_one(api: httpx.Client, gateway: str, gateway_id: str) -> None:
         say("", f"{line['product_name']:<14} {priced:<24} tax {line['tax_amount']}")
     say("  computed totals", f"subtotal {invoice['subtotal_amount']} + tax {invoice['total_tax_amount']}")
     say("", f"+ service fee {invoice['total_service_fee_amount']} = IDR {invoice['total_amount']}")
+    again = api.post("/invoices", json=order, headers=key)
+    assert again.content == answer.content
+    say(
+        "  sent again, same key",
+        f"HTTP {again.status_code}, Idempotent-Replayed: {again.headers['Idempotent-Replayed']}, no second invoice",
+    )
     say("2 status and payment page", f"{invoice['status']}, {invoice['payment_url']}")
     page = httpx.get(invoice["payment_url"])
     page.raise_for_status()

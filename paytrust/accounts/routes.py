@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from litestar import get, patch, post
+from litestar import Request, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from paytrust.accounts.model import AccountOut, CreateAccount, UpdateAccount
 from paytrust.accounts.service import Accounts
 from paytrust.api import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor, problems
+from paytrust.idempotency.routes import claim_of
 
 
 class AccountPage(msgspec.Struct):
@@ -18,9 +20,9 @@ class AccountPage(msgspec.Struct):
 
 
 @post("/gateway-accounts", summary="Create a gateway account", opt={"access": "admin"}, responses=problems(400, 401, 404, 413, 415))
-async def create_account(data: JSONBody[CreateAccount], accounts: NamedDependency[Accounts]) -> AccountOut:
+async def create_account(data: JSONBody[CreateAccount], accounts: NamedDependency[Accounts], request: Request[Any, Any, Any]) -> AccountOut:
     """Configure an account at a gateway, for one tenant or (without `tenant_id`) for all. Its id is the `gateway_id` of invoices."""
-    return await accounts.create(data)
+    return await accounts.create(data, claim=claim_of(request))
 
 
 @get("/gateway-accounts", summary="List gateway accounts", opt={"access": "admin"}, responses=problems(400, 401))

@@ -14,6 +14,7 @@ from paytrust.db import Database, Transaction
 from paytrust.errors import FieldError, GatewayUnavailable, Invalid, NotFound
 from paytrust.gateways import Gateway, Limits
 from paytrust.http import GatewayHTTP, new_client
+from paytrust.idempotency.model import Claim
 from paytrust.ids import new_id
 from paytrust.plugins import Registry
 from paytrust.tenants import service as tenants
@@ -43,11 +44,11 @@ class Accounts:
             client, self._client = self._client, None
             await client.close()
 
-    async def create(self, data: CreateAccount) -> AccountOut:
+    async def create(self, data: CreateAccount, *, claim: Claim | None = None) -> AccountOut:
         gateway = self._gateway_type(data.gateway)
         model.check_base_url(data.base_url, insecure=self._insecure)
         account = Account(
-            id=new_id(),
+            id=claim.object_id if claim else new_id(),
             tenant_id=data.tenant_id,
             gateway=data.gateway,
             name=data.name,

@@ -21,9 +21,10 @@ FROM paytrust.gateway_accounts a
 
 
 async def insert(tx: Transaction, account: Account) -> None:
-    await tx.execute(
+    """Write an account and its fees down. One that an earlier try of the same request wrote stays as it is."""
+    written = await tx.execute(
         "INSERT INTO paytrust.gateway_accounts (id, tenant_id, gateway, name, base_url, options, credentials, webhook_token)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING",
         account.id,
         account.tenant_id,
         account.gateway,
@@ -33,7 +34,8 @@ async def insert(tx: Transaction, account: Account) -> None:
         account.sealed_credentials,
         account.webhook_token,
     )
-    await save_fees(tx, account)
+    if written:
+        await save_fees(tx, account)
 
 
 async def update(tx: Transaction, account: Account, *, disabled: bool) -> None:

@@ -13,6 +13,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from paytrust.access import Principal
 from paytrust.api import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor, principal_of, problems
+from paytrust.idempotency.routes import claim_of
 from paytrust.invoices.model import (
     CreateInvoice,
     CreateSupplementary,
@@ -108,7 +109,7 @@ async def create_invoice(
 ) -> Response[InvoiceOut]:
     """Create an invoice and open a payment for it at the chosen gateway: the answer has everything the payer needs."""
     # Not a second dependency: Litestar starts a task for each of several.
-    invoice, created = await invoices.create(principal_of(request).tenant_id, data)
+    invoice, created = await invoices.create(principal_of(request).tenant_id, data, claim=claim_of(request))
     return Response(invoice_out(invoice), status_code=201 if created else 200)
 
 
@@ -125,9 +126,10 @@ async def create_supplementary(
     data: JSONBody[CreateSupplementary],
     principal: NamedDependency[Principal],
     invoices: NamedDependency[Invoices],
+    request: Request[Any, Any, Any],
 ) -> Response[InvoiceOut]:
     """Create an invoice for more that is owed on another one, with its gateway account and currency."""
-    invoice, created = await invoices.supplement(principal.tenant_id, invoice_id, data)
+    invoice, created = await invoices.supplement(principal.tenant_id, invoice_id, data, claim=claim_of(request))
     return Response(invoice_out(invoice), status_code=201 if created else 200)
 
 

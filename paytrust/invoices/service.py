@@ -15,6 +15,7 @@ from paytrust.accounts.service import Accounts
 from paytrust.db import Database, Transaction
 from paytrust.errors import GatewayUnavailable, Invalid, NotFound
 from paytrust.gateways import NO_LIMITS
+from paytrust.idempotency.model import Claim
 from paytrust.ids import new_id
 from paytrust.invoices import model, store
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary, ExternalIdTaken, Invoice, InvoiceStatus, Moment, ReceiptFlag
@@ -50,18 +51,21 @@ class Invoices:
         self._payments = payments
         self._tax_rules = tax_rules
 
-    async def create(self, tenant_id: UUID, data: CreateInvoice) -> tuple[Invoice, bool]:
+    async def create(self, tenant_id: UUID, data: CreateInvoice, *, claim: Claim | None = None) -> tuple[Invoice, bool]:
         """
-        Write the invoice down, then open its first payment; True when it is new.
+        Write the invoice down, then open its first payment; True when this request made it.
 
-        The same external_id with the same content gives the invoice that exists, and finishes opening its payment when
-        that had failed. Raises `Invalid`, `ExternalIdTaken`, or a `GatewayError` (the invoice stays a draft).
+        The same external_id with the same content, or the same claim, gives the invoice that exists, and finishes opening
+        its payment when that had failed.
+        Raises `Invalid`, `ExternalIdTaken`, or a `GatewayError` (the invoice stays a draft).
         """
         payment_id = new_id()
-        written = await self._db.run(lambda tx: self._write(tx, tenant_id, data, payment_id), tenant=tenant_id)
-        return await self._open(*written, payment_id)
+        written = await self._db.run(lambda tx: self._write(tx, tenant_id, data, claim, payment_id), tenant=tenant_id)
+        return await self._open(*written, payment_id, claim)
 
-    async def supplement(self, tenant_id: UUID, original_id: UUID, data: CreateSupplementary) -> tuple[Invoice, bool]:
+    async def supplement(
+        self, tenant_id: UUID, original_id: UUID, data: CreateSupplementary, *, claim: Claim | None = None
+    ) -> tuple[Invoice, bool]:
         """
         Create an invoice that follows another, with its gateway account and currency; as `create` in everything else.
 
@@ -73,7 +77,7 @@ class Invoices:
             original = await store.share(tx, tenant_id, original_id)
             if original is None:
                 raise _not_found(original_id)
-            written = await self._write(tx, tenant_id, model.supplementary(original, data), payment_id, original)
+            written = await self._write(tx, tenant_id, model.supplementary(original, data), claim, payment_id, original)
             if written[1] is not None:
                 await note(
                     tx,
@@ -84,28 +88,37 @@ class Invoices:
                 )
             return written
 
-        return await self._open(*await self._db.run(work, tenant=tenant_id), payment_id)
+        return await self._open(*await self._db.run(work, tenant=tenant_id), payment_id, claim)
 
-    async def _open(self, invoice: Invoice, new: tuple[Account, datetime] | None, payment_id: UUID) -> tuple[Invoice, bool]:
+    async def _open(
+        self, invoice: Invoice, new: tuple[Account, datetime] | None, payment_id: UUID, claim: Claim | None
+    ) -> tuple[Invoice, bool]:
         if new is not None:
             _warn_of_odd_taxes(invoice)
             account, now = new
             return await self._payments.open_first(invoice, account, payment_id=payment_id, now=now), True
         if invoice.status is InvoiceStatus.DRAFT:
             invoice = await self._payments.ensure_open(invoice.tenant_id, invoice.id)
-        return invoice, False
+        return invoice, claim is not None and invoice.id == claim.object_id
 
     async def _write(
-        self, tx: Transaction, tenant_id: UUID, data: CreateInvoice, payment_id: UUID, original: Invoice | None = None
+        self,
+        tx: Transaction,
+        tenant_id: UUID,
+        data: CreateInvoice,
+        claim: Claim | None,
+        payment_id: UUID,
+        original: Invoice | None = None,
     ) -> tuple[Invoice, tuple[Account, datetime] | None]:
         """The invoice; when it is new also the account and the clock that its first payment needs."""
         account, now = await accounts.find(tx, data.gateway_id) or (None, await tx.fetchval("SELECT now()"))
+        invoice_id = claim.object_id if claim else new_id()
         usable = account if account is not None and account.disabled_at is None else None
         try:
             limits = self._gateways.limits(usable, data.currency) if usable is not None and data.currency in usable.fees else NO_LIMITS
             invoice = model.draft(
                 data,
-                invoice_id=new_id(),
+                invoice_id=invoice_id,
                 tenant_id=tenant_id,
                 account=usable,
                 now=now,
@@ -115,7 +128,8 @@ class Invoices:
                 limits=limits,
             )
         except (Invalid, TaxRuleFailed, GatewayUnavailable):
-            existing = await _of_external_id(tx, tenant_id, data)
+            repeatable = claim is not None or data.external_id is not None
+            existing = await store.find_made(tx, tenant_id, invoice_id, data.external_id) if repeatable else None
             if existing is None or not model.made_from(existing, data, original):
                 raise
             return existing, None  # a repeat finds its invoice, although the same request would be refused by now
@@ -123,7 +137,7 @@ class Invoices:
         reference = model.payment_reference(invoice.id, 1, 1)
         if await store.insert(tx, invoice, payment_id=payment_id, reference=reference):
             return invoice, (usable, now)
-        existing = await _of_external_id(tx, tenant_id, data)
+        existing = await store.find_made(tx, tenant_id, invoice_id, data.external_id)
         assert existing is not None, "a conflicting row is visible to the next statement"
         if existing.content_hash != invoice.content_hash:
             raise ExternalIdTaken(existing.external_id or "", existing.id)
@@ -242,10 +256,6 @@ async def close_installments(tx: Transaction, invoice: Invoice, numbers: list[in
     """Note that installments of a locked invoice are paid in full."""
     if numbers:
         await store.close_installments(tx, invoice.tenant_id, invoice.id, numbers)
-
-
-async def _of_external_id(tx: Transaction, tenant_id: UUID, data: CreateInvoice) -> Invoice | None:
-    return None if data.external_id is None else await store.find_by_external_id(tx, tenant_id, data.external_id)
 
 
 def _warn_of_odd_taxes(invoice: Invoice) -> None:

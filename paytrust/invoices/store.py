@@ -20,7 +20,7 @@ WITH invoice AS (
         tax, fee, total, fee_percentage, fee_fixed, description, customer, metadata, success_url, failure_url, original_invoice_id, expires_at,
         fee_minimum, fee_cap)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $27, $28)
-    ON CONFLICT (tenant_id, external_id) DO NOTHING
+    ON CONFLICT DO NOTHING
     RETURNING id
 ), lines AS (
     INSERT INTO paytrust.line_items (tenant_id, invoice_id, currency, number, id, product_name, quantity, unit_price, tax_rate,
@@ -76,7 +76,7 @@ WHERE i.tenant_id = $1
 
 
 async def insert(tx: Transaction, invoice: Invoice, *, payment_id: UUID, reference: str) -> bool:
-    """Write the invoice and its first attempt. False when the tenant has this external_id already."""
+    """Write the invoice and its first attempt. False when the tenant has this id or this external_id already."""
     first = invoice.installments[0]
     written = await tx.fetchval(
         _INSERT,
@@ -117,8 +117,9 @@ async def find(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | 
     return _invoice(row) if row else None
 
 
-async def find_by_external_id(tx: Transaction, tenant_id: UUID, external_id: str) -> Invoice | None:
-    row = await tx.fetchrow(_SELECT + " WHERE i.tenant_id = $1 AND i.external_id = $2", tenant_id, external_id)
+async def find_made(tx: Transaction, tenant_id: UUID, invoice_id: UUID, external_id: str | None) -> Invoice | None:
+    """What an earlier request for the same invoice made: it has its id, or its external_id."""
+    row = await tx.fetchrow(_SELECT + " WHERE i.tenant_id = $1 AND (i.id = $2 OR i.external_id = $3)", tenant_id, invoice_id, external_id)
     return _invoice(row) if row else None
 
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from litestar import delete, get, post, put
+from litestar import Request, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from paytrust.access import Caller
 from paytrust.api import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor, problems
+from paytrust.idempotency.routes import claim_of
 from paytrust.keys.model import AuditEntry, AuditFilters, CreateKey, Key, ShownKey
 from paytrust.keys.service import Keys
 
@@ -24,9 +26,11 @@ class AuditPage(msgspec.Struct):
 
 
 @post("/api-keys", summary="Create an API key", opt={"access": "admin"}, responses=problems(400, 401, 404, 413, 415))
-async def create_key(data: JSONBody[CreateKey], keys: NamedDependency[Keys], caller: NamedDependency[Caller]) -> ShownKey:
+async def create_key(
+    data: JSONBody[CreateKey], keys: NamedDependency[Keys], caller: NamedDependency[Caller], request: Request[Any, Any, Any]
+) -> ShownKey:
     """Create a key for a tenant. This answer is the only one that shows it."""
-    return await keys.create(data, by=caller)
+    return await keys.create(data, by=caller, claim=claim_of(request))
 
 
 @get("/api-keys", summary="List API keys", opt={"access": "admin"}, responses=problems(400, 401))

@@ -17,8 +17,10 @@ from argon2.exceptions import VerificationError
 
 from paytrust import access
 from paytrust.access import ANONYMOUS, LOCAL, Caller, Network, Principal, Scope
-from paytrust.db import Database, Record
+from paytrust.db import Database, Record, Transaction
 from paytrust.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable, pointer
+from paytrust.idempotency import service as idempotency
+from paytrust.idempotency.model import Claim
 from paytrust.ids import new_id
 from paytrust.keys import model, store
 from paytrust.keys.model import Action, Audited, AuditEntry, AuditFilters, CreateKey, Entry, Key, Reason, ShownKey, Tally
@@ -137,13 +139,18 @@ class Keys:
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
         self._changes = 0
 
-    async def create(self, data: CreateKey, *, by: Caller = LOCAL) -> ShownKey:
-        """Make a key. The answer shows it; nothing else ever will."""
+    async def create(self, data: CreateKey, *, by: Caller = LOCAL, claim: Claim | None = None) -> ShownKey:
+        """
+        Make a key. The answer shows it; nothing else ever will.
+
+        When an earlier try with this claim made it and was lost before it could answer, it is rotated: nobody has seen the
+        first secret. Raises `KeyNotLive` when it was revoked meanwhile.
+        """
         allowed = model.normalised(data.allowed_addresses)
         secret = model.new_key()
         hash_ = await self._hash(secret)
         key = Key(
-            key_id=new_id(),
+            key_id=claim.object_id if claim else new_id(),
             tenant_id=data.tenant_id,
             prefix=secret[:4],
             description=data.description,
@@ -155,6 +162,11 @@ class Keys:
             revoked_at=None,
         )
         async with self._db.transaction(system=True) as tx:
+            if claim is not None:
+                await idempotency.hold(tx, claim)  # or a late try would replace the secret that was handed out
+                if (was := await store.get(tx, key.key_id)) is not None:
+                    key = await self._replace(tx, key.key_id, was, secret, hash_, by)
+                    return ShownKey(**msgspec.structs.asdict(key), api_key=secret)
             await tenants.require(tx, data.tenant_id)
             key = await store.insert(tx, key, lookup=model.lookup(self._pepper, secret), hash=hash_)
             if key.expires_at is not None and key.expires_at <= key.created_at:
@@ -172,18 +184,22 @@ class Keys:
             was = await store.get(tx, key_id)
         if was is None:
             raise NotFound(f"there is no API key {key_id}")
-        if was["dead"]:
-            raise KeyNotLive(f"API key {key_id} is revoked or expired; create another")
         secret = model.new_key()
         hash_ = await self._hash(secret)
         async with self._db.transaction(system=True) as tx:
-            lookup = model.lookup(self._pepper, secret)
-            key = await store.rotate(tx, key_id, prefix=secret[:4], lookup=lookup, hash=hash_, was=was["hash"])
-            if key is None:
-                raise Conflict(f"API key {key_id} was rotated or revoked by somebody else meanwhile")
-            await store.add_audit(tx, [_entry(Action.ROTATED, by, key.tenant_id, key_id, old_hash=was["hash"])])
+            key = await self._replace(tx, key_id, was, secret, hash_, by)
         self.forget(key_id)
         return ShownKey(**msgspec.structs.asdict(key), api_key=secret)
+
+    async def _replace(self, tx: Transaction, key_id: UUID, was: Record, secret: str, hash_: str, by: Caller) -> Key:
+        """Put *secret* in place of the one that *was* read with."""
+        if was["dead"]:
+            raise KeyNotLive(f"API key {key_id} is revoked or expired; create another")
+        key = await store.rotate(tx, key_id, prefix=secret[:4], lookup=model.lookup(self._pepper, secret), hash=hash_, was=was["hash"])
+        if key is None:
+            raise Conflict(f"API key {key_id} was rotated or revoked by somebody else meanwhile")
+        await store.add_audit(tx, [_entry(Action.ROTATED, by, key.tenant_id, key_id, old_hash=was["hash"])])
+        return key
 
     async def revoke(self, key_id: UUID, *, by: Caller = LOCAL) -> None:
         """Make a key useless: here at once, in other processes within a second. Revoking twice keeps the first time."""

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
-from litestar import get, post
+from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from paytrust.api import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor, problems
+from paytrust.idempotency.routes import claim_of
 from paytrust.tenants.model import CreateTenant, Tenant
 from paytrust.tenants.service import Tenants
 
@@ -16,9 +19,9 @@ class TenantPage(msgspec.Struct):
 
 
 @post("/tenants", summary="Create a tenant", opt={"access": "admin"}, responses=problems(400, 401, 413, 415))
-async def create_tenant(data: JSONBody[CreateTenant], tenants: NamedDependency[Tenants]) -> Tenant:
+async def create_tenant(data: JSONBody[CreateTenant], tenants: NamedDependency[Tenants], request: Request[Any, Any, Any]) -> Tenant:
     """Create a merchant. Its keys and gateway accounts come next."""
-    return await tenants.create(data)
+    return await tenants.create(data, claim=claim_of(request))
 
 
 @get("/tenants", summary="List tenants", opt={"access": "admin"}, responses=problems(400, 401))

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from paytrust.db import Database, Transaction
 from paytrust.errors import NotFound
+from paytrust.idempotency.model import Claim
 from paytrust.ids import new_id
 from paytrust.tenants import store
 from paytrust.tenants.model import CreateTenant, Tenant
@@ -15,9 +16,9 @@ class Tenants:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def create(self, data: CreateTenant) -> Tenant:
+    async def create(self, data: CreateTenant, *, claim: Claim | None = None) -> Tenant:
         async with self._db.transaction(system=True) as tx:
-            return await store.insert(tx, new_id(), data.name)
+            return await store.insert(tx, claim.object_id if claim else new_id(), data.name)
 
     async def page(self, *, limit: int, after: UUID | None) -> list[Tenant]:
         async with self._db.transaction(system=True, readonly=True) as tx:

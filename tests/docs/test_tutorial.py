@@ -135,3 +135,17 @@ def test_the_client_of_the_guide_gets_over_an_unknown_outcome(fences, merchant, 
     invoice = namespace["create_invoice"](merchant.api, merchant.body(external_id="order-8"))
     assert invoice["status"] == "pending"
     assert len(sandbox.xendit.payments) == 1
+
+
+def test_the_client_that_repeats_gets_one_invoice_whatever_happens_on_the_way(fences, merchant, sandbox):
+    [block] = [fence for fence in fences("docs/how-to/repeat-requests.md") if fence.language == "python"]
+    namespace = {}
+    exec(block.text, namespace)
+    body = json.dumps(merchant.body()).encode()
+    sandbox.xendit.fault("reset_after", on="create", times=1)
+    invoice = namespace["send"](merchant.api, "/invoices", body, "order-9")
+    assert invoice["status"] == "pending"
+    assert namespace["send"](merchant.api, "/invoices", body, "order-9") == invoice
+    assert len(merchant.api.get("/invoices").json()["invoices"]) == len(sandbox.xendit.payments) == 1
+    with pytest.raises(RuntimeError, match="idempotency_key_reused"):
+        namespace["send"](merchant.api, "/invoices", body + b" ", "order-9")

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 from litestar import Litestar, Request, Response, get, post
+from litestar.config.compression import CompressionConfig
 from litestar.config.csrf import CSRFConfig
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.exceptions import HTTPException, ImproperlyConfiguredException
@@ -43,6 +44,8 @@ class Stamp(ASGIMiddleware):
     """The host's middleware: it sees every request, ours too."""
 
     async def handle(self, scope, receive, send, next_app):
+        assert Request(scope).headers["host"]
+
         async def stamped(message):
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-shop", b"1")]
@@ -61,6 +64,7 @@ def hosting(plugin, port):
         [front, order, broken, shop_health],
         plugins=[plugin],
         middleware=[Stamp()],
+        compression_config=CompressionConfig("gzip", minimum_size=1),
         csrf_config=CSRFConfig(secret="s" * 32),
         exception_handlers={HTTPException: shop_error, RuntimeError: shop_error},
         openapi_config=OpenAPIConfig(title="Shop", version="9", path="/schema"),
@@ -109,6 +113,24 @@ def test_the_hosts_csrf_protects_the_host_and_leaves_the_api_alone(shop, hosted)
     assert shop.post("/orders").status_code == 403
     admin = {"X-Admin-Key": hosted.admin_api_key.get_secret_value()}
     assert shop.post("/pay/tenants", json={"name": "T"}, headers=admin).status_code == 201
+
+
+def test_a_repeated_request_gets_its_answer_again_although_the_host_compresses(shop, hosted):
+    headers = {"X-Admin-Key": hosted.admin_api_key.get_secret_value(), "Idempotency-Key": "k"}
+    first, second = (shop.post("/pay/tenants", json={"name": "T" * 200}, headers=headers) for _ in range(2))
+    plain = shop.post("/pay/tenants", json={"name": "T" * 200}, headers=headers | {"Accept-Encoding": "identity"})
+    assert first.status_code == 201
+    assert first.content == second.content == plain.content
+    assert [answer.headers.get("idempotent-replayed") for answer in (first, second, plain)] == [None, "true", "true"]
+    assert {answer.headers["x-shop"] for answer in (first, second, plain)} == {"1"}
+    assert shop.get("/pay/tenants", headers=headers).headers["content-encoding"] == "gzip"
+    assert len(shop.get("/pay/tenants", headers=headers).json()["tenants"]) == 1
+
+
+def test_a_malformed_key_under_the_prefix_is_a_problem(shop, hosted):
+    headers = {"X-Admin-Key": hosted.admin_api_key.get_secret_value(), "Idempotency-Key": '"'}
+    answer = shop.post("/pay/tenants", json={"name": "T"}, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
 
 
 def test_errors_under_the_prefix_are_problems(shop):

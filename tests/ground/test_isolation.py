@@ -18,7 +18,7 @@ from paytrust.tenants.model import CreateTenant
 
 TENANT_TABLES = (
     "tenants", "api_keys", "gateway_accounts", "gateway_account_currencies", "invoices", "line_items", "installments",
-    "payments", "receipts", "book_accounts", "transfers", "webhooks", "key_audit",
+    "payments", "receipts", "book_accounts", "transfers", "webhooks", "key_audit", "idempotency_keys",
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ async def owner(owner_url):
 async def two(settings, db):
     """Two tenants with an account and a draft invoice each: (tenant_id, account_id, invoice)."""
     services = Services(settings, Registry())
-    services.db = services.accounts._db = services.tenants._db = db
+    services.db = services.accounts._db = services.tenants._db = services.idempotency._db = db
     made = []
     for name in ("A", "B"):
         tenant = await services.tenants.create(CreateTenant(name))
@@ -54,6 +54,7 @@ async def two(settings, db):
                 currencies={"IDR": NewFee(), "MYR": NewFee()},
             )
         )
+        await services.idempotency.claim(tenant.tenant_id, "k", b"f" * 32)
         made.append((tenant.tenant_id, account.gateway_id, await draft(db, tenant.tenant_id, account.gateway_id)))
     return made
 
@@ -80,7 +81,7 @@ async def test_every_table_of_ours_has_forced_row_level_security(owner):
 
 @pytest.mark.parametrize("table", TENANT_TABLES)
 async def test_a_query_without_a_filter_shows_only_the_tenants_rows(db, two, table):
-    column = {"tenants": "id", "gateway_account_currencies": "scope"}.get(table, "tenant_id")
+    column = {"tenants": "id", "gateway_account_currencies": "scope", "idempotency_keys": "scope"}.get(table, "tenant_id")
     for tenant_id, _, _ in two:
         async with db.transaction(tenant=tenant_id) as tx:
             seen = {row[0] for row in await tx.fetch(f"SELECT {column} FROM paytrust.{table}")}

@@ -53,6 +53,9 @@ ROWS = {
         "webhook_token": "md5(gen_random_uuid()::text)",
     },
     "gateway_account_currencies": {"scope": A, "gateway_account_id": ACCOUNT, "currency": "'USD'"},
+    "idempotency_keys": {
+        "scope": A, "key": "gen_random_uuid()::text", "fingerprint": "sha256('x')", "object_id": "gen_random_uuid()", "lease_until": "now()",
+    },
     "invoices": {
         "tenant_id": A, "id": "gen_random_uuid()", "content_hash": "''", "account_scope": A, "gateway_account_id": ACCOUNT,
         "gateway": "'xendit'", "currency": "'IDR'", "subtotal": "100", "tax": "0", "fee": "0", "total": "100", "fee_percentage": "0",
@@ -102,6 +105,7 @@ WORLD = [
     new("gateway_accounts", id=ACCOUNT, webhook_token="repeat('0', 32)"),
     new("gateway_accounts", id=ACCOUNT_OF_B, tenant_id=B),
     new("gateway_accounts", id=SHARED_ACCOUNT, tenant_id="NULL"),
+    new("idempotency_keys", key="'known'"),
     new("gateway_account_currencies", currency="'IDR'"),
     new("gateway_account_currencies", currency="'MYR'"),
     new("gateway_account_currencies", scope=B, gateway_account_id=ACCOUNT_OF_B, currency="'IDR'"),
@@ -169,6 +173,12 @@ ATTACKS = {
     "key_audit_whole_key": attack(new("key_audit", tenant_id="NULL"), new("key_audit", key_id="NULL")),
     "key_audit_key": attack(new("key_audit", key_id=NOBODY), new("key_audit", tenant_id=B)),
     "key_audit_append_only": attack("UPDATE key_audit SET actor = 'x'", "DELETE FROM key_audit", "TRUNCATE key_audit"),
+    # idempotency keys
+    "idempotency_keys_pkey": attack(new("idempotency_keys", key="'known'")),
+    "idempotency_keys_visible": attack(
+        *(new("idempotency_keys", key=key) for key in ("''", "'a b'", "repeat('x', 256)", "chr(233)", "chr(9)"))
+    ),
+    "idempotency_keys_fingerprint_length": attack(new("idempotency_keys", fingerprint="'short'")),
     # gateway accounts
     "gateway_accounts_pkey": attack(new("gateway_accounts", id=ACCOUNT, tenant_id=B)),
     "gateway_accounts_tenant_id_fkey": attack(new("gateway_accounts", tenant_id=NOBODY)),
@@ -340,7 +350,7 @@ TELLING = {"api_keys_told"}
 POLICIES = [
     *(f"tenant ON {table}" for table in ROWS if table != "webhook_attempts"),
     *(f"system ON {table}" for table in ("tenants", "api_keys", "gateway_accounts", "gateway_account_currencies")),
-    *(f"system ON {table}" for table in ("payments", "webhooks", "webhook_attempts", "key_audit")),
+    *(f"system ON {table}" for table in ("payments", "webhooks", "webhook_attempts", "key_audit", "idempotency_keys")),
     "claim ON payments",
 ]
 # What shows whom a policy lets through, where that is not a SELECT.

@@ -53,6 +53,10 @@ class Database:
     def value(self, sql, *args):
         return self._runner.run(self._connection.fetchval(sql, *args))
 
+    def execute(self, sql):
+        """Run statements as the owner."""
+        self._runner.run(self._connection.execute(sql))
+
     def count(self):
         """How many rows each table has, but for the audit, which is there to be written when something is refused."""
         tables = self.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'paytrust' AND tablename <> 'key_audit' ORDER BY 1")
