@@ -87,6 +87,10 @@ ROWS = {
         "headers": "'{}'", "body": "''",
     },
     "webhook_attempts": {"webhook_id": WEBHOOK, "number": "2", "outcome": "'x'"},
+    "differences": {
+        "gateway_account_id": ACCOUNT, "kind": "'not_applied'", "reference": "gen_random_uuid()::text", "gateway_payment_id": "''",
+        "tenant_id": A, "ours": "''", "theirs": "''",
+    },
     "invoice_history": {"tenant_id": A, "invoice_id": DRAFT, "id": "gen_random_uuid()", "event": "'x'", "details": "'{}'"},
 }  # fmt: skip
 
@@ -132,6 +136,7 @@ WORLD = [
     new("transfers", cause="'issue'", cause_id=ISSUED, invoice_id=ISSUED, debit=receivable(ISSUED, 2), credit="'revenue'", amount=50),
     new("webhooks", id=WEBHOOK, event_key="'known'"),
     new("webhook_attempts", number=1),
+    new("differences", reference="'known'"),
     new("invoice_history", id=EVENT),
 ]
 
@@ -324,6 +329,11 @@ ATTACKS = {
     "webhooks_status_known": attack(new("webhooks", status="'lost'")),
     "webhook_attempts_pkey": attack(new("webhook_attempts", number=1)),
     "webhook_attempts_webhook_id_fkey": attack(new("webhook_attempts", webhook_id=NOBODY)),
+    # comparisons
+    "differences_pkey": attack(new("differences", reference="'known'")),
+    "differences_kind_known": attack(new("differences", kind="'odd'")),
+    "differences_gateway_account_id_fkey": attack(new("differences", gateway_account_id=NOBODY)),
+    "differences_tenant_id_fkey": attack(new("differences", tenant_id=NOBODY)),
     # history
     "invoice_history_pkey": attack(new("invoice_history", id=EVENT)),
     "invoice_history_invoice": attack(new("invoice_history", invoice_id=NOBODY)),
@@ -348,9 +358,9 @@ TARGETS = {
 TELLING = {"api_keys_told"}
 
 POLICIES = [
-    *(f"tenant ON {table}" for table in ROWS if table != "webhook_attempts"),
+    *(f"tenant ON {table}" for table in ROWS if table not in {"webhook_attempts", "differences"}),
     *(f"system ON {table}" for table in ("tenants", "api_keys", "gateway_accounts", "gateway_account_currencies")),
-    *(f"system ON {table}" for table in ("payments", "webhooks", "webhook_attempts", "key_audit", "idempotency_keys")),
+    *(f"system ON {table}" for table in ("payments", "webhooks", "webhook_attempts", "key_audit", "idempotency_keys", "differences")),
     "claim ON payments",
 ]
 # What shows whom a policy lets through, where that is not a SELECT.
@@ -454,7 +464,7 @@ def test_every_object_of_the_schema_is_attacked_and_every_attack_names_an_object
     assert attacked - objects.keys() == set(), "these are not in the schema"
 
 
-SYSTEMS = {"tenants", "gateway_accounts", "gateway_account_currencies", "webhook_attempts", "key_audit"}
+SYSTEMS = {"tenants", "gateway_accounts", "gateway_account_currencies", "webhook_attempts", "key_audit", "differences"}
 """Tables a tenant cannot write."""
 
 

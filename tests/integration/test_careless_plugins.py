@@ -212,4 +212,5 @@ def test_an_account_whose_plugin_is_gone_is_unavailable_and_says_why(settings, r
     with development.serving(without, registry=Registry(entry_points=[])) as url, httpx.Client(base_url=url, headers=key) as api:
         answer = problem(order(api, gateway_id), 503, "gateway_unavailable")
         assert "plugin acme is not loaded" in answer["detail"]
-    assert ask_for_page(admin).json()["payment_url"] == acme.payments[-1]["page"]
+        assert api.get("/invoices").json()["invoices"] == [], "nothing is written for a gateway that cannot be asked"
+    assert order(admin, gateway_id).json()["payment_url"] == acme.payments[-1]["page"]
