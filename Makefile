@@ -6,7 +6,7 @@ READY := .venv/.ready
 # A worker has a PostgreSQL, a service and sandboxes of its own. More than 8 wait for the longest file.
 WORKERS ?= logical --maxprocesses 8
 
-.PHONY: help setup demo dev test lint bench splits docs requirements build clean
+.PHONY: help setup demo dev test races lint bench splits docs requirements build clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -35,6 +35,9 @@ dev: setup ## Run API, sandbox gateways and PostgreSQL on this machine
 test: setup ## Run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov=paytrust --cov-report=term
 	@$(BIN)/coverage json -q -o - | $(BIN)/python tests/branches.py
+
+races: setup ## Run 500 rounds of each pair of rivals at one invoice
+	RACE_ROUNDS=500 $(BIN)/python -m pytest --no-cov -n $(WORKERS) --dist load tests/races
 
 lint: setup ## Format, lint, types and the dependency rule
 	$(BIN)/ruff format --check .

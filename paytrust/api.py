@@ -293,7 +293,7 @@ def problem_response(request: Request[Any, Any, Any], exc: PayTrustError) -> Res
         detail=exc.detail,
         errors=exc.errors,
     )
-    headers = {"retry-after": "1"} if exc.status == 503 or isinstance(exc, Busy) else {}
+    headers = {"retry-after": str(exc.retry_after_s)} if exc.status == 503 or isinstance(exc, Busy) else {}
     return Response(problem, status_code=exc.status, media_type=PROBLEM, headers=headers)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final, Literal, TypeVar
@@ -34,6 +35,8 @@ ACQUIRE_TIMEOUT_S: Final = 2.0
 END_TIMEOUT_S: Final = 5.0
 LOCK_TIMEOUT_MS: Final = 5_000
 TRIES: Final = 3
+WAITERS: Final = 2
+"""Two waiters and their connections are what one crowded row may cost; product section 4 has everybody else told at once."""
 RETRYABLE: Final = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
@@ -56,11 +59,42 @@ log = structlog.stdlib.get_logger("paytrust.db")
 _current: ContextVar[Transaction | None] = ContextVar("paytrust_transaction", default=None)
 
 
+class _Queue:
+    """Who waits for which row, in one process: at most *most* for each row; no limit when that is None."""
+
+    def __init__(self, most: int | None) -> None:
+        self.most = most
+        self.waiting: Counter[UUID] = Counter()
+
+
+class _Turn:
+    """One caller's place in that queue. It keeps it from one try to the next, and leaves when it has the row or gives up."""
+
+    def __init__(self, queue: _Queue) -> None:
+        self._queue = queue
+        self._key: UUID | None = None
+
+    def wait_for(self, key: UUID) -> None:
+        if self._key == key:
+            return
+        self.leave()
+        if self._queue.most is not None and self._queue.waiting[key] >= self._queue.most:
+            raise Busy("others are waiting to change the same rows; try again")
+        self._queue.waiting[key] += 1
+        self._key = key
+
+    def leave(self) -> None:
+        if self._key is not None:
+            self._queue.waiting -= Counter([self._key])
+            self._key = None
+
+
 class Transaction:
     """One open transaction. Only the task that opened it may use it."""
 
-    def __init__(self, connection: PoolConnectionProxy[Record]) -> None:
+    def __init__(self, connection: PoolConnectionProxy[Record], turn: _Turn | None) -> None:
         self._connection = connection
+        self._turn = turn
         self._task = asyncio.current_task()
 
     @property
@@ -69,6 +103,21 @@ class Transaction:
         if asyncio.current_task() is not self._task:
             raise RuntimeError("a transaction belongs to the task that opened it; open another one here")
         return self._connection
+
+    async def lock(self, table: str, tenant_id: UUID, key: UUID) -> bool:
+        """
+        Take the lock of a row; False when there is none. Waits up to 5 s, unless enough others wait already: then `Busy`.
+
+        Only inside of `Database.run`, which tries again. *table* is ours, never anybody's input.
+        """
+        assert self._turn is not None, "a row lock is taken by work that can be tried again"
+        sql = f"SELECT true FROM {table} WHERE tenant_id = $1 AND id = $2 FOR UPDATE"  # noqa: S608
+        held = await self.fetchval(sql + " SKIP LOCKED", tenant_id, key)
+        if held is None:  # somebody has it, or there is no such row
+            self._turn.wait_for(key)
+            held = await self.fetchval(sql, tenant_id, key)
+        self._turn.leave()
+        return bool(held)
 
     async def fetch(self, sql: str, *args: Any) -> list[Record]:
         return await self.connection.fetch(sql, *args)
@@ -118,10 +167,15 @@ async def rows(query: Query[Any, Any]) -> list[dict[str, Any]]:
 
 
 class Database:
-    """A pool of connections of the service's own role."""
+    """
+    A pool of connections of the service's own role.
 
-    def __init__(self, dsn: str, *, size: int, name: str = "paytrust") -> None:
+    *waiters* bounds how many of its callers wait for one row. Work in the background has no bound: its own schedule repeats it.
+    """
+
+    def __init__(self, dsn: str, *, size: int, name: str = "paytrust", waiters: int | None = WAITERS) -> None:
         self._dsn, self._size, self._name = dsn, size, name
+        self._queue = _Queue(waiters)
         self._pool: asyncpg.Pool[Record] | None = None
         # Asyncpg's pool lets a newcomer overtake those who wait, and who was overtaken goes to the end of the queue.
         self._turns = asyncio.Semaphore(size)
@@ -159,6 +213,7 @@ class Database:
         isolation: Isolation = "READ COMMITTED",
         readonly: bool = False,
         statement_timeout_ms: int = 15_000,
+        turn: _Turn | None = None,
     ) -> AsyncIterator[Transaction]:
         """
         Open a transaction that sees *tenant*'s rows, or with *system* the rows of the few tables that work across tenants.
@@ -171,7 +226,7 @@ class Database:
         doubtful = True
         try:
             await connection.execute(_begin(tenant, isolation, readonly=readonly, statement_timeout_ms=statement_timeout_ms))
-            tx = Transaction(connection)
+            tx = Transaction(connection, turn)
             token = _current.set(tx)
             try:
                 yield tx
@@ -193,14 +248,18 @@ class Database:
 
         The connection goes back to the pool between tries. Raises `Busy` when every try lost.
         """
-        for attempt in range(1, TRIES + 1):
-            try:
-                async with self.transaction(tenant=tenant, system=system) as tx:
-                    return await work(tx)
-            except RETRYABLE as exc:
-                if attempt == TRIES:
-                    raise Busy("another request is changing the same rows; try again") from exc
-                await asyncio.sleep(0.1 * attempt + random.uniform(-0.02, 0.02))  # noqa: S311 - jitter, not a secret
+        turn = _Turn(self._queue)
+        try:
+            for attempt in range(1, TRIES + 1):
+                try:
+                    async with self.transaction(tenant=tenant, system=system, turn=turn) as tx:
+                        return await work(tx)
+                except RETRYABLE as exc:
+                    if attempt == TRIES:
+                        raise Busy("another request is changing the same rows; try again") from exc
+                    await asyncio.sleep(0.1 * attempt + random.uniform(-0.02, 0.02))  # noqa: S311 - jitter, not a secret
+        finally:
+            turn.leave()
         raise AssertionError("unreachable")
 
     async def ping(self) -> None:
@@ -230,7 +289,8 @@ class Database:
             if doubtful:
                 with contextlib.suppress(asyncpg.InterfaceError):  # it broke, and went back to the pool by itself
                     connection.terminate()
-            await self._pool.release(connection, timeout=END_TIMEOUT_S)  # which no cancellation interrupts
+            with contextlib.suppress(*LOST, TimeoutError):  # it broke on the way back: its place is free, and what was done is done
+                await self._pool.release(connection, timeout=END_TIMEOUT_S)  # which no cancellation interrupts
         finally:
             self._turns.release()
 

@@ -44,6 +44,8 @@ class PayTrustError(Exception):
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Something went wrong"
+    retry_after_s: int = 1
+    """When to repeat what is safe to repeat."""
 
     def __init__(self, detail: str = "", *, errors: tuple[FieldError, ...] = ()) -> None:
         super().__init__(detail)

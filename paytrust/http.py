@@ -25,6 +25,7 @@ CONNECT_S: Final = 3.0
 CONNECT_WAIT_S: Final = 5.0
 """For a connection, in the queue for one included."""
 MAX_ANSWER_BYTES: Final = 1_000_000
+MAX_REASON: Final = 300
 
 NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
@@ -58,7 +59,7 @@ def new_client() -> aiohttp.ClientSession:
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=100,
+            limit=0,  # each gateway has its own places: see bulkheads.py
             keepalive_timeout=30,
             ssl=ssl.create_default_context(cafile=certifi.where()),  # the same wherever we run
         ),
@@ -175,8 +176,8 @@ class GatewayHTTP:
 
     def _reason(self, answer: Answer) -> str:
         try:
-            return self._explain(answer) or "no reason given"
-        except GatewayError:
+            return str(self._explain(answer) or "no reason given")[:MAX_REASON]
+        except Exception:  # noqa: BLE001 - the refusal is certain, whatever the plugin makes of its reason
             return "no readable reason given"
 
 

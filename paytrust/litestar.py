@@ -9,6 +9,7 @@ OpenAPI and logging stay as they are.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import time
@@ -40,6 +41,7 @@ from paytrust import api, db, health
 from paytrust.access import Caller, Principal
 from paytrust.accounts.service import Accounts
 from paytrust.books.service import Books
+from paytrust.bulkheads import WORK_SHARE, Breakers, Lane
 from paytrust.db import Database
 from paytrust.errors import NotFound
 from paytrust.idempotency import routes as idempotency
@@ -54,6 +56,7 @@ from paytrust.plugins import Registry
 from paytrust.settings import Settings, load
 from paytrust.tenants.service import Tenants
 from paytrust.vault import Vault
+from paytrust.watchdog import Watchdog
 from paytrust.webhooks.jobs import WebhookJobs
 from paytrust.webhooks.service import Inbox, Webhooks
 from paytrust.work import Worker
@@ -102,7 +105,7 @@ class Services:
         # Apart, so that neither a crowd of API calls nor a pile of work can delay the storing of a webhook.
         self.db = Database(dsn, size=settings.pool_size, name="paytrust api")
         self.intake_db = Database(dsn, size=settings.intake_pool_size, name="paytrust intake")
-        self.work_db = Database(dsn, size=settings.work_pool_size, name="paytrust work")
+        self.work_db = Database(dsn, size=settings.work_pool_size, name="paytrust work", waiters=None)
         insecure = settings.insecure_gateways
         vault = Vault(settings)
         self.accounts = Accounts(self.db, registry, vault, public_url=settings.public_url, insecure=insecure)
@@ -114,13 +117,16 @@ class Services:
         self.admin_keys = AdminKeys(settings.admin_keys(), audit, pepper=pepper)
         self.audit, self.audit_worker = audit, Worker("key audit", audit.write, poll_s=AUDIT_POLL_S)
         self.key_changes = KeyChanges((settings.database_listen_url or settings.database_url).get_secret_value(), self.keys)
-        self.payments = Payments(self.db, self.accounts, insecure=insecure)
+        breakers = Breakers(failures=settings.gateway_failures)
+        requests = Lane(breakers, calls=settings.gateway_calls)
+        work_calls = Lane(breakers, calls=max(1, settings.gateway_calls // WORK_SHARE))
+        self.payments = Payments(self.db, self.accounts, calls=requests, insecure=insecure)
         self.invoices = Invoices(self.db, self.payments, self.accounts, tax_rules=list(registry.tax_rules.values()))
         self.installments = Installments(self.db, self.payments, self.accounts)
         self.books = Books(self.db)
         self.inbox = Inbox(self.db)
         self.comparison = Comparison(self.db, self.payments)
-        work = Payments(self.work_db, self.accounts, insecure=insecure)
+        work = Payments(self.work_db, self.accounts, calls=work_calls, insecure=insecure)
         webhook_jobs = WebhookJobs(self.work_db, self.accounts, work)
         self.webhook_worker = Worker("webhooks", webhook_jobs.step)
         self.workers = (
@@ -145,11 +151,20 @@ class Services:
             for listener in (self.audit_worker, self.key_changes):
                 listener.start()
                 stack.push_async_callback(listener.stop)
+            if self.settings.watchdog:
+                watchdog = Watchdog()
+                watchdog.start()
+                stack.callback(watchdog.stop)
             if self.settings.worker:
                 for worker in self.workers:
                     worker.start()
-                    stack.push_async_callback(worker.stop)
+                stack.push_async_callback(_stop, *self.workers)
             yield
+
+
+async def _stop(*workers: Worker) -> None:
+    """All at once: one after the other would take as many times as long."""
+    await asyncio.gather(*(worker.stop() for worker in workers))
 
 
 class PayTrustPlugin(InitPlugin, CLIPlugin):

@@ -69,7 +69,7 @@ class Registry:
         try:
             found = _collect(point)
             self._check_unique(found)
-        except Exception as exc:  # noqa: BLE001 - whatever a plugin raises must not stop the service
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever a plugin raises must not stop the service
             record.state, record.reason = PluginState.QUARANTINED, f"{type(exc).__name__}: {exc}"
             log.warning("plugin quarantined", plugin=point.name, distribution=record.distribution, reason=record.reason)
             return

@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     """Connections for work in the background, per process."""
     worker: bool = True
     """Whether this process also works in the background: on stored webhooks, payments to ask about, the daily comparison, old idempotency keys."""
+    gateway_calls: int = Field(64, ge=4, le=1000)
+    """Calls to one gateway at once, per process. One tenant has a quarter of them at each account; work in the background has as many again as a tenant."""
+    gateway_failures: int = Field(5, ge=0, le=1000)
+    """Failures within 30 s after which a gateway account is left alone for 10 s, if they are half of its calls; 0: never."""
+    watchdog: bool = True
+    """Log a warning with the stack when something blocks the event loop for longer than 100 ms."""
     insecure_gateways: bool = False
     """Allow gateway accounts and payment pages with http:// addresses: for sandboxes on the same machine."""
     disabled_plugins: Annotated[tuple[str, ...], NoDecode] = ()

@@ -17,6 +17,7 @@ import msgspec
 
 from paytrust.errors import PayTrustError
 from paytrust.money import Money, parse_rate
+from paytrust.promises import PluginFailed, as_promised
 
 
 class TaxQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,8 +110,8 @@ def decide(rules: Sequence[TaxRule], query: TaxQuery) -> TaxBasis | None:
 def _ask(rule: TaxRule, query: TaxQuery) -> TaxAnswer | None:
     try:
         answer = rule.rate_for(query)
-    except Exception as exc:
+        return None if answer is None else as_promised(answer, TaxAnswer)
+    except PluginFailed as exc:
+        raise TaxRuleFailed(f"the tax rule {rule.name} failed: {exc}") from exc
+    except (Exception, SystemExit) as exc:
         raise TaxRuleFailed(f"the tax rule {rule.name} failed: {type(exc).__name__}") from exc
-    if answer is not None and not isinstance(answer, TaxAnswer):
-        raise TaxRuleFailed(f"the tax rule {rule.name} answered {type(answer).__name__}")
-    return answer

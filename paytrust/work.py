@@ -19,7 +19,7 @@ from paytrust.errors import Unavailable
 
 POLL_MIN_S: Final = 0.2
 POLL_MAX_S: Final = 2.0
-STOP_S: Final = 20.0
+STOP_S: Final = 4.0
 
 log = structlog.stdlib.get_logger("paytrust.work")
 
@@ -48,7 +48,7 @@ class Worker:
         self._task = asyncio.create_task(self._run(), name=f"paytrust {self._name}", context=contextvars.Context())
 
     async def stop(self) -> None:
-        """Let the current step finish, at most 20 s; its lease lets another process take over what was cut off."""
+        """Let the current step finish, at most 4 s; its lease lets another process take over what was cut off."""
         if self._task is None:
             return
         self._stopping = True

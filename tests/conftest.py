@@ -157,6 +157,7 @@ def make_settings(owner_url, **changes):
             "public_url": f"http://127.0.0.1:{port}",
             "port": port,
             "insecure_gateways": True,
+            "gateway_failures": 0,  # the faults of one test must not close the shop's account to the next
             "log_level": "warning",
             **changes,
         },
@@ -318,3 +319,29 @@ def merchant(make_merchant, sandbox):
         far.reset()
         far.webhook_url = made.accounts[gateway]["webhook_url"]
     return made
+
+
+@pytest.fixture
+def let_time_pass(session_owner_url):
+    """Move an invoice's expiry into the past, as the database's owner: the database's clock decides, and cannot be turned."""
+
+    def pass_(invoice):
+        async def move():
+            connection = await asyncpg.connect(session_owner_url)
+            try:
+                async with connection.transaction():
+                    await connection.execute("SET LOCAL session_replication_role = replica")
+                    await connection.execute(
+                        "UPDATE paytrust.invoices SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes'"
+                        " WHERE id = $1",
+                        invoice["invoice_id"],
+                    )
+                    await connection.execute(
+                        "UPDATE paytrust.payments SET next_check_at = now() WHERE invoice_id = $1", invoice["invoice_id"]
+                    )
+            finally:
+                await connection.close()
+
+        asyncio.run(move())
+
+    return pass_

@@ -102,19 +102,9 @@ class Accounts:
         type_ = self._registry.gateways.get(account.gateway)
         if type_ is None:
             raise GatewayUnavailable(f"the gateway plugin {account.gateway} is not loaded; `paytrust plugins` says why")
-        credentials = msgspec.json.decode(
-            self._vault.open(account.sealed_credentials, context=_context(account.id)), type=type_.credentials_type
-        )
         if self._client is None:
             self._client = new_client()
-        http = GatewayHTTP(
-            self._client,
-            gateway=account.gateway,
-            base_url=account.base_url or type_.base_url,
-            headers=type_.headers(credentials),
-            explain=type_.explain,
-        )
-        made = type_(credentials, msgspec.convert(account.options, type_.options_type), http)
+        made = self._make(account, type_, self._client)
         if len(self._gateways) >= GATEWAYS_KEPT:
             self._gateways.pop(next(iter(self._gateways)))
         self._gateways[account.id] = (account.updated_at, made)
@@ -126,9 +116,25 @@ class Accounts:
         try:
             limits = gateway.limits(currency)
             return model.check_limits(limits, currency)
-        except Exception as exc:
-            log.exception("gateway plugin failed")
-            raise GatewayUnavailable(f"the gateway plugin failed: {type(exc).__name__}") from exc
+        except (Exception, SystemExit) as exc:
+            log.exception("gateway plugin failed", gateway=account.gateway, gateway_id=str(account.id))
+            raise GatewayUnavailable(f"the plugin of the gateway {account.gateway} failed: {type(exc).__name__}") from exc
+
+    def _make(self, account: Account, type_: type[Gateway[Any, Any]], client: aiohttp.ClientSession) -> Gateway[Any, Any]:
+        opened = self._vault.open(account.sealed_credentials, context=_context(account.id))
+        try:
+            credentials = msgspec.json.decode(opened, type=type_.credentials_type)
+            http = GatewayHTTP(
+                client,
+                gateway=account.gateway,
+                base_url=account.base_url or type_.base_url,
+                headers=type_.headers(credentials),
+                explain=type_.explain,
+            )
+            return type_(credentials, msgspec.convert(account.options, type_.options_type), http)
+        except (Exception, SystemExit) as exc:
+            log.exception("gateway cannot be made", gateway=account.gateway, gateway_id=str(account.id))
+            raise GatewayUnavailable(f"the plugin of the gateway {account.gateway} failed to start: {type(exc).__name__}") from exc
 
     def webhook_url(self, account: Account) -> str:
         """Where the gateway delivers this account's webhooks. The token in it names the account."""

@@ -125,8 +125,7 @@ async def find_made(tx: Transaction, tenant_id: UUID, invoice_id: UUID, external
 
 async def lock(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | None:
     """Take the invoice's row lock, which every change to it and its payments takes first; then read it."""
-    held = await tx.fetchval("SELECT id FROM paytrust.invoices WHERE tenant_id = $1 AND id = $2 FOR UPDATE", tenant_id, invoice_id)
-    return await find(tx, tenant_id, invoice_id) if held else None
+    return await find(tx, tenant_id, invoice_id) if await tx.lock("paytrust.invoices", tenant_id, invoice_id) else None
 
 
 async def initiate(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> datetime | None:

@@ -98,13 +98,13 @@ class Reconciler:
             await self._ask(check, account, attempt)
 
     async def _ask(self, check: Check, account: Account, attempt: Attempt) -> None:
-        found = await self._payments.find(account, attempt.reference)
+        found = await self._payments.find(account, attempt.reference, check.tenant_id)
         if found and await self._payments.apply_found(check.tenant_id, account, attempt.reference, found):
             log.warning("found out without a webhook", reference=attempt.reference, invoice_id=str(check.invoice_id))
         async with self._db.transaction(tenant=check.tenant_id, readonly=True) as tx:
             _, attempt, _ = await _read(tx, check)
         for page in model.surplus(attempt, found):
-            await self._payments.expire(account, page)
+            await self._payments.expire(account, page, check.tenant_id)
             log.warning("a surplus page was closed", reference=attempt.reference, gateway_payment_id=page.gateway_payment_id)
 
     async def _expire(self, check: Check) -> None:
@@ -265,7 +265,7 @@ class Comparison:
         for tenant_id, reference, amount in missing[:MAX_MISSING]:
             theirs = "unknown"
             try:
-                if await self._payments.find(account, reference):
+                if await self._payments.find(account, reference, tenant_id):
                     continue  # made there later than here, or not readable in the list
             except GatewayError:
                 raise

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 import msgspec
@@ -13,6 +12,7 @@ from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.books import service as books
+from paytrust.bulkheads import GuardedGateway, Lane
 from paytrust.db import Database, Transaction
 from paytrust.errors import (
     Busy,
@@ -33,10 +33,6 @@ from paytrust.money import Money
 from paytrust.payments import model, store
 from paytrust.payments.model import AmountNotCollectable, Attempt, AttemptStatus, CurrencyMismatch, PaymentReversed
 
-T = TypeVar("T")
-
-PLUGIN_DEADLINE_S: Final = 15.0
-"""For a whole plugin call, which may make several HTTP calls of up to 10 s."""
 ABANDONED_AFTER: Final = timedelta(seconds=60)
 """An attempt that has been "creating" for longer lost the process that was creating it."""
 TIMELINE_NOTES: Final = 1_000
@@ -53,10 +49,15 @@ log = structlog.stdlib.get_logger("paytrust.payments")
 class Payments:
     """Open payments at gateways and apply the money that comes. No transaction is open while a gateway is asked."""
 
-    def __init__(self, db: Database, gateways: Accounts, *, insecure: bool) -> None:
+    def __init__(self, db: Database, gateways: Accounts, *, calls: Lane, insecure: bool) -> None:
         self._db = db
         self._gateways = gateways
+        self._calls = calls
         self._schemes = frozenset({"https", "http"}) if insecure else frozenset({"https"})
+
+    def _at(self, account: Account, tenant_id: UUID | None) -> GuardedGateway:
+        """The account's gateway, for calls on behalf of this tenant; None: of all that share it."""
+        return self._calls.guard(self._gateways.gateway(account), account_id=account.id, tenant_id=tenant_id)
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
@@ -143,7 +144,7 @@ class Payments:
                 webhook_url=self._gateways.webhook_url(account),
                 now=now,
             )
-            opened = await _ask(self._gateways.gateway(account).create_payment(request), unsure=OutcomeUnknown)
+            opened = await self._at(account, invoice.tenant_id).create_payment(request)
             self._check(attempt, opened)
         except GatewayError as exc:
             await self._note_failure(attempt, exc)
@@ -153,13 +154,13 @@ class Payments:
     async def _resolve(self, invoice: Invoice, account: Account, attempt: Attempt) -> Invoice | None:
         """Ask the gateway what became of an attempt: found one, adopt it; several, keep a paid one or the oldest; None when it knows none."""
         try:
-            gateway = self._gateways.gateway(account)
-            found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
+            gateway = self._at(account, invoice.tenant_id)
+            found = await gateway.find_payments(attempt.reference)
             live = [payment for payment in found if payment.status in {PaymentStatus.OPEN, PaymentStatus.PAID}]
             live.sort(key=lambda payment: payment.status is not PaymentStatus.PAID)
             for surplus in live[1:]:
                 if surplus.status is PaymentStatus.OPEN:
-                    await _ask(gateway.expire_payment(surplus), unsure=OutcomeUnknown)
+                    await gateway.expire_payment(surplus)
             if live:
                 self._check(attempt, live[0])
         except GatewayError as exc:
@@ -246,18 +247,18 @@ class Payments:
             await self._withdraw(account, attempt)
 
     async def _withdraw(self, account: Account, attempt: Attempt) -> None:
-        gateway = self._gateways.gateway(account)
-        found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
+        gateway = self._at(account, attempt.tenant_id)
+        found = await gateway.find_payments(attempt.reference)
         handles = {payment.gateway_payment_id: payment for payment in found if payment.status is PaymentStatus.OPEN}
         paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
         if not paid and attempt.gateway_payment_id is not None:
             handles[attempt.gateway_payment_id] = model.as_created(attempt, attempt.gateway_payment_id)
         try:
             for payment in handles.values():
-                await _ask(gateway.expire_payment(payment), unsure=OutcomeUnknown)
+                await gateway.expire_payment(payment)
         except GatewayRejected:
             # It may have been paid since we looked.
-            found = await _ask(gateway.find_payments(attempt.reference), unsure=GatewayUnavailable)
+            found = await gateway.find_payments(attempt.reference)
             paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
             if not paid:
                 raise
@@ -279,28 +280,22 @@ class Payments:
 
         Raises `GatewayUnavailable` also when the gateway does not know the reference (yet).
         """
-        found = await self.find(account, reference)
+        found = await self.find(account, reference, tenant_id)
         if not found:
             raise GatewayUnavailable(f"the gateway does not know {reference} (yet)")
         return await self.apply_found(tenant_id, account, reference, found)
 
-    async def find(self, account: Account, reference: str) -> Sequence[GatewayPayment]:
+    async def find(self, account: Account, reference: str, tenant_id: UUID) -> Sequence[GatewayPayment]:
         """What the gateway knows under *reference*, oldest first. Raises `UnreadableWebhook` for a status nobody knows."""
-        gateway = self._gateways.gateway(account)
-        return await _ask(gateway.find_payments(reference), unsure=GatewayUnavailable, unreadable=UnreadableWebhook)
+        return await self._at(account, tenant_id).find_payments(reference, unreadable=UnreadableWebhook)
 
-    async def expire(self, account: Account, payment: GatewayPayment) -> None:
+    async def expire(self, account: Account, payment: GatewayPayment, tenant_id: UUID) -> None:
         """Make one page unpayable. Raises `GatewayRejected` when it has been paid meanwhile."""
-        await _ask(self._gateways.gateway(account).expire_payment(payment), unsure=OutcomeUnknown)
+        await self._at(account, tenant_id).expire_payment(payment)
 
-    async def listed(self, account: Account, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
-        """What the gateway lists of a period; nothing when it has no list: see `lists`."""
-        gateway = self._gateways.gateway(account)
-        if not isinstance(gateway, ListsPayments):
-            return
-        pages = gateway.list_payments(since, until)
-        while (payment := await _ask(anext(pages, None), unsure=GatewayUnavailable)) is not None:
-            yield payment
+    def listed(self, account: Account, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
+        """What the gateway lists of a period; see `lists`."""
+        return self._at(account, account.tenant_id).list_payments(since, until)
 
     def lists(self, account: Account) -> bool:
         """Whether the account's gateway can list its payments."""
@@ -463,23 +458,3 @@ def _new_attempt(invoice: Invoice, part: Installment, number: int, now: datetime
         opened_at=None,
         received=Money(0, invoice.currency),
     )
-
-
-async def _ask(call: Awaitable[T], *, unsure: type[GatewayError], unreadable: type[PayTrustError] = OutcomeUnknown) -> T:
-    """
-    Let a plugin talk to its gateway: cut off by a deadline, and whatever it raises becomes one of our errors.
-
-    An answer that the plugin cannot make sense of becomes *unreadable*.
-    """
-    try:
-        async with asyncio.timeout(PLUGIN_DEADLINE_S):
-            return await call
-    except UnreadableWebhook as exc:
-        raise unreadable(exc.detail) from exc
-    except PayTrustError:
-        raise
-    except TimeoutError as exc:
-        raise unsure("the gateway plugin did not finish in time") from exc
-    except Exception as exc:
-        log.exception("gateway plugin failed")
-        raise unsure(f"the gateway plugin failed: {type(exc).__name__}") from exc

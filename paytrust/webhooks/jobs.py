@@ -53,9 +53,13 @@ class WebhookJobs:
         try:
             tenant_id, account, reference = await self._locate(webhook)
             changed = await self._payments.confirm(tenant_id, account, reference)
+        except asyncio.CancelledError:
+            async with self._db.transaction(system=True) as tx:
+                await store.give_back(tx, webhook)  # we are told to stop: another process need not wait for our lease to end
+            raise
         except PayTrustError as exc:
             await self._failed(webhook, tenant_id, exc.code, exc.detail, transient=isinstance(exc, TRANSIENT))
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             log.exception("webhook processing failed", webhook_id=str(webhook.id))
             await self._failed(webhook, tenant_id, "internal_error", type(exc).__name__, transient=True)
         else:

@@ -108,7 +108,11 @@ def unreadable(body: bytes) -> WebhookNotice:
 
 def checked(notice: WebhookNotice) -> WebhookNotice:
     """The notice, or `UnreadableWebhook` when it holds what no honest gateway sends and no column takes."""
+    if not isinstance(notice, WebhookNotice):
+        raise TypeError(f"read_webhook answered {type(notice).__name__}, not a WebhookNotice")
     for text in (notice.event_key, notice.reference, notice.event):
+        if not isinstance(text, str):
+            raise TypeError(f"the notice of read_webhook holds {type(text).__name__} instead of a text")
         if len(text) > MAX_TEXT or not text.isprintable():
             raise UnreadableWebhook("the webhook names its event in characters or lengths that no gateway uses")
     return notice

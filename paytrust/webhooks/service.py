@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -13,7 +14,7 @@ from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.db import Database
 from paytrust.errors import Busy, InvalidSignature, NotFound, Unavailable, UnreadableWebhook
-from paytrust.gateways import Webhook, WebhookNotice
+from paytrust.gateways import Gateway, Webhook, WebhookNotice
 from paytrust.ids import new_id
 from paytrust.webhooks import model, store
 from paytrust.webhooks.model import WebhookContent, WebhookOut
@@ -65,7 +66,7 @@ class Webhooks:
     def _examine(self, account: Account, webhook: Webhook) -> tuple[WebhookNotice, tuple[str, str] | None]:
         gateway = self._gateways.gateway(account)
         try:
-            gateway.verify_webhook(webhook)
+            _verify(gateway, webhook)
             return model.checked(gateway.read_webhook(webhook)), None
         except InvalidSignature:
             self.refused[account.gateway] += 1
@@ -73,9 +74,9 @@ class Webhooks:
             raise
         except UnreadableWebhook as exc:
             return model.unreadable(webhook.body), (exc.code, exc.detail)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             log.exception("gateway plugin failed on a webhook", gateway=account.gateway)
-            raise Unavailable("the webhook could not be checked") from exc
+            raise Unavailable(f"the plugin of the gateway {account.gateway} could not check the webhook") from exc
 
 
 class Inbox:
@@ -149,3 +150,11 @@ class Inbox:
             )
         log.info("failed webhooks replayed", count=len(replayed))
         return replayed
+
+
+def _verify(gateway: Gateway[Any, Any], webhook: Webhook) -> None:
+    said: object = gateway.verify_webhook(webhook)
+    if said is not None:  # False, or a coroutine: it did not refuse, and nothing was verified
+        if asyncio.iscoroutine(said):
+            said.close()
+        raise TypeError(f"verify_webhook answered {type(said).__name__} instead of raising")

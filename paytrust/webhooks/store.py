@@ -78,6 +78,11 @@ async def finish(tx: Transaction, webhook: Received, status: WebhookStatus, *, t
         await _log_attempt(tx, webhook, status, None, None)
 
 
+async def give_back(tx: Transaction, webhook: Received) -> None:
+    """End our lease before its time: whoever looks next may take the webhook."""
+    await tx.execute("UPDATE paytrust.webhooks SET lease_until = NULL WHERE id = $1 AND attempts = $2", webhook.id, webhook.attempt)
+
+
 async def fail(
     tx: Transaction, webhook: Received, *, tenant_id: UUID | None, code: str, detail: str, retry_after: timedelta | None
 ) -> None:

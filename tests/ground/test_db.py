@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from uuid import uuid4
 
 import asyncpg
@@ -206,6 +207,50 @@ async def test_a_lost_race_is_tried_again_and_then_reported(db):
 
     with pytest.raises(Busy):
         await db.run(always_lost, system=True)
+
+
+async def test_tries_are_100_and_200_ms_apart_and_the_connection_is_free_between_them(settings):
+    db = Database(settings.database_url.get_secret_value(), size=1)
+    await db.open()
+    began, lost = [], []
+
+    async def always_locked(tx):
+        began.append(time.monotonic())
+        try:
+            await tx.execute("DO $$ BEGIN RAISE EXCEPTION 'locked' USING ERRCODE = 'lock_not_available'; END $$")
+        finally:
+            lost.append(time.monotonic())
+
+    tries = asyncio.create_task(db.run(always_locked, system=True))
+    pings = 0
+    while not tries.done():
+        await db.ping()  # there is one connection: it waits here while a try has it
+        pings += 1
+        await asyncio.sleep(0.01)
+    with pytest.raises(Busy):
+        await tries
+    first, second = (began[i + 1] - lost[i] for i in range(2))
+    assert 0.08 <= first < 0.5
+    assert 0.18 <= second < 0.6
+    assert pings > 4
+    await db.close()
+
+
+async def test_a_caller_that_gives_up_leaves_the_queue(db, owner):
+    tenant_id = await add_tenant(db)
+
+    async def wait(tx):
+        tx._turn.wait_for(tenant_id)
+        await asyncio.sleep(60)
+
+    for _ in range(5):
+        task = asyncio.create_task(db.run(wait, tenant=tenant_id))
+        await asyncio.sleep(0.05)
+        assert db._queue.waiting[tenant_id] == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not db._queue.waiting
 
 
 async def test_a_statement_cached_before_an_online_change_is_prepared_again(db, owner):

@@ -96,32 +96,6 @@ def own_database(owner_url):
 
 
 @pytest.fixture
-def let_time_pass(session_owner_url):
-    """Move an invoice's expiry into the past, as the database's owner: the database's clock decides, and cannot be turned."""
-
-    def pass_(invoice):
-        async def move():
-            connection = await asyncpg.connect(session_owner_url)
-            try:
-                async with connection.transaction():
-                    await connection.execute("SET LOCAL session_replication_role = replica")
-                    await connection.execute(
-                        "UPDATE paytrust.invoices SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes'"
-                        " WHERE id = $1",
-                        invoice["invoice_id"],
-                    )
-                    await connection.execute(
-                        "UPDATE paytrust.payments SET next_check_at = now() WHERE invoice_id = $1", invoice["invoice_id"]
-                    )
-            finally:
-                await connection.close()
-
-        asyncio.run(move())
-
-    return pass_
-
-
-@pytest.fixture
 def nothing_written(database, anonymous):
     """Whatever the test sends leaves no row behind, and the service ready."""
     before = database.count()

@@ -1,0 +1,316 @@
+"""
+Calls to gateways, kept apart: one that is slow, broken or crowded stalls no other.
+
+A call needs a place at its gateway and one of its tenant's places there, and waits for them only shortly. It runs in a task
+of its own under a deadline, and an account whose calls keep failing is left alone for a while. What a plugin raises or
+returns is checked here. Each process learns for itself: nothing of this is in the database (docs/adr/0022).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import structlog
+
+from paytrust.errors import GatewayError, GatewayUnavailable, OutcomeUnknown, PayTrustError, UnreadableWebhook
+from paytrust.gateways import Gateway, GatewayPayment, ListsPayments, PaymentRequest
+from paytrust.promises import PluginFailed, as_promised
+
+T = TypeVar("T")
+
+PLUGIN_DEADLINE_S: Final = 15.0
+"""For a whole plugin call, which may make several HTTP calls of up to 10 s."""
+FAREWELL_S: Final = 0.5
+"""For a call that was cut off to close its connections."""
+PLACE_WAIT_S: Final = 1.0
+"""Long enough for a burst at a healthy gateway, short enough for a client to be told to come back."""
+SHARE: Final = 4
+"""A tenant may have a quarter of a gateway's places, so that four slow accounts are needed to fill them."""
+WORK_SHARE: Final = 4
+"""Work in the background has places of its own, a quarter as many: neither it nor the API can take the other's."""
+WINDOW_S: Final = 30.0
+"""Failures longer ago say nothing about now. Two calls that ran into their deadlines, one after the other, lie within."""
+OPEN_S: Final = 10.0
+"""How long a failing account is left alone before one call tries again. Less than the first retry of a webhook, 1 min."""
+MEMORY: Final = 100
+BREAKERS_KEPT: Final = 1_000
+MAX_FOUND: Final = 100
+"""Payments under one reference. Two are an accident; this many are a plugin that does not filter."""
+
+log = structlog.stdlib.get_logger("paytrust.gateways")
+
+
+class _Places:
+    """So many at once for each key. Only keys in use are kept."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._semaphores: dict[Hashable, asyncio.Semaphore] = {}
+        self._users: Counter[Hashable] = Counter()
+
+    async def take(self, key: Hashable) -> None:
+        self._users[key] += 1
+        try:
+            await self._semaphores.setdefault(key, asyncio.Semaphore(self._size)).acquire()
+        except BaseException:
+            self._forget(key)
+            raise
+
+    def give_back(self, key: Hashable) -> None:
+        self._semaphores[key].release()
+        self._forget(key)
+
+    def _forget(self, key: Hashable) -> None:
+        self._users[key] -= 1
+        if not self._users[key]:
+            del self._users[key], self._semaphores[key]
+
+
+class _Breaker:
+    """What one account's latest calls say. Closed; open until a time; then one call at a time may try."""
+
+    def __init__(self) -> None:
+        self.open_until: float | None = None
+        self.probing = False
+        self._results: deque[tuple[float, bool]] = deque(maxlen=MEMORY)
+
+    def wait_s(self, now: float) -> float:
+        """How long to leave the account alone; 0 when a call may go."""
+        if self.open_until is None:
+            return 0
+        return max(self.open_until - now, 1.0 if self.probing else 0)
+
+    def judge(self, now: float, failures: int, *, probe: bool, failed: bool | None) -> bool:
+        """Take in how a call ended; False when nothing of this account has to be remembered any more."""
+        if probe:
+            self.probing = False
+            if failed is not None:
+                self.open_until = now + OPEN_S if failed else None
+            return failed is not False
+        if failed is None or self.open_until is not None:
+            return True  # says nothing, or began before the account was closed
+        self._results.append((now, failed))
+        recent = [failed for at, failed in self._results if at > now - WINDOW_S]
+        # At least half: an account that many share is not closed by the odd requests of one.
+        if sum(recent) >= failures and 2 * sum(recent) >= len(recent):
+            self.open_until = now + OPEN_S
+        return any(recent)
+
+
+class Breakers:
+    """
+    Leave an account alone whose calls keep failing: after *failures* within 30 s which are half of its calls or more; 0 never.
+
+    Only what says that the gateway is away counts: no connection, no answer, an answer that makes no sense. A refusal is an
+    answer, and what a plugin raises by itself is no fault of the gateway. Accounts without failures cost nothing.
+    """
+
+    def __init__(self, *, failures: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._failures = failures
+        self._clock = clock
+        self._known: OrderedDict[UUID, _Breaker] = OrderedDict()
+
+    def check(self, account_id: UUID, gateway: str) -> None:
+        """Raise `GatewayUnavailable` while the account is left alone."""
+        breaker = self._known.get(account_id)
+        if breaker is not None and (wait_s := breaker.wait_s(self._clock())) > 0:
+            error = GatewayUnavailable(f"calls to this {gateway} account kept failing: none is made for {wait_s:.0f} s, nothing was sent")
+            error.retry_after_s = max(1, round(wait_s))
+            raise error
+
+    def begin(self, account_id: UUID) -> bool:
+        """A call begins; True when it is the one that tries whether the gateway is back."""
+        breaker = self._known.get(account_id)
+        if breaker is None or breaker.open_until is None:
+            return False
+        breaker.probing = True
+        return True
+
+    def end(self, account_id: UUID, *, probe: bool, failed: bool | None) -> None:
+        """A call ended; *failed* is None when that says nothing about the gateway."""
+        breaker = self._known.get(account_id) or (self._new(account_id) if failed and self._failures else None)
+        if breaker is None:
+            return
+        was_open = breaker.open_until is not None
+        if not breaker.judge(self._clock(), self._failures, probe=probe, failed=failed):
+            del self._known[account_id]
+        if was_open is not (breaker.open_until is not None):
+            log.warning("gateway account is back" if was_open else "gateway account is left alone", gateway_id=str(account_id))
+
+    def _new(self, account_id: UUID) -> _Breaker:
+        if len(self._known) >= BREAKERS_KEPT:
+            self._known.popitem(last=False)
+        self._known[account_id] = _Breaker()
+        return self._known[account_id]
+
+
+class Lane:
+    """The places of one kind of caller: requests, or work in the background."""
+
+    def __init__(self, breakers: Breakers, *, calls: int) -> None:
+        self._breakers = breakers
+        self._gateways = _Places(calls)
+        self._tenants = _Places(max(1, calls // SHARE))
+
+    def guard(self, gateway: Gateway[Any, Any], *, account_id: UUID, tenant_id: UUID | None) -> GuardedGateway:
+        return GuardedGateway(self, gateway, account_id, tenant_id)
+
+    async def call(
+        self, gateway: str, account_id: UUID, tenant_id: UUID | None, make: Callable[[], Awaitable[T]], *, unsure: type[GatewayError]
+    ) -> T:
+        """
+        Let a plugin make one call. What goes wrong with it is *unsure*, what could not even begin is `GatewayUnavailable`.
+
+        Never repeats anything. A plugin that cannot be stopped keeps its place until it ends: it takes no more than its gateway has.
+        """
+        self._breakers.check(account_id, gateway)
+        tenant = (tenant_id, account_id)
+        await self._enter(gateway, tenant)
+        try:
+            self._breakers.check(account_id, gateway)  # it may have closed while we waited
+            probe = self._breakers.begin(account_id)
+            task = asyncio.create_task(_contained(make))
+        except BaseException:
+            self._leave(gateway, tenant)
+            raise
+        task.add_done_callback(lambda _: self._leave(gateway, tenant))
+        failed: bool | None = None
+        try:
+            result = await _finished(task)
+        except (GatewayUnavailable, OutcomeUnknown):
+            failed = True
+            raise
+        except TimeoutError as exc:
+            failed = True
+            raise unsure(f"the plugin of the gateway {gateway} did not finish within {PLUGIN_DEADLINE_S:g} s") from exc
+        except PluginFailed as exc:
+            log.exception("gateway plugin failed", gateway=gateway, gateway_id=str(account_id))
+            raise unsure(f"the plugin of the gateway {gateway} failed: {exc}") from exc
+        except PayTrustError:
+            failed = False  # a refusal, or a status nobody knows: an answer
+            raise
+        else:
+            failed = False
+            return result
+        finally:
+            self._breakers.end(account_id, probe=probe, failed=failed)
+
+    async def _enter(self, gateway: str, tenant: tuple[UUID | None, UUID]) -> None:
+        try:
+            async with asyncio.timeout(PLACE_WAIT_S):
+                await self._tenants.take(tenant)
+                try:
+                    await self._gateways.take(gateway)
+                except BaseException:
+                    self._tenants.give_back(tenant)
+                    raise
+        except TimeoutError as exc:
+            raise GatewayUnavailable(f"too many calls to {gateway} are under way; nothing was sent") from exc
+
+    def _leave(self, gateway: str, tenant: tuple[UUID | None, UUID]) -> None:
+        self._gateways.give_back(gateway)
+        self._tenants.give_back(tenant)
+
+
+async def _contained(make: Callable[[], Awaitable[T]]) -> T:
+    """Turn whatever a plugin raises into an error that stops this call and nothing else."""
+    try:
+        return await make()
+    except (GatewayError, UnreadableWebhook, PluginFailed, GeneratorExit):
+        raise
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise PluginFailed("it cancelled itself") from exc
+    except BaseException as exc:  # SystemExit and KeyboardInterrupt would end the service
+        raise PluginFailed(type(exc).__name__) from exc
+
+
+async def _finished(task: asyncio.Task[T]) -> T:
+    """The task's result, or `TimeoutError`. It is told to stop when we do; a plugin that catches that is not waited for."""
+    try:
+        await asyncio.wait({task}, timeout=PLUGIN_DEADLINE_S)
+    finally:
+        if not task.done():
+            task.add_done_callback(_say_nothing)
+            task.cancel()
+            # The loop waits for every task it knows before it closes: one that cannot be stopped would keep the process from ending.
+            asyncio.tasks._unregister_task(task)  # noqa: SLF001 - documented, under "Extending"
+    if task.done():
+        return task.result()
+    await asyncio.wait({task}, timeout=FAREWELL_S)
+    raise TimeoutError
+
+
+def _say_nothing(task: asyncio.Task[Any]) -> None:
+    """Take the outcome of a call that nobody waits for, or the loop would complain about it."""
+    if not task.cancelled():
+        task.exception()
+
+
+class GuardedGateway:
+    """One account's gateway as the core calls it: in its lane, and with its answers checked. Raises a `GatewayError`."""
+
+    def __init__(self, lane: Lane, gateway: Gateway[Any, Any], account_id: UUID, tenant_id: UUID | None) -> None:
+        self._lane = lane
+        self._gateway = gateway
+        self._account_id = account_id
+        self._tenant_id = tenant_id
+
+    async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
+        async def call() -> GatewayPayment:
+            return as_promised(await self._gateway.create_payment(request), GatewayPayment)
+
+        return await self._call(call, unsure=OutcomeUnknown)
+
+    async def find_payments(self, reference: str, *, unreadable: type[PayTrustError] = OutcomeUnknown) -> Sequence[GatewayPayment]:
+        """Every payment under *reference*. A status that the plugin does not know is *unreadable*."""
+
+        async def call() -> Sequence[GatewayPayment]:
+            found = await self._gateway.find_payments(reference)
+            if not isinstance(found, (list, tuple)) or len(found) > MAX_FOUND:
+                raise PluginFailed(f"find_payments answered {_described(found)}, not a list of at most {MAX_FOUND} payments")
+            checked = [as_promised(payment, GatewayPayment) for payment in found]
+            if any(payment.reference != reference for payment in checked):
+                raise PluginFailed("find_payments answered with a payment of another reference")
+            return checked
+
+        return await self._call(call, unsure=GatewayUnavailable, unreadable=unreadable)
+
+    async def expire_payment(self, payment: GatewayPayment) -> None:
+        await self._call(lambda: self._gateway.expire_payment(payment), unsure=OutcomeUnknown)
+
+    async def list_payments(self, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
+        """What the gateway lists of [since, until), each step a call of its own; only where it can list its payments."""
+        gateway = self._gateway
+        assert isinstance(gateway, ListsPayments)
+        pages: AsyncIterator[GatewayPayment] | None = None
+
+        async def call() -> GatewayPayment | None:
+            nonlocal pages
+            if pages is None:
+                pages = gateway.list_payments(since, until)
+            found = await anext(pages, None)
+            return None if found is None else as_promised(found, GatewayPayment)
+
+        while (payment := await self._call(call, unsure=GatewayUnavailable)) is not None:
+            yield payment
+
+    async def _call(
+        self, make: Callable[[], Awaitable[T]], *, unsure: type[GatewayError], unreadable: type[PayTrustError] = OutcomeUnknown
+    ) -> T:
+        try:
+            return await self._lane.call(self._gateway.code, self._account_id, self._tenant_id, make, unsure=unsure)
+        except UnreadableWebhook as exc:
+            raise unreadable(exc.detail) from exc
+
+
+def _described(answer: object) -> str:
+    return f"{len(answer)} of them" if isinstance(answer, (list, tuple)) else type(answer).__name__
