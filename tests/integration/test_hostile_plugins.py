@@ -255,12 +255,11 @@ def test_whatever_finding_does_is_an_unavailable_gateway_that_names_the_plugin(o
 
 
 @pytest.mark.parametrize("deed", ["raise", "exit"])
-def test_a_gateway_that_cannot_be_made_is_unavailable_and_the_invoice_stays_a_draft(order, account, steady, problem, house, deed):
+def test_a_gateway_that_cannot_be_made_is_unavailable_and_nothing_is_written(order, account, steady, problem, house, deed):
     hostile = account("hostile", start=deed)
     told = problem(order(hostile, external_id=f"start {deed}"), 503, "gateway_unavailable")
     assert "the plugin of the gateway hostile failed to start" in told["detail"]
-    [invoice] = house.get("/invoices", params={"external_id": f"start {deed}"}).json()["invoices"]
-    assert invoice["status"] == "draft"
+    assert house.get("/invoices", params={"external_id": f"start {deed}"}).json()["invoices"] == []
     assert steady() < 5
 
 
