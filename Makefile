@@ -6,7 +6,7 @@ READY := .venv/.ready
 # A worker has a PostgreSQL, a service and sandboxes of its own. More than 8 wait for the longest file.
 WORKERS ?= logical --maxprocesses 8
 
-.PHONY: help setup demo dev test races lint bench splits docs requirements build clean
+.PHONY: help setup demo dev test races lint bench wrongkeys splits docs requirements build clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -48,6 +48,9 @@ lint: setup ## Format, lint, types and the dependency rule
 bench: setup ## Create-invoice beside pgbench and FastAPI + SQLAlchemy, as ratios
 	$(BIN)/python tests/load/bench.py
 
+wrongkeys: setup ## How much longer a good key waits beside 1,000 wrong ones a second
+	$(BIN)/python tests/load/wrong_keys.py
+
 splits: setup ## A million random splits over currencies of 0, 2 and 3 decimals
 	$(BIN)/python tests/kernel/test_splits.py 1000000
 
@@ -57,7 +60,7 @@ docs: setup ## Check that links and examples in the documentation hold
 requirements: $(UV) ## Resolve dependencies anew into requirements/*.txt
 	@$(UV) lock -q --upgrade
 	@$(UV) export -q --frozen --all-packages --all-extras --group dev --group bench --no-emit-workspace --no-header --no-emit-index-url -o requirements/dev.txt
-	@$(UV) export -q --frozen --package paytrust --no-default-groups --no-emit-workspace --no-header --no-emit-index-url -o requirements/service.txt
+	@$(UV) export -q --frozen --package paytrust --extra redis --no-default-groups --no-emit-workspace --no-header --no-emit-index-url -o requirements/service.txt
 	@echo "uv" | $(UV) pip compile -q --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/bootstrap.txt
 	@rm -f uv.lock
 

@@ -52,6 +52,15 @@ def network(text: str) -> Network:
     return ipaddress.ip_network(text)
 
 
+@functools.lru_cache(maxsize=4096)
+def neighbourhood(address: str | None) -> str:
+    """The /24 of an IPv4 address, the /64 of an IPv6 address: what one subscriber can easily have many addresses of."""
+    parsed = _address(address or "")
+    if parsed is None:
+        return "unknown"
+    return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 64), strict=False))
+
+
 def contains(networks: Iterable[Network], address: str | None) -> bool:
     """Whether *address* lies in one of *networks*. No address, or one that is none, lies nowhere."""
     parsed = _address(address or "")

@@ -8,10 +8,11 @@ coercion. Errors are RFC 9457 problems with a stable `code`, a request id and JS
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -27,10 +28,11 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 from litestar.types import Scope
 
-from paytrust.access import ANONYMOUS, Caller, Network, Principal, client_address
+from paytrust.access import ANONYMOUS, Caller, Network, Principal, client_address, neighbourhood
 from paytrust.access import Scope as KeyScope
-from paytrust.errors import Busy, FieldError, Forbidden, Invalid, NotFound, PayTrustError, Unavailable, pointer
+from paytrust.errors import Busy, FieldError, Forbidden, Invalid, NotFound, PayTrustError, TooManyRequests, Unavailable, pointer
 from paytrust.ids import new_id
+from paytrust.rates import Allowance, Quota, Windows
 
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 32
@@ -73,6 +75,14 @@ class MethodNotAllowed(PayTrustError):
     title = "This path does not take that method"
 
 
+class RequestTimeout(PayTrustError):
+    """The body did not arrive in time. Nothing was done."""
+
+    code = "request_timeout"
+    status = 408
+    title = "The request came too slowly"
+
+
 class BodyTooLarge(PayTrustError):
     """The body is over the limit."""
 
@@ -96,7 +106,15 @@ class Problem(msgspec.Struct, omit_defaults=True):
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
     """For `responses=` of a route: each status is documented as a problem."""
     titles = {400: "Malformed or invalid", 401: "No valid key", 403: "Not with this key", 404: "No such object", 405: "Method not allowed"}
-    titles |= {409: "The state forbids it", 413: "Body too large", 415: "Not JSON", 422: "Cannot be processed", 500: "Our fault"}
+    titles |= {
+        408: "Came too slowly",
+        409: "The state forbids it",
+        413: "Body too large",
+        415: "Not JSON",
+        422: "Cannot be processed",
+        429: "Too many requests",
+        500: "Our fault",
+    }
     titles |= {502: "The gateway refused", 503: "Try again later", 504: "The gateway did not answer"}
     return {s: ResponseSpec(Problem, description=titles[s], media_type=PROBLEM, generate_examples=False) for s in statuses}
 
@@ -209,27 +227,57 @@ def _field_error(message: str) -> FieldError:
 
 # --- who is calling -----------------------------------------------------------------------------------------------------
 
+STRANGERS: Final = "address"
+"""The policy for whoever has shown no valid key."""
+
+Connection = ASGIConnection[Any, Any, Any, Any]
 Authenticate = Callable[[str | None, Caller, KeyScope], Awaitable[Principal]]
 AdmitAdmin = Callable[[str | None, Caller], Caller]
 
 
-def access_guard(
-    authenticate: Authenticate, admit_admin: AdmitAdmin, *, trusted_proxies: Sequence[Network]
-) -> Callable[..., Awaitable[None]]:
-    """A Litestar guard that reads the route's `access`: "read", "write", "admin" or "public". No `access`, no entry."""
+class Rates(msgspec.Struct, frozen=True):
+    """How often each API key, each admin key, and whoever has shown no valid key may ask."""
 
-    async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    keys: Quota
+    admins: Quota
+    strangers: Windows
+
+
+def access_guard(
+    authenticate: Authenticate,
+    admit_admin: AdmitAdmin,
+    *,
+    knows: Callable[[str | None], bool],
+    rates: Rates,
+    trusted_proxies: Sequence[Network],
+) -> Callable[..., Awaitable[None]]:
+    """
+    A Litestar guard that reads the route's `access`: "read", "write", "admin" or "public". No `access`, no entry.
+
+    A public route is limited by address, unless it says `limited: False`. A key that this process has not verified
+    yet (*knows*) is counted against its address before anything is looked up, and not at all once it has proved good.
+    """
+
+    async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
         access = handler.opt.get("access")
-        if access == "public":
-            return
         caller = caller_of(connection, trusted_proxies)
+        connection.scope["paytrust.caller"] = caller  # type: ignore[typeddict-unknown-key]
+        if access == "public":
+            if handler.opt.get("limited", True):
+                _grant(connection, rates.strangers.take(neighbourhood(caller.address)))
+            return
         if access == "admin":
-            caller = admit_admin(connection.headers.get("x-admin-key"), caller)
+            with _blamed(connection, rates.strangers, caller, beforehand=False):
+                caller = admit_admin(connection.headers.get("x-admin-key"), caller)
             connection.scope["paytrust.caller"] = caller  # type: ignore[typeddict-unknown-key]
+            _grant(connection, await rates.admins.take(caller.actor))
         elif access in {"read", "write"}:
-            principal = await authenticate(connection.headers.get("x-api-key"), caller, KeyScope(access))
+            key = connection.headers.get("x-api-key")
+            with _blamed(connection, rates.strangers, caller, beforehand=not knows(key)):
+                principal = await authenticate(key, caller, KeyScope(access))
             connection.scope["paytrust.principal"] = principal  # type: ignore[typeddict-unknown-key]
             structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
+            _grant(connection, await rates.keys.take(str(principal.key_id)))
         else:
             raise Forbidden("this route says nobody may use it")
         _check_query(connection, handler)
@@ -237,7 +285,57 @@ def access_guard(
     return guard
 
 
-def _check_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+def stranger_guard(strangers: Windows, *, trusted_proxies: Sequence[Network]) -> Callable[..., None]:
+    """A Litestar guard for routes that are open to everybody: limited by address."""
+
+    def guard(connection: Connection, _: BaseRouteHandler) -> None:
+        _grant(connection, strangers.take(neighbourhood(caller_of(connection, trusted_proxies).address)))
+
+    return guard
+
+
+@contextlib.contextmanager
+def _blamed(connection: Connection, strangers: Windows, caller: Caller, *, beforehand: bool) -> Iterator[None]:
+    """
+    Count a failure of the caller against his address: *beforehand* what may still succeed, so that a crowd cannot slip through.
+
+    What is not the caller's fault does not count.
+    """
+    address = neighbourhood(caller.address)
+    if beforehand:
+        _grant(connection, strangers.take(address))
+    blame = False
+    try:
+        yield
+    except PayTrustError as exc:
+        blame = exc.status < 500
+        if blame and not beforehand:
+            _grant(connection, strangers.take(address))
+        raise
+    finally:
+        if beforehand and not blame:
+            strangers.give_back(address)
+
+
+def _grant(connection: Connection, allowance: Allowance) -> None:
+    connection.scope["paytrust.allowance"] = allowance  # type: ignore[typeddict-unknown-key]
+    if not allowance.granted:
+        raise TooManyRequests(f"the limit is {allowance.limit} requests a minute by {allowance.policy}", retry_after_s=allowance.more_in_s)
+
+
+def is_stranger(scope: Scope) -> bool:
+    """Whether the request was counted against its address."""
+    allowance: Allowance | None = scope.get("paytrust.allowance")  # type: ignore[assignment]
+    return allowance is not None and allowance.policy == STRANGERS
+
+
+def rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """What the answer says about the limit that was looked at last; nothing where none was."""
+    allowance: Allowance | None = scope.get("paytrust.allowance")  # type: ignore[assignment]
+    return [] if allowance is None else allowance.headers()
+
+
+def _check_query(connection: Connection, handler: BaseRouteHandler) -> None:
     """Refuse what the framework would pass over: a misspelt filter must not list everything."""
     errors: list[FieldError] = []
     for name, values in connection.query_params.dict().items():
@@ -251,7 +349,7 @@ def _check_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
         raise _invalid(*errors[:10])
 
 
-def caller_of(connection: ASGIConnection[Any, Any, Any, Any], trusted_proxies: Sequence[Network]) -> Caller:
+def caller_of(connection: Connection, trusted_proxies: Sequence[Network]) -> Caller:
     """Whoever is at the other end, before any key was looked at."""
     peer = connection.client.host if connection.client else None
     address = client_address(peer, connection.headers.getall("x-forwarded-for", ()), trusted_proxies)
@@ -264,8 +362,8 @@ def principal_of(request: Request[Any, Any, Any]) -> Principal:
     return principal
 
 
-def admin_of(request: Request[Any, Any, Any]) -> Caller:
-    """Which admin key the guard let in, and from where."""
+def admitted(request: Request[Any, Any, Any]) -> Caller:
+    """Whom the guard let in, and from where; on an admin's route which admin key."""
     caller: Caller = request.scope["paytrust.caller"]  # type: ignore[typeddict-item]
     return caller
 
@@ -293,8 +391,13 @@ def problem_response(request: Request[Any, Any, Any], exc: PayTrustError) -> Res
         detail=exc.detail,
         errors=exc.errors,
     )
-    headers = {"retry-after": str(exc.retry_after_s)} if exc.status == 503 or isinstance(exc, Busy) else {}
-    return Response(problem, status_code=exc.status, media_type=PROBLEM, headers=headers)
+    return Response(problem, status_code=exc.status, media_type=PROBLEM, headers=_headers(exc))
+
+
+def _headers(exc: PayTrustError) -> dict[str, str]:
+    if exc.status in {429, 503} or isinstance(exc, Busy):
+        return {"retry-after": str(exc.retry_after_s)}
+    return {"connection": "close"} if isinstance(exc, RequestTimeout) else {}
 
 
 def on_error(request: Request[Any, Any, Any], exc: Exception) -> Response[Problem]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from litestar import Litestar, MediaType, Request, Response, get
+from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.exceptions import InternalServerException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
@@ -52,6 +52,12 @@ class _DocsPage(OpenAPIRenderPlugin):
         return _PAGE
 
 
+async def _require_https(message: Message, _: Scope) -> None:
+    """For two years browsers come back by https only. Not said where PayTrust is mounted: the host's name is not ours."""
+    if message["type"] == "http.response.start":
+        message["headers"] = [*message["headers"], (b"strict-transport-security", b"max-age=63072000")]
+
+
 async def _allow_page(message: Message, scope: Scope) -> None:
     """The documentation page needs a wider policy than the API, whose own is added only where none is set."""
     if message["type"] == "http.response.start" and scope["path"].rstrip("/") == "/docs":
@@ -79,11 +85,12 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
     settings = settings or load()
     logs.configure(settings)
     plugin = PayTrustPlugin(settings, registry=registry)
+    limited = api.stranger_guard(plugin.services.rates.strangers, trusted_proxies=settings.trusted_proxies)
     docs = OpenAPIConfig(
         title="PayTrust",
         version=metadata.version("paytrust"),
         description="Payment orchestration: invoices, payments and their administration. Amounts are decimal strings in major units.",
-        path="/docs",
+        openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, guards=[limited]),
         render_plugins=[_DocsPage()],
     )
     assets = create_static_files_router(
@@ -91,14 +98,15 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
         directories=[STATIC],
         include_in_schema=False,
         cache_control=None,
+        guards=[limited],
         exception_handlers={InternalServerException: _no_such_asset, ValueError: _no_such_asset},
     )
     return Litestar(
-        route_handlers=[assets, _openapi] if settings.docs else [],
+        route_handlers=[assets, Router("/", route_handlers=[_openapi], guards=[limited])] if settings.docs else [],
         plugins=[plugin],
         openapi_config=docs if settings.docs else None,
         exception_handlers={Exception: api.on_error},
-        before_send=[_allow_page],
+        before_send=[_allow_page, *([_require_https] if settings.public_url.startswith("https://") else [])],
         logging_config=None,
         debug=False,
     )

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from paytrust.payments.model import Difference
     from paytrust.settings import Settings
 
-DRAIN_S = 16
-"""For requests under way: a gateway call of 15 s and writing down its outcome. Then workers have 4 s and pools 5 s: 25 s in all."""
-
 T = TypeVar("T")
 out = Console(soft_wrap=True, highlight=False)
 
@@ -137,21 +134,10 @@ async def _check(settings: Settings) -> None:
 
 
 def _serve(app: Any, settings: Settings) -> None:
-    import uvicorn  # noqa: PLC0415 - slow
+    from paytrust.server import server  # noqa: PLC0415 - slow
 
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
-        proxy_headers=False,
-        lifespan="on",
-    )
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn has stopped cleanly by then, and raises the signal once more
-        uvicorn.Server(config).run()
+        server(app, settings).run()
 
 
 @cli.command()

@@ -81,29 +81,20 @@ def environment(data: Path, *, port: int, **settings: Any) -> Iterator[Ready]:
 @contextlib.contextmanager
 def serving(settings: Settings, *, registry: Registry | None = None) -> Iterator[str]:
     """Run the API in a thread and give its address: for demonstrations and tests."""
-    import uvicorn  # noqa: PLC0415 - slow
-
     from paytrust.app import create_app  # noqa: PLC0415 - it configures logging
+    from paytrust.server import server  # noqa: PLC0415 - slow
 
-    config = uvicorn.Config(
-        create_app(settings, registry=registry),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, name="paytrust api")
+    running = server(create_app(settings, registry=registry), settings)
+    thread = threading.Thread(target=running.run, name="paytrust api")
     thread.start()
     try:
-        while not server.started:
+        while not running.started:
             if not thread.is_alive():
                 raise ConfigurationError("the service did not start; the log says why")
             time.sleep(0.02)
         yield f"http://{settings.host}:{settings.port}"
     finally:
-        server.should_exit = True
+        running.should_exit = True
         thread.join()
 
 

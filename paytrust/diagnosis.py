@@ -38,6 +38,11 @@ def _settings(settings: Settings) -> list[Finding]:
         findings.append(Finding("PAYTRUST_INSECURE_GATEWAYS is on: gateways may be spoken to over http", good=None))
     if not settings.public_url.startswith("https://"):
         findings.append(Finding(f"PAYTRUST_PUBLIC_URL is {settings.public_url}: no gateway on the internet can deliver there", good=None))
+    elif not settings.trusted_proxies:
+        remark = (
+            "PAYTRUST_TRUSTED_PROXIES is not set: behind a proxy all clients have its address, and without a valid key one limit together"
+        )
+        findings.append(Finding(remark, good=None))
     return findings
 
 

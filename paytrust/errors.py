@@ -10,6 +10,7 @@ Every error PayTrust raises on purpose, sorted by what the caller may do.
   x Conflict                 409  the object's state forbids it
     + Busy                   409  somebody else is at it; safe to repeat
   x Unprocessable            422  well-formed, but cannot be done
+  x TooManyRequests          429  over the limit; safe to repeat in `retry_after_s`
   x Unavailable              503  we cannot do it now; safe to repeat
   x GatewayError
     + GatewayRejected        502  refused; final
@@ -113,6 +114,18 @@ class Unprocessable(PayTrustError):
     code = "unprocessable"
     status = 422
     title = "The request cannot be processed"
+
+
+class TooManyRequests(PayTrustError):
+    """More requests than the limit allows. Nothing was looked at; the next one may come in *retry_after_s*."""
+
+    code = "too_many_requests"
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(PayTrustError):

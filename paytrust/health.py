@@ -14,13 +14,13 @@ class Health(msgspec.Struct, frozen=True):
     status: str
 
 
-@get("/health/live", summary="Is the process alive", opt={"access": "public"})
+@get("/health/live", summary="Is the process alive", opt={"access": "public", "limited": False})
 async def live() -> Health:
     """Answers as long as the process can answer anything."""
     return Health("ok")
 
 
-@get("/health/ready", summary="Can it serve", opt={"access": "public"}, responses=problems(503))
+@get("/health/ready", summary="Can it serve", opt={"access": "public", "limited": False}, responses=problems(503))
 async def ready(db: NamedDependency[Database]) -> Health:
     """Answers 200 when the database does, else 503."""
     await db.ping()

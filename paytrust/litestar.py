@@ -53,6 +53,7 @@ from paytrust.keys.service import AdminKeys, Audit, Keys
 from paytrust.payments.jobs import Comparison, Reconciler
 from paytrust.payments.service import Payments
 from paytrust.plugins import Registry
+from paytrust.rates import Quota, Store, Windows
 from paytrust.settings import Settings, load
 from paytrust.tenants.service import Tenants
 from paytrust.vault import Vault
@@ -71,7 +72,6 @@ API_HEADERS = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 ]
-
 
 ROUTES: dict[str, list[HTTPRouteHandler]] = {
     "PayTrust invoices": [
@@ -136,7 +136,13 @@ class Services:
             Worker("comparison", Comparison(self.work_db, work).step, poll_s=SLOW_POLL_S),
             Worker("idempotency keys", Idempotency(self.work_db, vault).remove_old, poll_s=SLOW_POLL_S),
         )
-        self.webhooks = Webhooks(self.intake_db, self.accounts, on_stored=self.webhook_worker.wake)
+        self.webhooks = Webhooks(self.intake_db, self.accounts, limit=settings.webhook_limit_per_minute, on_stored=self.webhook_worker.wake)
+        self.rates_store = None if settings.rates_url is None else Store(settings.rates_url.get_secret_value())
+        self.rates = api.Rates(
+            keys=Quota("api-key", settings.key_limit_per_minute, self.rates_store),
+            admins=Quota("admin-key", settings.admin_limit_per_minute, self.rates_store),
+            strangers=Windows(api.STRANGERS, settings.address_limit_per_minute),
+        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -147,6 +153,8 @@ class Services:
                 stack.push_async_callback(database.close)
             await db.check(self.db)
             stack.push_async_callback(self.accounts.close)
+            if self.rates_store is not None:
+                stack.push_async_callback(self.rates_store.close)
             stack.push_async_callback(self.audit.finish)
             for listener in (self.audit_worker, self.key_changes):
                 listener.start()
@@ -222,11 +230,20 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
             request_max_body_size=api.MAX_BODY_BYTES,
             dependencies=dependencies,
             guards=[
-                api.access_guard(_late(services.keys), _late_admin(services.admin_keys), trusted_proxies=self.settings.trusted_proxies),
+                api.access_guard(
+                    _late(services.keys),
+                    _late_admin(services.admin_keys),
+                    knows=_late_knows(services.keys),
+                    rates=services.rates,
+                    trusted_proxies=self.settings.trusted_proxies,
+                ),
                 idempotency.claim_guard(_constant(services.idempotency)),
             ],
             exception_handlers={Exception: api.on_error, idempotency.Replay: idempotency.replay},
-            middleware=[_RequestContext(), idempotency.KeepAnswers(_constant(services.idempotency))],
+            middleware=[
+                _RequestContext(self.settings.receive_timeout_s),
+                idempotency.KeepAnswers(_constant(services.idempotency)),
+            ],
             signature_types=[Caller, Principal],
             opt={"exclude_from_csrf": True, "paytrust": True},
         )
@@ -242,10 +259,12 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
             given = list(message["headers"])
             names = {name.lower() for name, _ in given}
             given += [header for header in API_HEADERS if header[0] not in names]
-            given.append((b"x-request-id", api.request_id(scope).encode()))
+            given += [*api.rate_headers(scope), (b"x-request-id", api.request_id(scope).encode())]
             message["headers"] = given
             started = scope.get("paytrust.started")
-            log.info(
+            # An attacker's refusals would fill the disk.
+            flood = message["status"] == 429 and api.is_stranger(scope)
+            (log.debug if flood else log.info)(
                 "request",
                 method=scope.get("method"),
                 route=scope.get("path_template", "-"),  # not the path: it may hold a webhook token
@@ -272,12 +291,35 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
 
 
 class _RequestContext(ASGIMiddleware):
-    """Gives the logs of a request its id, and notes when it began."""
+    """Gives the logs of a request its id, notes when it began, and how long its body may take to arrive."""
+
+    def __init__(self, receive_timeout_s: float) -> None:
+        self._receive_timeout_s = receive_timeout_s
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         scope["paytrust.started"] = time.perf_counter()  # type: ignore[typeddict-unknown-key]
         with structlog.contextvars.bound_contextvars(request_id=api.request_id(scope)):
-            await next_app(scope, receive, send)
+            await next_app(scope, _in_time(receive, self._receive_timeout_s), send)
+
+
+def _in_time(receive: Receive, timeout_s: float) -> Receive:
+    """*receive*, which raises `RequestTimeout` when the whole body is not here *timeout_s* from now."""
+    deadline_s = asyncio.get_running_loop().time() + timeout_s
+    complete = False
+
+    async def receive_in_time() -> Any:
+        nonlocal complete
+        if complete:  # what is waited for now is the end of the connection
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                message = await receive()
+        except TimeoutError as exc:
+            raise api.RequestTimeout(f"the whole request has to arrive within {timeout_s:g} s") from exc
+        complete = not message.get("more_body", False)
+        return message
+
+    return receive_in_time
 
 
 @route(
@@ -299,6 +341,9 @@ def _documented_handlers() -> list[BaseRouteHandler]:
             handler.tags = [tag]
             handler.security = SECURITY[handler.opt["access"]]
             idempotency.document(handler)
+            limited = api.problems(429) if handler.opt.get("limited", True) else {}
+            received = api.problems(408) if handler.http_methods & {"POST", "PATCH"} else {}
+            handler.responses = {**(handler.responses or {}), **limited, **received}
     return [handler for handlers in ROUTES.values() for handler in handlers]
 
 
@@ -311,12 +356,16 @@ def _principal(request: Request[Any, Any, Any]) -> Principal:
 
 
 def _caller(request: Request[Any, Any, Any]) -> Caller:
-    return api.admin_of(request)
+    return api.admitted(request)
 
 
 def _late(keys: Keys) -> api.Authenticate:
     # A bound method would be deep-copied with its object.
     return lambda key, caller, needs: keys.authenticate(key, caller, needs=needs)
+
+
+def _late_knows(keys: Keys) -> Callable[[str | None], bool]:
+    return lambda key: keys.knows(key)  # noqa: PLW0108 - see above
 
 
 def _late_admin(keys: AdminKeys) -> api.AdmitAdmin:

@@ -72,6 +72,18 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     """Networks of the proxies in front, comma-separated: from them, and only from them, X-Forwarded-For is believed."""
+    key_limit_per_minute: int = Field(1000, ge=1, le=1_000_000)
+    """Requests of one API key."""
+    admin_limit_per_minute: int = Field(300, ge=1, le=1_000_000)
+    """Requests of one admin key."""
+    address_limit_per_minute: int = Field(120, ge=1, le=1_000_000)
+    """Requests without a valid key from one address: from its /24 for IPv4, its /64 for IPv6."""
+    webhook_limit_per_minute: int = Field(6000, ge=1, le=1_000_000)
+    """Webhooks to one address of ours, and to addresses that are none from one sender."""
+    rates_url: SecretStr | None = None
+    """A Redis or Valkey in which all processes count the requests of a key together: redis:// or rediss://."""
+    receive_timeout_s: float = Field(30.0, gt=0, le=600)
+    """How long a whole request may take to arrive."""
     pool_size: int = Field(10, ge=2, le=100)
     """Connections for API calls, per process."""
     intake_pool_size: int = Field(4, ge=1, le=50)
@@ -100,6 +112,13 @@ class Settings(BaseSettings):
     def _check_admin_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and is_weak(value.get_secret_value()):
             raise ValueError("can be guessed; make one with: python3 -c 'import secrets; print(secrets.token_hex(32))'")
+        return value
+
+    @field_validator("rates_url")
+    @classmethod
+    def _check_rates_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("needs to start with redis:// or rediss://")
         return value
 
     @field_validator("trusted_proxies", mode="before")

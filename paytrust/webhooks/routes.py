@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
+from paytrust.access import Caller
 from paytrust.api import (
     DEFAULT_PAGE,
     BodyTooLarge,
@@ -32,12 +33,16 @@ Time = Annotated[str, msgspec.Meta(max_length=40, extra_json_schema={"format": "
 @post(
     "/webhooks/{gateway:str}/{token:str}",
     summary="Receive a webhook",
-    opt={"access": "public"},
+    opt={"access": "public", "limited": False},  # by its service, which knows the tokens
     status_code=HTTP_200_OK,
     responses=problems(401, 404, 413, 503),
 )
 async def receive_webhook(
-    gateway: FromPath[str], token: FromPath[str], request: Request[Any, Any, Any], webhooks: NamedDependency[Webhooks]
+    gateway: FromPath[str],
+    token: FromPath[str],
+    request: Request[Any, Any, Any],
+    webhooks: NamedDependency[Webhooks],
+    caller: NamedDependency[Caller],
 ) -> Response[dict[str, str]]:
     """Where a gateway delivers. The token names one gateway account; the gateway's own check proves the sender."""
     body = await request.body()
@@ -47,7 +52,7 @@ async def receive_webhook(
     headers = {
         name.lower(): quote(value, safe="".join(map(chr, range(32, 127))), encoding="latin-1") for name, value in request.headers.items()
     }
-    stored = await webhooks.receive(gateway, token, headers, body)
+    stored = await webhooks.receive(gateway, token, headers, body, sender=caller.address)
     return Response({"status": "received" if stored else "repeated"})
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 
+from paytrust.access import neighbourhood
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
@@ -16,6 +17,7 @@ from paytrust.db import Database
 from paytrust.errors import Busy, InvalidSignature, NotFound, Unavailable, UnreadableWebhook
 from paytrust.gateways import Gateway, Webhook, WebhookNotice
 from paytrust.ids import new_id
+from paytrust.rates import Allowance, Windows
 from paytrust.webhooks import model, store
 from paytrust.webhooks.model import WebhookContent, WebhookOut
 
@@ -27,26 +29,37 @@ log = structlog.stdlib.get_logger("paytrust.webhooks")
 class Webhooks:
     """Take in what gateways send: check it, store it once, answer. Nothing here touches an invoice."""
 
-    def __init__(self, db: Database, gateways: Accounts, *, on_stored: Callable[[], None]) -> None:
+    def __init__(self, db: Database, gateways: Accounts, *, limit: int, on_stored: Callable[[], None]) -> None:
         self._db = db
         self._gateways = gateways
         self._on_stored = on_stored
+        self._addresses = Windows("webhook", limit)
+        """What came to each address of a webhook that has proved to be one."""
+        self._strangers = Windows("webhook", limit)
+        """What came to addresses that are none, by sender."""
         self.refused: Counter[str] = Counter()
         """Forged webhooks per gateway since the start; nothing else of them is kept."""
 
-    async def receive(self, gateway: str, token: str, headers: Mapping[str, str], body: bytes) -> bool:
+    async def receive(self, gateway: str, token: str, headers: Mapping[str, str], body: bytes, *, sender: str | None = None) -> bool:
         """
         Store one webhook for the account that *token* names; False when we have the same event already.
 
-        Raises `NotFound`, `InvalidSignature`, or `Unavailable` when it cannot be stored: then the gateway will try again.
+        Raises `NotFound`, `InvalidSignature`, or `Unavailable` when it cannot be stored or too many come: then the gateway
+        will try again. *sender* is its address.
         """
-        if not model.ADDRESS.fullmatch(f"{gateway}/{token}"):
+        address = f"{gateway}/{token}"
+        known = address in self._addresses
+        _require(self._addresses.take(address) if known else self._strangers.take(neighbourhood(sender)))
+        if not model.ADDRESS.fullmatch(address):
             raise NotFound("there is nothing at this path")
         webhook = Webhook(headers, body)
         async with self._db.transaction(system=True, statement_timeout_ms=INTAKE_TIMEOUT_MS) as tx:
             account = await accounts.find_by_token(tx, gateway, token)
             if account is None:
                 raise NotFound("there is nothing at this path")
+            if not known:
+                self._strangers.give_back(neighbourhood(sender))
+                self._addresses.take(address)
             notice, failure = self._examine(account, webhook)
             stored = await store.insert(
                 tx,
@@ -77,6 +90,14 @@ class Webhooks:
         except (Exception, SystemExit) as exc:
             log.exception("gateway plugin failed on a webhook", gateway=account.gateway)
             raise Unavailable(f"the plugin of the gateway {account.gateway} could not check the webhook") from exc
+
+
+def _require(allowance: Allowance) -> None:
+    # Not 429: gateways repeat what is answered with 503, and some take a 4xx for final.
+    if not allowance.granted:
+        error = Unavailable(f"more than {allowance.limit} webhooks came within a minute")
+        error.retry_after_s = allowance.more_in_s
+        raise error
 
 
 class Inbox:

@@ -11,6 +11,7 @@ from paytrust import api
 from paytrust.access import LOCAL, Principal, Scope
 from paytrust.app import create_app
 from paytrust.ids import new_id
+from paytrust.rates import Quota, Windows
 
 PUBLIC = {"/health/live", "/health/ready", "/webhooks/{gateway:str}/{token:str}", "/{rest:path}"}
 
@@ -45,7 +46,8 @@ async def test_a_route_that_says_nothing_we_know_opens_for_nobody(opt):
     async def authenticate(*_):
         return Principal(new_id(), new_id(), frozenset(Scope))
 
-    guard = api.access_guard(authenticate, lambda *_: LOCAL, trusted_proxies=())
+    rates = api.Rates(Quota("api-key", 9), Quota("admin-key", 9), Windows("address", 9))
+    guard = api.access_guard(authenticate, lambda *_: LOCAL, knows=lambda _: True, rates=rates, trusted_proxies=())
     app = Litestar([forgotten], guards=[guard], exception_handlers={Exception: api.on_error})
     async with AsyncTestClient(app) as client:
         for headers in ({}, {"x-api-key": "0" * 64}, {"x-admin-key": "x"}):

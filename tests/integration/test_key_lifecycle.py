@@ -54,6 +54,7 @@ class Node:
             "PAYTRUST_TRUSTED_PROXIES": "127.0.0.0/8, 10.0.0.0/8",
             "PAYTRUST_LOG_LEVEL": "debug",
             "PAYTRUST_PORT": str(settings.port),
+            **{f"PAYTRUST_{what}_LIMIT_PER_MINUTE": "1000000" for what in ("KEY", "ADMIN", "ADDRESS")},
         }
         self._process = None
 

@@ -98,6 +98,7 @@ def _environ(service_url: str) -> dict[str, str]:
         "PAYTRUST_ENCRYPTION_KEYS": "bench:" + base64.b64encode(b"k" * 32).decode(),
         "PAYTRUST_INSECURE_GATEWAYS": "true",
         "PAYTRUST_LOG_LEVEL": "info",
+        "PAYTRUST_KEY_LIMIT_PER_MINUTE": "1000000",
     }
 
 

