@@ -177,9 +177,9 @@ class Payments:
         log.info("payment adopted", invoice_id=str(invoice.id), reference=attempt.reference, found=len(live))
         if live[0].status is PaymentStatus.OPEN:
             return await self._db.run(lambda tx: self._opened(tx, invoice, attempt, live[0]), tenant=invoice.tenant_id)
-        for payment in live:
-            if payment.status is PaymentStatus.PAID:
-                await self.record(invoice.tenant_id, attempt.account_id, payment)
+        _, refused = await self._record_all(invoice.tenant_id, attempt.account_id, live)
+        if refused is not None:
+            raise refused
         async with self._db.transaction(tenant=invoice.tenant_id, readonly=True) as tx:
             found = await invoices.get(tx, invoice.tenant_id, invoice.id)
         return await self.ensure_open(invoice.tenant_id, invoice.id) if found.status is InvoiceStatus.PARTIALLY_PAID else found
@@ -262,8 +262,7 @@ class Payments:
             paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
             if not paid:
                 raise
-        for payment in paid:
-            await self.record(attempt.tenant_id, attempt.account_id, payment)
+        await self._record_all(attempt.tenant_id, attempt.account_id, paid)  # a refusal is noted, and nobody can pay that page again
         if not paid:
             await self.close(attempt.tenant_id, attempt.account_id, attempt.reference)
 
@@ -303,14 +302,14 @@ class Payments:
 
     async def apply_found(self, tenant_id: UUID, account: Account, reference: str, found: Sequence[GatewayPayment]) -> bool:
         """Apply what the gateway answered about *reference*; True when anything changed."""
-        changed = False
-        for payment in found:
-            if payment.status is PaymentStatus.PAID:
-                changed |= await self.record(tenant_id, account.id, payment)
+        changed, refused = await self._record_all(tenant_id, account.id, found)
         if all(payment.status in {PaymentStatus.EXPIRED, PaymentStatus.FAILED} for payment in found):
             changed |= await self._end(tenant_id, account, reference, found)
         if changed:
             await self._go_on(tenant_id, account.id, reference)
+        await self._close_twins(tenant_id, account, found)
+        if refused is not None:
+            raise refused
         return changed
 
     async def _end(self, tenant_id: UUID, account: Account, reference: str, found: Sequence[GatewayPayment]) -> bool:
@@ -323,6 +322,16 @@ class Payments:
             await self._withdraw(account, attempt)
             return True
         return await self.close(tenant_id, account.id, reference)
+
+    async def _close_twins(self, tenant_id: UUID, account: Account, found: Sequence[GatewayPayment]) -> None:
+        """Where one of several payments with one reference was paid, nobody pays another."""
+        if all(payment.status is not PaymentStatus.PAID for payment in found):
+            return
+        for twin in [payment for payment in found if payment.status is PaymentStatus.OPEN]:
+            try:
+                await self.expire(account, twin, tenant_id)
+            except GatewayRejected as exc:
+                log.warning("a twin of a paid payment stays open", reference=twin.reference, reason=exc.detail)  # unless paid meanwhile
 
     async def _go_on(self, tenant_id: UUID, account_id: UUID, reference: str) -> None:
         """
@@ -341,6 +350,19 @@ class Payments:
         except (GatewayError, Conflict) as exc:
             log.warning("the next payment page was not made", invoice_id=str(invoice.id), reason=exc.detail)
 
+    async def _record_all(
+        self, tenant_id: UUID, account_id: UUID, found: Sequence[GatewayPayment]
+    ) -> tuple[bool, CurrencyMismatch | Unprocessable | None]:
+        """Apply what was paid of *found*: whether anything changed, and the last refusal. It keeps nothing else from being applied."""
+        changed, refused = False, None
+        for payment in found:
+            if payment.status is PaymentStatus.PAID:
+                try:
+                    changed |= await self.record(tenant_id, account_id, payment)
+                except (CurrencyMismatch, Unprocessable) as exc:
+                    refused = exc
+        return changed, refused
+
     async def record(self, tenant_id: UUID, account_id: UUID, payment: GatewayPayment) -> bool:
         """Apply one confirmed payment; False when it is already in the books. Harmless when the gateway tells us twice."""
         try:
@@ -355,6 +377,8 @@ class Payments:
             assert attempt is not None, "callers found the tenant by this reference"
             details = _named(attempt) | {"code": exc.code}
             once_as = uuid5(attempt.id, exc.code)
+            if attempt.status in model.LIVE:
+                await store.settle(tx, attempt, AttemptStatus.EXPIRED)  # its page is used up
             await invoices.note(tx, tenant_id, attempt.invoice_id, "payment_refused", exc.detail, details=details, once_as=once_as)
 
     async def _record(self, tx: Transaction, tenant_id: UUID, account_id: UUID, payment: GatewayPayment) -> bool:

@@ -157,6 +157,48 @@ def test_an_invoice_whose_page_the_gateway_does_not_close_is_not_cancelled(merch
     assert payable(far) == 0
 
 
+# --- paid in another currency ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mismatched(merchant, far):
+    """An invoice in IDR whose page was paid in USD. We have not heard of it."""
+    invoice = merchant.invoice()
+    far.pay(far.payments[0].id, currency="USD")
+    return invoice
+
+
+def test_what_was_paid_in_another_currency_does_not_keep_an_invoice_from_being_cancelled(merchant, mismatched):
+    answer = cancel(merchant, mismatched)
+    assert (answer.status_code, answer.json()["status"]) == (200, "cancelled"), answer.text
+    assert merchant.get(mismatched, "/overpayment")["total_paid"] == "0"
+    assert "payment_refused" in [moment["event"] for moment in merchant.get(mismatched, "/timeline")["timeline"]]
+
+
+def test_what_was_paid_in_another_currency_does_not_keep_an_invoice_from_expiring(merchant, mismatched, let_time_pass):
+    let_time_pass(mismatched)
+    merchant.wait(mismatched, "expired")
+
+
+def test_after_a_payment_in_another_currency_there_is_a_new_page(merchant, sandbox, payable):
+    invoice = merchant.invoice()
+    sandbox.xendit.pay(merchant.reference(invoice), currency="USD")
+    merchant.wait_for(lambda: attempts(merchant, invoice) == ["expired"])
+    answer = ask_for_page(merchant, invoice)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["payment_url"] != invoice["payment_url"]
+    assert payable(sandbox.xendit) == 1
+
+
+def test_a_payment_in_another_currency_does_not_keep_its_twin_from_being_applied(merchant, sandbox, far, twin):
+    invoice = merchant.invoice()
+    other = twin()
+    far.pay(far.payments[0].id, currency="USD")
+    far.clear_faults()
+    far.pay(other)
+    merchant.wait(invoice, "paid")
+
+
 # --- its time is up --------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +246,16 @@ def test_an_invoice_without_a_live_payment_expires_when_its_own_time_is_up(merch
 
 
 # --- told by a webhook -----------------------------------------------------------------------------------------------------
+
+
+def test_who_paid_one_of_several_cannot_pay_another_once_we_were_told(merchant, sandbox, outside, payable):
+    far, invoice = sandbox.xendit, merchant.invoice()
+    body = {"external_id": merchant.reference(invoice), "amount": 514550, "currency": "IDR"}
+    outside.post(f"{far.url}/v2/invoices", auth=(far.key, ""), json=body).raise_for_status()
+    assert payable(far) == 2
+    far.pay(far.payments[0].id)
+    merchant.wait(invoice, "paid")
+    merchant.wait_for(lambda: payable(far) == 0)
 
 
 @pytest.fixture
