@@ -3,10 +3,11 @@ PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
 READY := .venv/.ready
+HISTORIES ?= 2000
 # A worker has a PostgreSQL, a service and sandboxes of its own. More than 8 wait for the longest file.
 WORKERS ?= logical --maxprocesses 8
 
-.PHONY: help setup demo dev test races lint bench wrongkeys splits docs requirements build clean
+.PHONY: help setup demo dev test races lint bench wrongkeys histories splits docs requirements build clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -50,6 +51,9 @@ bench: setup ## Create-invoice beside pgbench and FastAPI + SQLAlchemy, as ratio
 
 wrongkeys: setup ## How much longer a good key waits beside 1,000 wrong ones a second
 	$(BIN)/python tests/load/wrong_keys.py
+
+histories: setup ## Random histories of invoices beside a model of the rules; HISTORIES=2000
+	$(BIN)/python tests/histories/campaign.py --histories $(HISTORIES)
 
 splits: setup ## A million random splits over currencies of 0, 2 and 3 decimals
 	$(BIN)/python tests/kernel/test_splits.py 1000000

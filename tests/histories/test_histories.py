@@ -1,0 +1,18 @@
+"""Random histories of invoices, over the real services and a real PostgreSQL, agree with a small model of the rules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CAMPAIGN = Path(__file__).with_name("campaign.py")
+
+
+@pytest.mark.timeout(600)
+def test_two_hundred_random_histories_go_as_the_rules_say_and_reach_every_outcome(postgres):
+    command = [sys.executable, CAMPAIGN, "--histories", "200", "--processes", "2", "--server", postgres]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=580)
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-20_000:]
