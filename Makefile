@@ -4,8 +4,8 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 READY := .venv/.ready
 HISTORIES ?= 2000
-# A worker has a PostgreSQL, a service and sandboxes of its own. More than 8 wait for the longest file.
-WORKERS ?= logical --maxprocesses 8
+# A worker has a PostgreSQL, a service and sandboxes of its own. Many tests wait for something, so 4 are quicker than 2 on 2 cores.
+WORKERS ?= 4
 
 .PHONY: help setup demo dev test races lint bench wrongkeys histories splits docs requirements build clean
 .DEFAULT_GOAL := help

@@ -43,6 +43,23 @@ def _no_left_over_log_fields():
     structlog.contextvars.clear_contextvars()
 
 
+@pytest.fixture
+def logged(monkeypatch):
+    """
+    What one module logs from now on: `logged(module)`.
+
+    Not structlog's `capture_logs`: that hears every thread, and nothing of a logger that an earlier service has bound.
+    """
+
+    def listen(module):
+        heard = structlog.testing.LogCapture()
+        log = structlog.wrap_logger(structlog.PrintLogger(), processors=[heard], wrapper_class=structlog.stdlib.BoundLogger)
+        monkeypatch.setattr(module, "log", log)
+        return heard.entries
+
+    return listen
+
+
 # --- databases ------------------------------------------------------------------------------------------------------------
 
 

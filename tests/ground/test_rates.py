@@ -8,7 +8,6 @@ import time
 import tracemalloc
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,23 +150,22 @@ async def test_what_was_counted_in_a_store_outlives_the_process(valkey):
     await after.close()
 
 
-async def test_a_store_that_is_away_is_said_once_and_each_process_counts_by_itself(valkey, store, monkeypatch):
+async def test_a_store_that_is_away_is_said_once_and_each_process_counts_by_itself(valkey, store, logged):
     quotas = [Quota("test", 2, one) for one in store]
     assert (await quotas[0].take("away")).granted
-    with structlog.testing.capture_logs() as logs:
-        monkeypatch.setattr(rates, "log", structlog.stdlib.get_logger())  # one that no other test has bound to its settings
-        valkey.stop()
-        try:
-            answers = [await quotas[0].take("away") for _ in range(5)]
-        finally:
-            valkey.start()
-        assert [answer.granted for answer in answers] == [True, True, False, False, False]
-        assert [answer.remaining for answer in answers[:3]] == [1, 0, 0]
-        until = time.monotonic() + 30
-        while len(logs) < 2:
-            assert time.monotonic() < until, "the store was not asked again"
-            await quotas[0].take("later")
-            await asyncio.sleep(0.05)
+    logs = logged(rates)
+    valkey.stop()
+    try:
+        answers = [await quotas[0].take("away") for _ in range(5)]
+    finally:
+        valkey.start()
+    assert [answer.granted for answer in answers] == [True, True, False, False, False]
+    assert [answer.remaining for answer in answers[:3]] == [1, 0, 0]
+    until = time.monotonic() + 30
+    while len(logs) < 2:
+        assert time.monotonic() < until, "the store was not asked again"
+        await quotas[0].take("later")
+        await asyncio.sleep(0.05)
     assert [entry["log_level"] for entry in logs] == ["warning", "info"]
 
 

@@ -7,22 +7,22 @@ import threading
 import time
 
 import pytest
-import structlog
 
+from paytrust import watchdog
 from paytrust.watchdog import Watchdog
 
 
 @pytest.fixture
-async def told():
+async def told(logged):
     """What the watchdog of this test's loop logs."""
-    with structlog.testing.capture_logs() as logs:
-        dog = Watchdog()
-        dog.start()
-        await asyncio.sleep(0.1)
-        yield logs
-        dog.stop()
-        dog._thread.join(2)
-        assert not dog._thread.is_alive()
+    logs = logged(watchdog)
+    dog = Watchdog()
+    dog.start()
+    await asyncio.sleep(0.1)
+    yield logs
+    dog.stop()
+    dog._thread.join(2)
+    assert not dog._thread.is_alive()
 
 
 def a_plugin_that_blocks(seconds):

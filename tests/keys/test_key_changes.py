@@ -6,7 +6,6 @@ import asyncio
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from paytrust.keys import jobs
 from paytrust.keys.jobs import KeyChanges
@@ -39,22 +38,22 @@ async def test_one_connection_listens_past_the_pooler_if_there_is_a_url_for_it(o
         assert await listeners(owner) == [mine]
 
 
-async def test_a_database_that_swallows_what_is_told_is_named_in_the_log(owner, monkeypatch):
+async def test_a_database_that_swallows_what_is_told_is_named_in_the_log(owner, monkeypatch, logged):
     """A pooler that lends connections by transaction takes a LISTEN without an error; here nobody listens at all."""
     monkeypatch.setattr(jobs, "ECHO_S", 0.5)
-    with capture_logs() as logged:
-        await KeyChanges("", Keys(None, pepper="p" * 32))._check(owner)
-    assert ["does not deliver notifications" in line["event"] for line in logged] == [True]
+    logs = logged(jobs)
+    await KeyChanges("", Keys(None, pepper="p" * 32))._check(owner)
+    assert ["does not deliver notifications" in line["event"] for line in logs] == [True]
 
 
-async def test_a_database_that_is_away_is_said_once_and_asked_again(monkeypatch):
+async def test_a_database_that_is_away_is_said_once_and_asked_again(monkeypatch, logged):
     monkeypatch.setattr(jobs, "RETRY_S", 0.05)
     changes = KeyChanges("postgresql://nobody@127.0.0.1:1/none", Keys(None, pepper="p" * 32))
-    with capture_logs() as logged:
-        changes.start()
-        await asyncio.sleep(1)
-        await changes.stop()
-    assert [line["event"] for line in logged] == ["changes of API keys are not heard of; a revoked one lives for up to 30 s"]
+    logs = logged(jobs)
+    changes.start()
+    await asyncio.sleep(1)
+    await changes.stop()
+    assert [line["event"] for line in logs] == ["changes of API keys are not heard of; a revoked one lives for up to 30 s"]
 
 
 @pytest.mark.parametrize("word", ["", "junk", "'; DROP TABLE x", None, "0" * 8000])
