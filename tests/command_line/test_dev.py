@@ -141,8 +141,10 @@ async def test_a_database_that_is_there_is_kept(postgres):
         for _ in range(2):
             url = await asyncio.to_thread(development.create_database, postgres, name)
             connection = await asyncpg.connect(url)
-            await connection.execute("CREATE TABLE IF NOT EXISTS kept ()")
+            await connection.execute("CREATE TABLE IF NOT EXISTS kept (); INSERT INTO kept DEFAULT VALUES")
+            rows = await connection.fetchval("SELECT count(*) FROM kept")
             await connection.close()
+        assert rows == 2, "the second time found what the first had written"
     finally:
         connection = await asyncpg.connect(postgres)
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
