@@ -425,11 +425,11 @@ def test_while_the_gateway_cannot_confirm_the_webhook_waits_and_then_counts(sale
 @pytest.mark.parametrize(
     "body", [b"", b"not json", b"[]", b"{}", b"\xff\xfe\x00", b"[" * 100_000, b'{"status": 1e999}'], ids=lambda body: repr(body[:20])
 )
-def test_an_authentic_webhook_that_cannot_be_read_is_kept_for_a_person(outside, seller, far, database, body):
+def test_an_authentic_webhook_that_cannot_be_read_is_kept_for_a_person(outside, merchant, far, database, body):
     headers = {"x-callback-token": far.callback_token, "content-type": "application/json"}
-    answers = [outside.post(seller.accounts["xendit"]["webhook_url"], content=body, headers=headers) for _ in range(2)]
+    answers = [outside.post(merchant.accounts["xendit"]["webhook_url"], content=body, headers=headers) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200]
-    rows = database.rows("SELECT * FROM webhooks WHERE gateway_account_id = $1 AND body = $2", seller.xendit_id, body)
+    rows = database.rows("SELECT * FROM webhooks WHERE gateway_account_id = $1 AND body = $2", merchant.xendit_id, body)
     assert [(row["status"], row["error_code"], row["attempts"]) for row in rows] == [("failed", "unreadable_webhook", 0)]
 
 
