@@ -1,9 +1,10 @@
-"""The command line, run as people run it: in a process of its own."""
+"""The command line."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from paytrust import development, migrations
 from paytrust.cli import cli
@@ -39,19 +41,27 @@ def environ(settings, owner_url):
 
 
 @pytest.fixture
-def run(environ, tmp_path):
-    """Run `paytrust ...`; gives (exit code, everything printed)."""
+def run(environ, tmp_path, monkeypatch):
+    """Run `paytrust ...` in this process, which takes a tenth of the time; gives (exit code, everything printed)."""
 
     def run_(*args, changes=None, given=""):
+        handlers = logging.root.handlers[:]
+        with monkeypatch.context() as patched:
+            patched.chdir(tmp_path)
+            told = CliRunner(env=dict.fromkeys(os.environ) | environ | (changes or {})).invoke(cli, args, given, catch_exceptions=False)
+        logging.root.handlers[:] = handlers
+        return told.exit_code, told.output
+
+    return run_
+
+
+@pytest.fixture
+def run_process(environ, tmp_path):
+    """The same as people run it: in a process of its own."""
+
+    def run_(*args, changes=None):
         done = subprocess.run(
-            [*PAYTRUST, *args],
-            env={name: value for name, value in (environ | (changes or {})).items() if value is not None},
-            cwd=tmp_path,
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            [*PAYTRUST, *args], env=environ | (changes or {}), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -65,11 +75,11 @@ def commands(group=cli, path=()):
             yield from commands(command, (*path, name))
 
 
-def test_help_answers_quickly_and_names_every_command(run):
+def test_help_answers_quickly_and_names_every_command(run_process):
     started = time.monotonic()
-    code, text = run("--help")
+    code, text = run_process("--help")
     assert code == 0
-    assert time.monotonic() - started < 15  # a fraction of a second where nothing else runs
+    assert time.monotonic() - started < 15  # a fraction of a second where nothing else run_processs
     for name in cli.commands:
         assert re.search(rf"^  {name}\b", text, re.MULTILINE), name
 
@@ -84,16 +94,16 @@ def test_every_command_explains_itself(path):
         assert parameter.param_type_name == "argument" or parameter.help, f"{path}: {parameter.name}"
 
 
-def test_a_mistake_in_the_settings_is_one_clear_message_without_a_traceback(run):
-    code, text = run("tenants", "list", changes={"PAYTRUST_PORT": "x", "PAYTRUST_PROT": "1"})
+def test_a_mistake_in_the_settings_is_one_clear_message_without_a_traceback(run_process):
+    code, text = run_process("tenants", "list", changes={"PAYTRUST_PORT": "x", "PAYTRUST_PROT": "1"})
     assert code == 1
     assert "PAYTRUST_PORT: " in text
     assert "PAYTRUST_PROT: no such setting" in text
     assert "Traceback" not in text
 
 
-def test_a_database_that_is_away_is_one_clear_message(run):
-    code, text = run("tenants", "list", changes={"PAYTRUST_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"})
+def test_a_database_that_is_away_is_one_clear_message(run_process):
+    code, text = run_process("tenants", "list", changes={"PAYTRUST_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"})
     assert code == 1
     assert "PAYTRUST_DATABASE_URL" in text
     assert "Traceback" not in text
@@ -149,7 +159,7 @@ def test_a_wrong_argument_is_said_clearly(run, args, message):
     assert "Traceback" not in text
 
 
-def test_migrate_says_what_it_does_and_asks_before_it_destroys(run):
+def test_migrate_says_what_it_does_and_asks_before_it_destroys(run, run_process):
     assert "up to date" in run("migrate")[1]
     assert run("migrate", "--check") == (0, "missing: nothing\n")
     *_, previous, newest = (migration.name for migration in migrations.available())
@@ -158,7 +168,7 @@ def test_migrate_says_what_it_does_and_asks_before_it_destroys(run):
     assert "Aborted" in text
     assert run("migrate", "--down-to", previous, "--yes") == (0, f"undone: {newest}\n")
     assert run("migrate", "--check") == (1, f"missing: {newest}\n")
-    code, text = run("serve")
+    code, text = run_process("serve")
     assert code == 1
     assert newest in text
     assert f"applied: {newest}" in run("migrate")[1]
@@ -173,8 +183,8 @@ def test_an_owner_without_the_needed_privileges_is_told_what_is_missing(run, set
     assert "Traceback" not in text
 
 
-def test_serve_refuses_the_owner_of_the_tables(run, owner_url):
-    code, text = run("serve", changes={"PAYTRUST_DATABASE_URL": owner_url})
+def test_serve_refuses_the_owner_of_the_tables(run_process, owner_url):
+    code, text = run_process("serve", changes={"PAYTRUST_DATABASE_URL": owner_url})
     assert code == 1
     assert "superuser" in text or "owns the tables" in text
 
