@@ -207,7 +207,8 @@ class Payments:
     async def _note_failure(self, attempt: Attempt, exc: GatewayError) -> None:
         status = FAILED_AS.get(type(exc), AttemptStatus.UNKNOWN)
         async with self._db.transaction(tenant=attempt.tenant_id) as tx:
-            await store.settle(tx, attempt, status, code=exc.code, detail=exc.detail)
+            if not await store.settle(tx, attempt, status, code=exc.code, detail=exc.detail):
+                return
             await invoices.note(
                 tx,
                 attempt.tenant_id,

@@ -35,16 +35,22 @@ async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> 
     )
 
 
-async def settle(tx: Transaction, attempt: Attempt, status: AttemptStatus, *, code: str | None = None, detail: str | None = None) -> None:
-    """Write how an attempt ended, unless it was paid meanwhile."""
-    await tx.execute(
-        "UPDATE paytrust.payments SET status = $3, error_code = $4, error_detail = left($5, 500), updated_at = now()"
-        " WHERE tenant_id = $1 AND id = $2 AND status <> 'paid'",
-        attempt.tenant_id,
-        attempt.id,
-        status,
-        code,
-        detail,
+async def settle(tx: Transaction, attempt: Attempt, status: AttemptStatus, *, code: str | None = None, detail: str | None = None) -> bool:
+    """Write how an attempt ended, unless it was paid meanwhile; False when that changes nothing or only repeats the last error."""
+    return bool(
+        await tx.fetchval(
+            """
+            UPDATE paytrust.payments p SET status = $3, error_code = $4, error_detail = left($5, 500), updated_at = now()
+            FROM (SELECT id, error_code, error_detail FROM paytrust.payments WHERE tenant_id = $1 AND id = $2) was
+            WHERE p.tenant_id = $1 AND p.id = was.id AND p.status <> 'paid'
+            RETURNING (p.error_code, p.error_detail) IS DISTINCT FROM (was.error_code, was.error_detail)
+            """,
+            attempt.tenant_id,
+            attempt.id,
+            status,
+            code,
+            detail,
+        )
     )
 
 

@@ -43,6 +43,17 @@ def test_a_failed_attempt_says_why(merchant, sandbox):
     assert events(merchant, invoice)[-2:] == ["payment_opened", "status_changed"]
 
 
+def test_looks_that_say_nothing_new_are_told_once(merchant, sandbox):
+    sandbox.xendit.fault("reset_before", on="create", times=1)
+    sandbox.xendit.fault("http_503", on="list")
+    assert merchant.api.post("/invoices", json=merchant.body(external_id="x")).status_code == 504
+    invoice = merchant.api.get("/invoices", params={"external_id": "x"}).json()["invoices"][0]
+    assert {merchant.api.post(f"/invoices/{invoice['invoice_id']}/payment-url").status_code for _ in range(3)} == {503}
+    told = [moment["reason"] for moment in merchant.get(invoice, "/timeline")["timeline"] if moment["event"] == "payment_failed"]
+    assert len(told) == 2
+    assert told[1].startswith("still unknown: ")
+
+
 def test_adjusting_supplementing_and_cancelling_are_told(merchant):
     invoice = merchant.invoice(installments={"count": 2})
     merchant.api.patch(f"/invoices/{invoice['invoice_id']}/installments", json={"installments": [{"number": 1, "amount": "1000"}]})
