@@ -54,6 +54,7 @@ class Listener:
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=1,
+            timeout_keep_alive=75,  # like nginx: a client that keeps connections for 30 s must not meet one that we just closed
         )
         self._server = uvicorn.Server(config)
         self._tasks = [asyncio.create_task(self._server.serve(sockets=[handle])), asyncio.create_task(self._tick())]
