@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import re
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 
 from paytrust_sandbox.exchange import Exchange
 from paytrust_sandbox.http import Response, json_response, to_json
@@ -13,6 +15,8 @@ from paytrust_sandbox.records import Fault
 
 HUGE_BYTES = 50 * 1024 * 1024
 CHUNK = b" " * 65536
+TIME = re.compile(r"(\d{4}-\d\d-\d\d)([T ])(\d\d:\d\d:\d\d)(\.\d{3})?(Z?)", re.ASCII)
+EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 GZIP = 31  # zlib's way to say: gzip container, largest window
 
 
@@ -92,6 +96,20 @@ async def wrong_schema(case: Case) -> None:
     await case.exchange.respond(json_response({"result": [json.loads(response.body)]}, response.status))
 
 
+async def wrong_types(case: Case) -> None:
+    """The fields everybody expects, with values of other types."""
+    response = await case.process()
+    body = to_json(_of_other_types(json.loads(response.body)))
+    await case.exchange.respond(Response(response.status, body, response.headers))
+
+
+async def wrong_clock(case: Case) -> None:
+    """Every time in the answer is `seconds` ahead, or behind where that is negative."""
+    response = await case.process()
+    body = to_json(_shifted(json.loads(response.body), case.fault.seconds))
+    await case.exchange.respond(Response(response.status, body, response.headers))
+
+
 async def tampered(case: Case) -> None:
     response = await case.process()
     body = to_json(case.answers.tampered(case.fault.name, json.loads(response.body)))
@@ -166,6 +184,28 @@ def _half(body: bytes) -> bytes:
     return body[: len(body) // 2]
 
 
+def _of_other_types(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _of_other_types(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_of_other_types(one) for one in value] or {}
+    return 1 if isinstance(value, str) else "one"
+
+
+def _shifted(value: Any, seconds: float) -> Any:
+    if isinstance(value, dict):
+        return {name: _shifted(one, seconds) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_shifted(one, seconds) for one in value]
+    found = TIME.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    day, between, time, fraction, zone = found.groups(default="")
+    told = datetime.fromisoformat(f"{day}T{time}+00:00")
+    moved = told + min(max(timedelta(seconds=seconds), EARLIEST - told), LATEST - told)
+    return f"{moved.date()}{between}{moved.time()}{fraction}{zone}"
+
+
 def _error_page(status: int, title: str) -> Response:
     page = f"<html><head><title>{status} {title}</title></head><body><center><h1>{status} {title}</h1></center></body></html>"
     return Response(status, page.encode(), {"content-type": "text/html; charset=utf-8"})
@@ -189,6 +229,9 @@ EFFECTS: dict[str, Effect] = {
     "wrong_schema": wrong_schema,
     "wrong_amount": tampered,
     "wrong_currency": tampered,
+    "wrong_reference": tampered,
+    "wrong_types": wrong_types,
+    "wrong_clock": wrong_clock,
     "huge_body": huge_body,
     "gzip_bomb": gzip_bomb,
     "redirect": redirect,

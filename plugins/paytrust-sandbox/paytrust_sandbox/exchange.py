@@ -62,9 +62,7 @@ class Exchange:
 
     async def reset(self) -> None:
         """Reset the connection: the peer sees RST, not an end of stream."""
-        handle: socket.socket = self._transport.get_extra_info("socket")
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self._transport.abort()
+        reset(self._transport)
         await self.until_gone()
 
     async def until_gone(self) -> None:
@@ -79,3 +77,10 @@ class Exchange:
         self.status = status
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
+
+
+def reset(transport: asyncio.WriteTransport) -> None:
+    """End a connection with RST instead of an end of stream."""
+    handle: socket.socket = transport.get_extra_info("socket")
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    transport.abort()

@@ -5,7 +5,10 @@ from paytrust_sandbox.records import Fault
 
 REQUEST_FAULTS = frozenset(EFFECTS)
 WEBHOOK_FAULTS = frozenset(
-    {"duplicate", "reorder", "delay", "lost", "wrong_signature", "missing_signature", "wrong_amount", "wrong_currency"}
+    {
+        *("duplicate", "reorder", "delay", "lost", "truncated", "reset"),
+        *("wrong_signature", "missing_signature", "wrong_amount", "wrong_currency"),
+    }
 )
 UNTOUCHED = frozenset({"control", "page", "elsewhere", "unknown", "webhook"})
 

@@ -42,11 +42,16 @@ class Delivery(msgspec.Struct, kw_only=True):
     headers: dict[str, str]
     body: str
     state: DeliveryState
+    fault: str | None = None
     attempts: list[Attempt] = []
 
 
 class ReceivedRequest(msgspec.Struct, kw_only=True):
-    """One request a gateway received; `status` is None when it never answered."""
+    """
+    One request a gateway received; `status` is None when it never answered.
+
+    `duration_s` is how long it took until it was answered or its connection was gone; None while it is under way.
+    """
 
     at: str
     operation: str
@@ -56,6 +61,7 @@ class ReceivedRequest(msgspec.Struct, kw_only=True):
     body: str
     status: int | None = None
     fault: str | None = None
+    duration_s: float | None = None
 
 
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import inspect
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -49,6 +50,7 @@ class Simulator(ABC):
 
     async def __call__(self, scope: AsgiMessage, receive: Receive, send: Send) -> None:
         """Serve one request; the fault, if there is one, decides what becomes of it."""
+        started = time.monotonic()
         exchange = await Exchange.open(scope, receive, send)
         request = exchange.request
         route = self.router.match(request)
@@ -66,6 +68,7 @@ class Simulator(ABC):
                 self._befallen.discard(exchange)
         if record:
             record.status = exchange.status
+            record.duration_s = round(time.monotonic() - started, 4)
 
     def release_hanging(self) -> None:
         """Drop the connections that a fault keeps open."""

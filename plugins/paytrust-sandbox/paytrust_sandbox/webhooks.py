@@ -4,11 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 
 from paytrust_sandbox.clock import Clock
+from paytrust_sandbox.exchange import reset
 from paytrust_sandbox.faults import Faults
 from paytrust_sandbox.records import Attempt, Delivery
 from paytrust_sandbox.retries import RetryRule, succeeded
@@ -18,7 +19,8 @@ ANSWER_LIMIT = 2_000
 MAX_REDIRECTS = 5
 # A connection kept alive may be a dead one by the next webhook: the receiver's restart is not to look like its refusal.
 FRESH_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-PLAIN_FAULTS = frozenset({"", "duplicate", "reorder", "delay", "lost"})
+CUT_OFF = frozenset({"truncated", "reset"})
+PLAIN_FAULTS = frozenset({"", "duplicate", "reorder", "delay", "lost"}) | CUT_OFF
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Courier:
         self._tamper = tamper
         self._held: list[Delivery] = []
         self._set_aside: list[Delivery] = []
+        self._to_cut_off: dict[int, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._client: httpx.AsyncClient | None = None
         self._count = 0
@@ -64,7 +67,9 @@ class Courier:
         name = fault.name if fault else ""
         if name not in PLAIN_FAULTS:
             message = self._tamper(name, message)
-        for delivery in [self._record(message) for _ in range(2 if name == "duplicate" else 1)]:
+        for delivery in [self._record(message, name) for _ in range(2 if name == "duplicate" else 1)]:
+            if name in CUT_OFF:
+                self._to_cut_off[delivery.id] = name
             if name == "lost":
                 delivery.state = "lost"
             elif not delivery.url:
@@ -101,7 +106,7 @@ class Courier:
     def reset(self) -> None:
         for task in self._tasks:
             task.cancel()
-        self.deliveries, self._held, self._set_aside = [], [], []
+        self.deliveries, self._held, self._set_aside, self._to_cut_off = [], [], [], {}
         self.holding = False
 
     async def close(self) -> None:
@@ -112,9 +117,9 @@ class Courier:
             await self._client.aclose()
             self._client = None
 
-    def _record(self, message: Message) -> Delivery:
+    def _record(self, message: Message, fault: str = "") -> Delivery:
         self._count += 1
-        parts: dict[str, Any] = {"headers": message.headers, "body": message.body.decode(), "state": "sending"}
+        parts: dict[str, Any] = {"headers": message.headers, "body": message.body.decode(), "state": "sending", "fault": fault or None}
         delivery = Delivery(id=self._count, reference=message.reference, event=message.event, url=message.url, **parts)
         self.deliveries.append(delivery)
         del self.deliveries[:-LOG_LIMIT]
@@ -151,23 +156,40 @@ class Courier:
     async def _attempt(self, delivery: Delivery) -> None:
         started = time.monotonic()
         attempt = Attempt(at=self._clock.now().isoformat())
+        cut_off = self._to_cut_off.pop(delivery.id, None)
         try:
-            answer = await self._post(delivery)
+            if cut_off == "reset":
+                await self._break_off(delivery)
+            answer = await self._post(delivery, whole=cut_off is None)
             attempt.status, attempt.answer = answer.status_code, answer.text[:ANSWER_LIMIT]
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
             attempt.error = f"{type(exc).__name__}: {exc}"
         attempt.duration_s = round(time.monotonic() - started, 4)
         delivery.attempts.append(attempt)
 
-    async def _post(self, delivery: Delivery) -> httpx.Response:
+    async def _break_off(self, delivery: Delivery) -> NoReturn:
+        """Send the head and half of the body, then reset the connection. Raises ConnectionResetError, as for any sender it would."""
+        url = httpx.URL(delivery.url)
+        body = delivery.body.encode()
+        headers = {"host": url.netloc.decode(), **delivery.headers, "content-length": str(len(body))}
+        head = "\r\n".join([f"POST {url.raw_path.decode()} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""])
+        _, writer = await asyncio.open_connection(url.host, url.port or 80)
+        writer.write(head.encode("latin-1") + body[: len(body) // 2])
+        await writer.drain()
+        reset(writer.transport)
+        raise ConnectionResetError("the connection was reset while the body was sent")
+
+    async def _post(self, delivery: Delivery, *, whole: bool = True) -> httpx.Response:
         if self._client is None:
             timeout = httpx.Timeout(self._habits.timeout_s, pool=None)
             self._client = httpx.AsyncClient(trust_env=False, timeout=timeout, limits=FRESH_CONNECTIONS)
         url = httpx.URL(delivery.url)
-        answer = await self._client.post(url, content=delivery.body.encode(), headers=delivery.headers)
+        body = delivery.body.encode()
+        body = body if whole else body[: len(body) // 2]
+        answer = await self._client.post(url, content=body, headers=delivery.headers)
         for _ in range(MAX_REDIRECTS):
             if answer.status_code not in self._habits.follows or "location" not in answer.headers:
                 break
             url = url.join(answer.headers["location"])
-            answer = await self._client.post(url, content=delivery.body.encode(), headers=delivery.headers)
+            answer = await self._client.post(url, content=body, headers=delivery.headers)
         return answer

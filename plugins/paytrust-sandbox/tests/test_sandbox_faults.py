@@ -3,6 +3,7 @@
 import gzip
 import json
 import time
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -79,8 +80,38 @@ def test_a_wrong_schema_is_valid_json_without_the_fields(xendit, xendit_api):
     assert list(answer.json()) == ["result"]
 
 
-@pytest.mark.parametrize(("name", "field", "lie"), [("wrong_amount", "amount", 151_000), ("wrong_currency", "currency", "USD")])
-def test_a_wrong_amount_or_currency_is_in_the_answer_only(xendit, xendit_api, invoices, name, field, lie):
+def test_wrong_types_are_the_right_fields_with_other_values(xendit, xendit_api, invoices):
+    true = invoices.create()
+    xendit.fault("wrong_types", on="any")
+    invoice = invoices.create()
+    assert set(invoice) == set(true)
+    assert (invoice["id"], invoice["amount"]) == (1, "one")
+    assert xendit_api.get("/v2/invoices?external_id=nobody").json() == {}
+
+
+@pytest.mark.parametrize(("seconds", "days"), [(86_400, 1), (-172_800, -2), (1e12, 2_900_000), (-1e12, -730_000)])
+def test_a_wrong_clock_moves_every_time_in_an_answer(xendit, xendit_api, invoices, midtrans, transactions, seconds, days):
+    true = invoices.create()
+    xendit.fault("wrong_clock", on="get", seconds=seconds)
+    told = xendit_api.get(f"/v2/invoices/{true['id']}").json()
+    for name in ("created", "expiry_date"):
+        moved = datetime.fromisoformat(told[name]) - datetime.fromisoformat(true[name])
+        assert moved.days == days if abs(days) < 10 else abs(moved.days) > abs(days)
+    assert {name: value for name, value in told.items() if name not in ("created", "updated", "expiry_date")} == {
+        name: value for name, value in true.items() if name not in ("created", "updated", "expiry_date")
+    }
+    transactions.charge()
+    true = transactions.status()
+    midtrans.fault("wrong_clock", on="status", seconds=60)
+    told = transactions.status()
+    assert datetime.fromisoformat(told["transaction_time"]) - datetime.fromisoformat(true["transaction_time"]) == timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "lie"),
+    [("wrong_amount", "amount", 151_000), ("wrong_currency", "currency", "USD"), ("wrong_reference", "external_id", "ORD-1-not")],
+)
+def test_a_wrong_amount_currency_or_reference_is_in_the_answer_only(xendit, xendit_api, invoices, name, field, lie):
     xendit.fault(name, on="any")
     invoice = invoices.create()
     assert invoice[field] == lie
@@ -195,6 +226,15 @@ def test_a_wrong_amount_at_midtrans_is_signed_as_if_it_were_right(midtrans, tran
     assert lie["signature_key"] != true["signature_key"]
 
 
+def test_a_wrong_reference_at_midtrans_is_signed_as_if_it_were_right(midtrans, transactions):
+    transactions.charge()
+    true = transactions.status()
+    midtrans.fault("wrong_reference", on="status")
+    lie = transactions.status()
+    assert (lie["order_id"], lie["gross_amount"]) == ("ORD-1-not", true["gross_amount"])
+    assert lie["signature_key"] != true["signature_key"]
+
+
 def test_a_fault_is_used_up_after_its_times(xendit, xendit_api):
     xendit.fault("http_503", times=2)
     assert [xendit_api.post("/v2/invoices", json=ORDER).status_code for _ in range(3)] == [503, 503, 200]
@@ -229,7 +269,22 @@ def test_what_befell_a_request_is_on_record(xendit, xendit_api):
     )
 
 
-@pytest.mark.parametrize(("name", "on"), [("flood", "create"), ("reorder", "create"), ("truncated", "webhook")])
+def test_how_long_a_client_waited_for_nothing_is_on_record(xendit, xendit_api, wire):
+    xendit.fault("hang_before")
+    connection = wire()
+    assert connection.read(0.3) == b""
+    assert xendit.requests[-1].duration_s is None
+    connection.close()
+    until = time.monotonic() + 5
+    while xendit.requests[-1].duration_s is None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert xendit.requests[-1].duration_s >= 0.3
+    xendit_api.get("/v2/invoices")
+    assert 0 <= xendit.requests[-1].duration_s < 5
+
+
+@pytest.mark.parametrize(("name", "on"), [("flood", "create"), ("reorder", "create"), ("gzip_bomb", "webhook")])
 def test_a_fault_that_does_not_exist_there_is_refused(xendit, name, on):
     with pytest.raises(httpx.HTTPStatusError, match=name):
         xendit.fault(name, on=on)

@@ -309,6 +309,27 @@ class TestMischief:
         xendit.wait_for_deliveries(1)
         assert self.statuses(merchant) == ["PAID"]
 
+    def test_a_truncated_webhook_is_half_of_it_and_its_retries_are_whole(self, xendit, invoices, merchant):
+        xendit.fault("truncated", on="webhook", times=1)
+        merchant.answers.append(500)
+        invoices.create()
+        xendit.pay("ORD-1")
+        until(lambda: len(merchant.received) == 2)
+        cut, whole = (received.body for received in merchant.received)
+        assert cut == whole[: len(whole) // 2]
+        assert json.loads(whole)["status"] == "PAID"
+        assert xendit.deliveries[0].fault == "truncated"
+
+    def test_a_webhook_that_is_reset_while_it_is_sent_is_sent_again(self, xendit, invoices, merchant):
+        xendit.fault("reset", on="webhook", times=1)
+        invoices.create()
+        xendit.pay("ORD-1")
+        until(lambda: xendit.deliveries[0].state == "delivered")
+        first, second = xendit.deliveries[0].attempts
+        assert (first.status, second.status) == (None, 200)
+        assert first.error.startswith("ConnectionResetError")
+        assert self.statuses(merchant) == ["PAID"]
+
     @pytest.mark.parametrize(("name", "token"), [("wrong_signature", "not-the-token"), ("missing_signature", None)])
     def test_the_token_can_be_wrong_or_missing(self, xendit, invoices, merchant, name, token):
         xendit.fault(name, on="webhook")

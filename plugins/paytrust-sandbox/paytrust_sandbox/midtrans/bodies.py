@@ -62,11 +62,13 @@ def detailed(transaction: Transaction, merchant_id: str, server_key: str, code: 
 
 
 def tampered(fault: str, value: Any, server_key: str) -> Any:
-    """Return *value* with a wrong amount or currency, correctly signed all the same; other faults change nothing."""
+    """Return *value* with a wrong amount, currency or reference, correctly signed all the same; other faults change nothing."""
     if not isinstance(value, dict) or "gross_amount" not in value:
         return value
     if fault == "wrong_currency":
         return {**value, "currency": "USD"}
+    if fault == "wrong_reference":
+        return signed({**value, "order_id": f"{value['order_id']}-not"}, server_key)
     if fault != "wrong_amount":
         return value
     return signed({**value, "gross_amount": f"{Decimal(value['gross_amount']) + SURPLUS:.2f}"}, server_key)
