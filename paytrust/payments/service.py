@@ -75,11 +75,11 @@ class Payments:
         Raises `NothingDue`, `AmountNotCollectable`, `Busy` or a `GatewayError`.
         """
         invoice, account, attempt, now = await self._db.run(lambda tx: self._take(tx, tenant_id, invoice_id, number), tenant=tenant_id)
-        if attempt.status is AttemptStatus.OPEN and model.asks_for_what_is_due(attempt, invoice):
-            return invoice
-        if attempt.status is AttemptStatus.OPEN:
+        if not model.asks_for_what_is_due(attempt, invoice):
             await self._withdraw(account, attempt)
             return await self.ensure_open(tenant_id, invoice_id, number=number)
+        if attempt.status is AttemptStatus.OPEN:
+            return invoice
         if attempt.status is AttemptStatus.UNAVAILABLE or attempt.created_at == now:
             return await self._create(invoice, account, attempt, now)
         return await self._resolve(invoice, account, attempt) or await self._create(invoice, account, attempt, now)
@@ -120,11 +120,11 @@ class Payments:
         attempt = newest[0]
         if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
             raise Busy("another request is opening this payment; try again in a moment")
-        if attempt.status in {AttemptStatus.CREATING, AttemptStatus.UNKNOWN, AttemptStatus.UNAVAILABLE}:
-            await store.retake(tx, attempt)
-        elif attempt.status is not AttemptStatus.OPEN:
+        if attempt.status not in model.LIVE:
             attempt = self._next_attempt(invoice, account, part, attempt.attempt + 1, now)
             await store.insert(tx, attempt)
+        elif attempt.status is not AttemptStatus.OPEN and model.asks_for_what_is_due(attempt, invoice):
+            await store.retake(tx, attempt)
         return invoice, account, attempt, now
 
     def _next_attempt(self, invoice: Invoice, account: Account, part: Installment, number: int, now: datetime) -> Attempt:
@@ -263,9 +263,19 @@ class Payments:
             paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
             if not paid:
                 raise
+        except OutcomeUnknown as exc:
+            await self._doubt(attempt, exc)
+            raise
         await self._record_all(attempt.tenant_id, attempt.account_id, paid)  # a refusal is noted, and nobody can pay that page again
         if not paid:
             await self.close(attempt.tenant_id, attempt.account_id, attempt.reference)
+
+    async def _doubt(self, attempt: Attempt, exc: OutcomeUnknown) -> None:
+        """Its page may be closed by now, so it is shown to nobody before the gateway was asked."""
+        async with self._db.transaction(tenant=attempt.tenant_id) as tx:
+            await store.doubt(tx, attempt, code=exc.code, detail=exc.detail)
+            details = _named(attempt) | {"status": AttemptStatus.UNKNOWN, "code": exc.code}
+            await invoices.note(tx, attempt.tenant_id, attempt.invoice_id, "payment_failed", exc.detail, details=details)
 
     # --- what the gateway says afterwards ------------------------------------------------------------------------------
 

@@ -63,6 +63,18 @@ async def retake(tx: Transaction, attempt: Attempt) -> None:
     )
 
 
+async def doubt(tx: Transaction, attempt: Attempt, *, code: str, detail: str) -> None:
+    """Whether it can still be paid is not known; unless it came to an end meanwhile."""
+    await tx.execute(
+        "UPDATE paytrust.payments SET status = 'unknown', error_code = $3, error_detail = left($4, 500), updated_at = now(),"
+        " next_check_at = least(next_check_at, now() + interval '5 minutes') WHERE tenant_id = $1 AND id = $2 AND live",
+        attempt.tenant_id,
+        attempt.id,
+        code,
+        detail,
+    )
+
+
 async def insert(tx: Transaction, attempt: Attempt) -> None:
     await tx.execute(
         "INSERT INTO paytrust.payments (tenant_id, id, invoice_id, installment_number, currency, gateway_account_id, attempt, reference,"

@@ -157,6 +157,41 @@ def test_an_invoice_whose_page_the_gateway_does_not_close_is_not_cancelled(merch
     assert payable(far) == 0
 
 
+CLOSES = {"xendit": "expire", "midtrans": "cancel_token"}
+
+
+@pytest.mark.parametrize("fault", ["reset_before", "reset_after"])
+@pytest.mark.parametrize("gateway", CLOSES)
+def test_a_page_that_may_have_been_closed_is_not_shown_again_before_the_gateway_was_asked(
+    outside, merchant, sandbox, problem, payable, gateway, fault
+):
+    invoice, far = merchant.invoice(gateway), getattr(sandbox, gateway)
+    far.fault("lost", on="webhook")
+    far.fault(fault, on=CLOSES[gateway], times=1)
+    problem(cancel(merchant, invoice), 504, "gateway_outcome_unknown")
+    assert (merchant.get(invoice)["status"], merchant.get(invoice)["payment_url"]) == ("pending", None)
+    merchant.wait_for(lambda: ask_for_page(merchant, invoice).status_code == 200)
+    assert payable(far) == 1
+    assert 'value="pay"' in outside.get(merchant.get(invoice)["payment_url"]).text
+    far.pay(merchant.reference(invoice))
+    assert cancel(merchant, invoice).json()["code"] == "illegal_transition"
+    assert merchant.get(invoice)["status"] == "paid"
+
+
+def test_a_page_for_an_old_amount_that_may_have_been_closed_is_never_adopted(merchant, sandbox, payable):
+    far, invoice = sandbox.xendit, merchant.invoice()
+    first = merchant.reference(invoice)
+    far.expire(first)
+    merchant.wait_for(lambda: attempts(merchant, invoice) == ["expired"])
+    assert ask_for_page(merchant, invoice).status_code == 200
+    far.fault("reset_before", on="expire", times=1)
+    far.pay(first, amount="100000")
+    merchant.wait_for(lambda: attempts(merchant, invoice) == ["paid", "unknown"])
+    merchant.wait_for(lambda: ask_for_page(merchant, invoice).status_code == 200)
+    [page] = [payment for payment in far.payments if payment.status == "PENDING"]
+    assert (page.amount, page.page_url) == ("414550", merchant.get(invoice)["payment_url"])
+
+
 # --- paid in another currency ------------------------------------------------------------------------------------------------
 
 
