@@ -226,7 +226,8 @@ class Comparison:
                 tenant_id, asked = known[payment.reference]
                 paid = booked.get(payment.gateway_payment_id)
                 if payment.status is PaymentStatus.PAID and paid is None:
-                    if payment.paid_at is None or payment.paid_at < until - UNDER_WAY:
+                    due = payment.paid_at is None or payment.paid_at < until - UNDER_WAY
+                    if due and model.asked_as(payment, asked):
                         differences += await self._apply(account, tenant_id, payment)
                 elif payment.status is PaymentStatus.PAID and paid != payment.paid:
                     differences.append(_difference(DifferenceKind.AMOUNT_DIFFERS, account, tenant_id, payment, ours=f"received {paid}"))

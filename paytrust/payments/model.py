@@ -174,6 +174,11 @@ def asks_for_what_is_due(attempt: Attempt, invoice: Invoice) -> bool:
     return invoice.status in COLLECTING and due is not None and (attempt.installment_number, attempt.amount) == (due.number, due.due)
 
 
+def asked_as(payment: GatewayPayment, amount: Money) -> bool:
+    """Whether *payment* asks for *amount*. Xendit shows what was paid in another currency as if that had been asked for."""
+    return payment.amount == amount or payment.amount.currency != amount.currency
+
+
 EXPIRY_SLACK: Final = timedelta(minutes=1)
 """Gateways count expiry in whole seconds or minutes, so theirs may come a little before ours."""
 

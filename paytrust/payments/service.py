@@ -398,6 +398,11 @@ class Payments:
         assert paid is not None, "only a paid payment is recorded"
         if paid.currency != invoice.currency:
             raise CurrencyMismatch(f"{paid} was paid for an invoice in {invoice.currency}; nothing was applied")
+        if not model.asked_as(payment, attempt.amount):
+            # What was paid may be more or less; what was asked for may not. So it is not this payment that the gateway tells of.
+            raise GatewayUnavailable(
+                f"asked for {attempt.amount} as {attempt.reference}, and was told of {payment.amount}; nothing was applied"
+            )
         if paid.minor == 0:
             raise Unprocessable("the gateway reports a payment of nothing")
         receipt_id = new_id()

@@ -129,6 +129,14 @@ def test_another_amount_than_we_asked_for_is_told(merchant, outside, xendit, com
     assert compare() == [("amount_differs", reference, False)]
 
 
+def test_money_for_another_amount_than_we_asked_for_is_told_and_not_applied(merchant, xendit, compare):
+    invoice = merchant.invoice()
+    xendit.pay(merchant.reference(invoice))
+    xendit.fault("wrong_amount", on="list")
+    assert compare() == [("amount_differs", merchant.reference(invoice), False)]
+    assert merchant.get(invoice)["status"] == "pending"
+
+
 def test_another_amount_than_is_in_our_books_is_told(merchant, xendit, compare):
     invoice = merchant.invoice()
     xendit.clear_faults()

@@ -421,6 +421,21 @@ def test_while_the_gateway_cannot_confirm_the_webhook_waits_and_then_counts(sale
     assert sale.webhooks[0]["error_code"] is None
 
 
+def test_a_gateway_that_tells_of_another_amount_than_we_asked_for_is_asked_again_later(sale, far, database, gateway):
+    far.fault("wrong_amount", on="list" if gateway == "xendit" else "status", times=1)
+    if gateway == "midtrans":
+        far.settings(send_pending=False)
+    far.pay(sale.reference)
+    until = time.monotonic() + 20
+    while not (rows := sale.webhooks) or rows[0]["error_code"] is None:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert (rows[0]["status"], rows[0]["error_code"], sale.status, sale.receipts) == ("received", "gateway_unavailable", "pending", 0)
+    hurry(database, rows[0])
+    sale.wait("paid")
+    sale.settled("applied")
+
+
 @pytest.mark.parametrize("gateway", ["xendit"], indirect=True)
 @pytest.mark.parametrize(
     "body", [b"", b"not json", b"[]", b"{}", b"\xff\xfe\x00", b"[" * 100_000, b'{"status": 1e999}'], ids=lambda body: repr(body[:20])
