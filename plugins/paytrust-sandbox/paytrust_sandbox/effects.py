@@ -203,7 +203,7 @@ def _shifted(value: Any, seconds: float) -> Any:
     day, between, time, fraction, zone = found.groups(default="")
     told = datetime.fromisoformat(f"{day}T{time}+00:00")
     moved = told + min(max(timedelta(seconds=seconds), EARLIEST - told), LATEST - told)
-    return f"{moved.date()}{between}{moved.time()}{fraction}{zone}"
+    return f"{moved.date()}{between}{moved:%H:%M:%S}{fraction}{zone}"
 
 
 def _error_page(status: int, title: str) -> Response:

@@ -47,11 +47,13 @@ class Exchange:
     async def stream(self, status: int, headers: dict[str, str], chunks: AsyncIterator[bytes]) -> None:
         """Answer piece by piece until the peer has gone."""
         await self._start(status, headers)
-        async for chunk in chunks:
-            if self._transport.is_closing():
-                return
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await self._send({"type": "http.response.body", "body": b""})
+        tasks = [asyncio.create_task(self._send_all(chunks)), asyncio.create_task(self.until_gone())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def write_and_close(self, status: int, raw: bytes) -> None:
         """Write *raw* bytes past the HTTP machinery, which would not let a wrong length through, and close."""
@@ -72,6 +74,13 @@ class Exchange:
 
     def abort(self) -> None:
         self._transport.abort()
+
+    async def _send_all(self, chunks: AsyncIterator[bytes]) -> None:
+        async for chunk in chunks:
+            if self._transport.is_closing():
+                return
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b""})
 
     async def _start(self, status: int, headers: dict[str, str]) -> None:
         self.status = status
