@@ -14,7 +14,7 @@ import pytest
 
 UNKNOWN = [
     *["reset_before", "reset_after", "truncated", "malformed_json", "wrong_schema", "redirect"],
-    *["http_500_html", "http_503", "http_502_after"],
+    *["http_500_html", "http_503", "http_502_after", "not_found_though_created"],
 ]
 FLOODS = ["huge_body", "gzip_bomb"]
 REFUSED = ["http_400", "http_401", "http_403"]

@@ -140,8 +140,11 @@ def charged_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
     """Return the payment just charged; `GatewayRejected` when it was denied, `OutcomeUnknown` when it is not what was asked."""
     if answer.status == 202:
         raise OutcomeUnknown("midtrans: an earlier request with this key is still running")
-    if answer.json(Verdict).status_code == ORDER_TAKEN:
+    code = answer.json(Verdict).status_code
+    if code == ORDER_TAKEN:
         raise order_taken(request)
+    if code == NO_SUCH_TRANSACTION:
+        raise OutcomeUnknown("midtrans: a charge was answered with 404, as a question about one is: it may have been made all the same")
     transaction = read(answer, Transaction)
     try:
         payment = payment_from(transaction, retryable=False)

@@ -87,13 +87,14 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
 
     async def _charge(self, request: PaymentRequest) -> GatewayPayment:
         body, headers = requests.charge_body(request, self.options), requests.charge_headers(request)
-        answer = await self.http.post("/v2/charge", json=body, headers=headers, answers=(406,))
+        answer = await self.http.post("/v2/charge", json=body, headers=headers, answers=(404, 406))
         return answers.charged_payment(answer, request)
 
     async def _open_page(self, request: PaymentRequest) -> GatewayPayment:
         body, headers = requests.snap_body(request), requests.notify_headers(request)
         try:
-            answer = await self.http.post("/snap/v1/transactions", json=body, headers=headers, base_url=self._snap_url)
+            # There is nothing here that could be missing: a 404 is somebody's on the way, and says nothing about what was made.
+            answer = await self.http.post("/snap/v1/transactions", json=body, headers=headers, base_url=self._snap_url, answers=(404,))
         except GatewayRejected as exc:
             if answers.SNAP_ORDER_TAKEN.search(exc.detail):
                 raise answers.order_taken(request) from exc

@@ -16,6 +16,7 @@ from paytrust import (
     Answer,
     Customer,
     GatewayPayment,
+    GatewayUnavailable,
     Money,
     OutcomeUnknown,
     PaymentLine,
@@ -111,9 +112,11 @@ def created_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
 
 
 def found_payments(answer: Answer, reference: str) -> list[GatewayPayment]:
-    """Return the listed invoices that carry *reference*, oldest first."""
+    """Return the listed invoices that carry *reference*, oldest first. Raises `GatewayUnavailable` for a list of others."""
     invoices = answer.json(list[Invoice])
     ours = [invoice for invoice in invoices if invoice.external_id == reference]
+    if invoices and not ours:
+        raise GatewayUnavailable(f"xendit: asked for {reference}, was told about others")  # ours may be on another page of such a list
     return [_payment(invoice) for invoice in sorted(ours, key=lambda invoice: (invoice.created, invoice.id))]
 
 

@@ -164,7 +164,13 @@ def test_payments_under_one_reference_come_oldest_first():
 
 
 def test_another_reference_is_never_ours_even_when_the_list_is_not_filtered():
-    assert found(invoice(external_id="PT-1001-2x"), invoice(external_id="pt-1001-1X")) == []
+    ours = invoice()
+    assert found(invoice(external_id="PT-1001-2x"), ours, invoice(external_id="pt-1001-1X")) == found(ours)
+
+
+def test_a_list_of_others_alone_does_not_say_that_ours_is_not_there():
+    with pytest.raises(GatewayUnavailable):
+        found(invoice(external_id="PT-1001-2x"), invoice(external_id="pt-1001-1X"))
 
 
 def test_no_invoice_is_no_payment():
