@@ -54,7 +54,7 @@ wrongkeys: setup ## How much longer a good key waits beside 1,000 wrong ones a s
 	$(BIN)/python tests/load/wrong_keys.py
 
 histories: setup ## Random histories of invoices beside a model of the rules; HISTORIES=2000
-	$(BIN)/python tests/histories/campaign.py --histories $(HISTORIES)
+	cd tests && ../$(BIN)/python -m histories.campaign --histories $(HISTORIES)
 
 splits: setup ## A million random splits over currencies of 0, 2 and 3 decimals
 	$(BIN)/python tests/kernel/test_splits.py 1000000

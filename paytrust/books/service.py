@@ -26,6 +26,18 @@ async def overpaid(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> int:
     return await store.overpaid(tx, tenant_id, invoice_id)
 
 
+async def mistakes(tx: Transaction, tenant_id: UUID) -> list[Mistake]:
+    """Recompute every balance and status of a tenant from its transfers. Empty means: all agree."""
+    totals = await store.unbalanced(tx, tenant_id)
+    invoices = await store.disagreements(tx, tenant_id)
+    parts = await store.misscheduled(tx, tenant_id)
+    return [
+        *(Mistake(f"account totals differ from their transfers: {dict(row)}") for row in totals),
+        *(Mistake(f"invoice and books disagree: {dict(row)}") for row in invoices),
+        *(Mistake(f"installment and books disagree: {dict(row)}") for row in parts),
+    ]
+
+
 class Books:
     """Proofs over the whole ledger."""
 
@@ -33,13 +45,6 @@ class Books:
         self._db = db
 
     async def verify(self, tenant_id: UUID) -> list[Mistake]:
-        """Recompute every balance and status of a tenant from its transfers, in one snapshot. Empty means: all agree."""
+        """What `mistakes` finds, in one snapshot."""
         async with self._db.transaction(tenant=tenant_id, isolation="REPEATABLE READ", readonly=True, statement_timeout_ms=600_000) as tx:
-            totals = await store.unbalanced(tx, tenant_id)
-            invoices = await store.disagreements(tx, tenant_id)
-            parts = await store.misscheduled(tx, tenant_id)
-        return [
-            *(Mistake(f"account totals differ from their transfers: {dict(row)}") for row in totals),
-            *(Mistake(f"invoice and books disagree: {dict(row)}") for row in invoices),
-            *(Mistake(f"installment and books disagree: {dict(row)}") for row in parts),
-        ]
+            return await mistakes(tx, tenant_id)

@@ -1,7 +1,7 @@
 """
 Play random histories until every rule and every outcome was seen, and print how often.
 
-    python tests/histories/campaign.py --histories 2000
+    cd tests && python -m histories.campaign --histories 2000
 
 Ends with 1 when service and model differ, with the shortest history that shows it, or when a rule was never played, and with 3 when
 only an outcome was never reached.
@@ -27,9 +27,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
+from histories.machine import OUTCOMES, History, World
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RULE_MARKER, run_state_machine_as_test
-from machine import OUTCOMES, History, World
 
 from paytrust import development, logs, migrations
 from paytrust.embedded import EmbeddedPostgres
@@ -58,7 +58,7 @@ def database(server_url: str) -> Iterator[tuple[Settings, str]]:
     """Settings for a service on a database of its own, and the URL of its owner."""
     name = f"paytrust_histories_{uuid4().hex[:8]}"
     owner_url = development.create_database(server_url, name)
-    service_url = development.with_database(owner_url, name, user="paytrust_histories", password="tests-only")
+    service_url = development.with_database(owner_url, name, user=name, password="tests-only")
     try:
         asyncio.run(migrations.migrate(owner_url))
         asyncio.run(migrations.ensure_service_login(owner_url, service_url))
@@ -84,6 +84,7 @@ async def _drop(server_url: str, name: str) -> None:
     connection = await asyncpg.connect(server_url)
     try:
         await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await connection.execute(f'DROP ROLE IF EXISTS "{name}"')
     finally:
         await connection.close()
 
