@@ -4,15 +4,16 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 READY := .venv/.ready
 HISTORIES ?= 2000
+ROUNDS ?= 3
 # A worker has a PostgreSQL, a service and sandboxes of its own. Many tests wait for something, so 4 are quicker than 2 on 2 cores.
 # Files go out in their order: sorted by number of tests, the few long ones would come last, and one worker would work on them alone.
 WORKERS ?= 4
 
-.PHONY: help setup demo dev test races lint bench wrongkeys histories splits docs requirements build clean
+.PHONY: help setup demo dev test races lint bench wrongkeys histories chaos-gateway splits docs requirements build clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(UV): requirements/bootstrap.txt
 	@echo "installing uv into .tools ..."
@@ -55,6 +56,9 @@ wrongkeys: setup ## How much longer a good key waits beside 1,000 wrong ones a s
 
 histories: setup ## Random histories of invoices beside a model of the rules; HISTORIES=2000
 	cd tests && ../$(BIN)/python -m histories.campaign --histories $(HISTORIES)
+
+chaos-gateway: setup ## Every fault of a gateway at every call, until nothing is left over; ROUNDS=3
+	cd tests && ../$(BIN)/python -m chaos_gateway.campaign --rounds $(ROUNDS)
 
 splits: setup ## A million random splits over currencies of 0, 2 and 3 decimals
 	$(BIN)/python tests/kernel/test_splits.py 1000000

@@ -94,8 +94,8 @@ def test_commands_that_a_page_names_exist(page, read, fences):
                 break
             assert word in command.commands or word.isupper(), f"{page}: {line}"
             command = command.commands.get(word)
-    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
-    for target in re.findall(r"`make ([a-z]+)", text) + [line.split()[1] for line in lines if line.startswith("make ")]:
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    for target in re.findall(r"`make ([a-z-]+)", text) + [line.split()[1] for line in lines if line.startswith("make ")]:
         assert target in targets, f"{page}: make {target}"
 
 
