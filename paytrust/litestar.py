@@ -88,11 +88,12 @@ ROUTES: dict[str, list[HTTPRouteHandler]] = {
     "PayTrust health": health.HANDLERS,
 }
 SECURITY: dict[str, list[dict[str, list[str]]]] = {
-    "read": [{"paytrustApiKey": []}],
-    "write": [{"paytrustApiKey": []}],
+    "read": [{"paytrustApiKey": ["read"]}],
+    "write": [{"paytrustApiKey": ["write"]}],
     "admin": [{"paytrustAdminKey": []}],
-    "public": [],
+    "public": [{}],  # said outright, or a host's own requirement would be read into it
 }
+"""What the OpenAPI document says about a route's `access`. Beside a key stands the scope it needs."""
 
 
 class Services:
@@ -372,12 +373,15 @@ def _late_admin(keys: AdminKeys) -> api.AdmitAdmin:
     return lambda key, caller: keys.admit(key, caller)  # noqa: PLW0108 - see above
 
 
+_API_KEY = "A tenant's key. It needs the scope that an operation names: `read`, `write`, or both."
+
+
 def _document(host: Any) -> Any:
     """The host's OpenAPI with our security schemes and tag added. A copy: the default object is shared by all applications."""
     mine = copy.copy(host)
     present = host.components if isinstance(host.components, list) else [host.components]
     schemes: dict[str, SecurityScheme | Reference] = {
-        "paytrustApiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header", description="A tenant's key"),
+        "paytrustApiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header", description=_API_KEY),
         "paytrustAdminKey": SecurityScheme(type="apiKey", name="X-Admin-Key", security_scheme_in="header", description="The admin key"),
     }
     mine.components = [*present, Components(security_schemes=schemes)]

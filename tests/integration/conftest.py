@@ -12,6 +12,12 @@ import asyncpg
 import httpx
 import pytest
 
+WHOSE = {
+    "tenants": "t.id = $1::uuid",
+    "key_audit": "t.tenant_id = $1::uuid AND t.action NOT IN ('used', 'failed')",
+    "webhook_attempts": "t.webhook_id IN (SELECT w.id FROM webhooks w WHERE w.tenant_id = $1::uuid)",
+}
+"""A tenant's rows, in tables that have no column `tenant_id` or `scope` to say so, or where that says too much."""
 INTERNALS = re.compile(
     r"Traceback|File \"|\.py\b|asyncpg|msgspec|litestar|psycopg|SELECT |INSERT |UPDATE |paytrust\.\w|relation \"|constraint"
 )
@@ -63,6 +69,35 @@ class Database:
         tables = self.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'paytrust' AND tablename <> 'key_audit' ORDER BY 1")
         sums = [f"SELECT '{t['tablename']}' AS name, count(*) AS rows FROM paytrust.{t['tablename']}" for t in tables]
         return {row["name"]: row["rows"] for row in self.rows(" UNION ALL ".join(sums))}
+
+    def fingerprint(self, tenant_id):
+        """
+        One value for all that a tenant has: the same exactly when each of its rows in every table is.
+
+        Uses and refusals in the audit are left out: they say who tried.
+        """
+        hashes = [
+            f"SELECT {table!r}, md5(string_agg(t::text, chr(10) ORDER BY t::text)) FROM {table} t WHERE {whose}"
+            for table, whose in self._belonging().items()
+        ]
+        return self.rows(" UNION ALL ".join(hashes), tenant_id)
+
+    def ids_of(self, tenant_id):
+        """Every id that a row of the tenant names, but for those of what all tenants share."""
+        texts = [f"SELECT t::text AS written FROM {table} t WHERE {whose}" for table, whose in self._belonging().items()]
+        written = " ".join(row["written"] for row in self.rows(" UNION ALL ".join(texts), tenant_id))
+        return set(re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", written)) - {"00000000-0000-0000-0000-000000000000"}
+
+    def _belonging(self):
+        """Every table, and the condition of a tenant's rows in it. A table that does not say whose its rows are needs a line in WHOSE."""
+        tables = self.rows(
+            "SELECT t.tablename AS name, max(c.column_name) AS owner FROM pg_tables t LEFT JOIN information_schema.columns c"
+            " ON c.table_schema = 'paytrust' AND c.table_name = t.tablename AND c.column_name IN ('tenant_id', 'scope')"
+            " WHERE t.schemaname = 'paytrust' GROUP BY 1 ORDER BY 1"
+        )
+        return {
+            table["name"]: WHOSE.get(table["name"]) or f"t.{table['owner']} = $1::uuid" for table in tables if table["name"] != "migrations"
+        }
 
     @contextlib.contextmanager
     def holding(self, lock):
@@ -149,10 +184,13 @@ def problem():
 
 
 class Route:
-    """One operation of the OpenAPI document, and which key opens it."""
+    """One operation of the OpenAPI document, and which key with which scope opens it, as its security section says."""
 
-    def __init__(self, document, method, path, operation, audience):
-        self.document, self.method, self.path, self.audience = document, method, path, audience
+    def __init__(self, document, method, path, operation):
+        self.document, self.method, self.path = document, method, path
+        [(key, scopes)] = operation["security"][0].items() or [(None, [])]
+        self.audience = {"paytrustApiKey": "merchant", "paytrustAdminKey": "admin", None: "public"}[key]
+        self.scope = scopes[0] if scopes else None
         self.parameters = {place: [p for p in operation.get("parameters", []) if p["in"] == place] for place in ("path", "query")}
         self.documented = {int(status) for status in operation["responses"]}
         content = operation.get("requestBody", {}).get("content", {})
@@ -216,16 +254,76 @@ class Route:
 def routes(anonymous):
     """Every operation that the service documents: a new route is attacked without anybody adding it here."""
     document = anonymous.get("/openapi.json").json()
-    found = []
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            bare = anonymous.request(method.upper(), re.sub(r"\{\w+\}", "01935c1e-0000-7000-8000-000000000000", path))
-            audience = "public"
-            if bare.status_code == 401:
-                audience = "admin" if "X-Admin-Key" in bare.text else "merchant"
-            found.append(Route(document, method.upper(), path, operation, audience))
+    found = [
+        Route(document, method.upper(), path, operation)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
     assert {route.audience for route in found} == {"admin", "merchant", "public"}
     return found
+
+
+# A thing of a merchant's own, for every name of a parameter in a path.
+OWN = {
+    "invoice_id": lambda merchant, _: merchant.invoice(installments={"count": 3})["invoice_id"],
+    "gateway_id": lambda merchant, _: merchant.xendit_id,
+    "key_id": lambda merchant, _: merchant.admin.post("/api-keys", json={"tenant_id": merchant.tenant_id}).json()["key_id"],
+    "event_id": lambda merchant, database: str(
+        database.value(
+            "INSERT INTO webhooks (id, tenant_id, gateway_account_id, event_key, event, headers, body, status)"
+            " VALUES (gen_random_uuid(), $1, $2, gen_random_uuid(), 'x', '{}', '{}', 'failed') RETURNING id",
+            merchant.tenant_id,
+            merchant.xendit_id,
+        )
+    ),
+    "gateway": lambda *_: "xendit",
+    "token": lambda merchant, _: merchant.accounts["xendit"]["webhook_url"].rpartition("/")[2],
+}
+# A body that is accepted, for every operation that takes one.
+BODIES = {
+    "POST /invoices": lambda merchant: merchant.body(),
+    "POST /invoices/{invoice_id}/supplementary": lambda merchant: {"line_items": merchant.body()["line_items"]},
+    "PATCH /invoices/{invoice_id}/installments": lambda _: {"installments": [{"number": 2, "amount": "100000"}]},
+    "POST /webhooks/replay": lambda merchant: {
+        "received_from": "2026-01-01T00:00:00Z",
+        "received_to": "2026-01-01T00:00:01Z",
+        "gateway_id": merchant.xendit_id,
+    },
+    "POST /tenants": lambda _: {"name": "T"},
+    "POST /api-keys": lambda merchant: {"tenant_id": merchant.tenant_id},
+    "POST /gateway-accounts": lambda merchant: {
+        "gateway": "xendit",
+        "name": "x",
+        "tenant_id": merchant.tenant_id,
+        "credentials": {"secret_key": "k" * 20, "callback_token": "t" * 20},
+        "currencies": {"IDR": {}},
+    },
+    "PATCH /gateway-accounts/{gateway_id}": lambda _: {"name": "new"},
+}
+
+
+class Samples:
+    """Valid requests, each about a thing of a merchant's own. A new route needs a line in OWN or BODIES, or the matrix fails."""
+
+    def __init__(self, database):
+        self._database = database
+
+    def own(self, merchant, route):
+        """What the path of a route needs."""
+        return {parameter["name"]: OWN[parameter["name"]](merchant, self._database) for parameter in route.parameters["path"]}
+
+    def body(self, merchant, route):
+        return BODIES[repr(route)](merchant) if route.schema else None
+
+    def request(self, merchant, route):
+        """Who sends it, how, where, and what."""
+        api = merchant.admin if route.audience == "admin" else merchant.api
+        return api, route.method, route.path.format(**self.own(merchant, route)), self.body(merchant, route)
+
+
+@pytest.fixture(scope="session")
+def samples(database):
+    return Samples(database)
 
 
 @pytest.fixture(scope="session")
