@@ -8,9 +8,11 @@ PAYTRUST_DATABASE_URL (the owner of a PostgreSQL 14+) takes the place of the emb
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import base64
 import contextlib
+import importlib
 import os
 import tempfile
 import time
@@ -58,6 +60,27 @@ def logged(monkeypatch):
         return heard.entries
 
     return listen
+
+
+# --- the code -----------------------------------------------------------------------------------------------------------------
+
+RUN = {"fetch", "fetchrow", "fetchval", "execute", "executemany"}
+
+
+@pytest.fixture(scope="session")
+def statements():
+    """Every SQL statement of a file, with its line: evaluated with nothing but the constants of its module, anything else raises NameError."""
+
+    def of(path):
+        module = importlib.import_module(f"paytrust.{path.parent.name}.{path.stem}")
+        constants = {"__builtins__": {}} | {name: value for name, value in vars(module).items() if isinstance(value, str)}
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                place = ast.unparse(node.func.value)
+                if node.func.attr in RUN and place in {"tx", "tx.connection", "connection"}:
+                    yield node.lineno, eval(compile(ast.Expression(node.args[0]), path.name, "eval"), constants)
+
+    return of
 
 
 # --- databases ------------------------------------------------------------------------------------------------------------

@@ -16,11 +16,6 @@ from paytrust.litestar import Services
 from paytrust.plugins import Registry
 from paytrust.tenants.model import CreateTenant
 
-TENANT_TABLES = (
-    "tenants", "api_keys", "gateway_accounts", "gateway_account_currencies", "invoices", "line_items", "installments",
-    "payments", "receipts", "book_accounts", "transfers", "webhooks", "key_audit", "idempotency_keys",
-)  # fmt: skip
-
 
 @pytest.fixture
 async def db(settings):
@@ -69,38 +64,6 @@ async def draft(db, tenant_id, account_id):
         invoice = model.draft(data, invoice_id=uuid4(), tenant_id=tenant_id, account=account, now=now, new_id=uuid4)
         assert await store.insert(tx, invoice, payment_id=uuid4(), reference=model.payment_reference(invoice.id, 1, 1))
     return invoice
-
-
-async def test_every_table_of_ours_has_forced_row_level_security(owner):
-    rows = await owner.fetch(
-        "SELECT relname FROM pg_class WHERE relnamespace = 'paytrust'::regnamespace AND relkind = 'r'"
-        " AND NOT (relrowsecurity AND relforcerowsecurity) AND relname <> 'migrations'"
-    )
-    assert [row["relname"] for row in rows] == []
-
-
-@pytest.mark.parametrize("table", TENANT_TABLES)
-async def test_a_query_without_a_filter_shows_only_the_tenants_rows(db, two, table):
-    column = {"tenants": "id", "gateway_account_currencies": "scope", "idempotency_keys": "scope"}.get(table, "tenant_id")
-    for tenant_id, _, _ in two:
-        async with db.transaction(tenant=tenant_id) as tx:
-            seen = {row[0] for row in await tx.fetch(f"SELECT {column} FROM paytrust.{table}")}
-        assert seen <= {tenant_id}
-
-
-async def test_without_a_tenant_nothing_is_visible(settings, two):
-    connection = await asyncpg.connect(settings.database_url.get_secret_value())
-    try:
-        for table in TENANT_TABLES:
-            assert await connection.fetchval(f"SELECT count(*) FROM paytrust.{table}") == 0, table
-    finally:
-        await connection.close()
-
-
-@pytest.mark.parametrize("table", ["invoices", "line_items", "installments", "receipts", "book_accounts", "transfers"])
-async def test_the_systems_scope_sees_no_money(db, two, table):
-    async with db.transaction(system=True) as tx:
-        assert await tx.fetchval(f"SELECT count(*) FROM paytrust.{table}") == 0
 
 
 async def test_a_row_forged_for_another_tenant_is_refused(db, two):

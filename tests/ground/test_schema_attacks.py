@@ -533,3 +533,91 @@ def test_a_policy_lets_its_own_rows_through_and_by_its_condition_no_others(arena
     settings = ROLES["tenant"], ROLES["system"]
     lost = [arena.attempt(probe, setting) - arena.without(f"DROP POLICY {policy}", probe, setting) for setting in settings]
     assert max(lost) > 0, "dropping it takes nothing from anybody"
+
+
+# --- every table, every command, for another tenant -------------------------------------------------------------------------------
+
+AS_B = (f"SELECT set_config('app.tenant', {B}, true)", SERVICE)
+OF_A = dict.fromkeys(ROWS, f"tenant_id = {A}") | {
+    "tenants": f"id = {A}",
+    "gateway_account_currencies": f"scope = {A}",
+    "idempotency_keys": f"scope = {A}",
+    "webhook_attempts": f"webhook_id = {WEBHOOK}",
+}
+"""What finds A's rows."""
+MAY_CHANGE = """
+SELECT a.attname AS name FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'paytrust'::regnamespace AND c.relname = '{table}' AND a.attnum > 0 AND NOT a.attisdropped
+  AND has_column_privilege('paytrust_app', c.oid, a.attnum, 'UPDATE')
+"""
+
+
+def commands(arena, table):
+    """Everything that the service may do to the rows of A in a table, as far as its grants go."""
+    yield f"SELECT FROM {table} WHERE {OF_A[table]}"
+    yield new(table)
+    for column in arena.rows(MAY_CHANGE.format(table=table)):
+        yield f"UPDATE {table} SET {column['name']} = {column['name']} WHERE {OF_A[table]}"
+    if arena.rows(f"SELECT WHERE has_table_privilege('paytrust_app', 'paytrust.{table}', 'DELETE')"):
+        yield f"DELETE FROM {table} WHERE {OF_A[table]}"
+
+
+def is_kept_away(outcome):
+    return outcome == 0 or (isinstance(outcome, asyncpg.InsufficientPrivilegeError) and "row-level security" in str(outcome))
+
+
+@pytest.mark.parametrize("table", ROWS)
+def test_another_tenant_can_do_nothing_to_a_row_because_of_row_level_security_alone(arena, table):
+    for command in commands(arena, table):
+        assert is_kept_away(arena.attempt(command, AS_B)), command
+        assert not is_kept_away(arena.without(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY", command, AS_B)), command
+
+
+@pytest.mark.parametrize("table", [table for table in ROWS if f"system ON {table}" not in POLICIES])
+def test_what_spans_tenants_can_do_nothing_to_a_row_where_no_policy_is_for_it(arena, table):
+    for command in commands(arena, table):
+        assert is_kept_away(arena.attempt(command, ROLES["system"])), command
+
+
+@pytest.mark.parametrize("table", ROWS)
+def test_no_grant_lets_the_service_change_whose_a_row_is_or_remove_it(arena, table):
+    """But for webhooks, whose tenant is found later, and idempotency keys, which end."""
+    owner = OF_A[table].partition(" ")[0]
+    forbidden = {f"UPDATE {table} SET {owner} = {owner}", f"DELETE FROM {table}", f"TRUNCATE {table}"}
+    for statement in forbidden - {"UPDATE webhooks SET tenant_id = tenant_id", "DELETE FROM idempotency_keys"}:
+        outcome = arena.attempt(statement, ROLES["tenant"])
+        assert isinstance(outcome, asyncpg.InsufficientPrivilegeError), statement
+        assert "permission denied" in str(outcome), statement
+
+
+def test_a_webhook_cannot_be_handed_to_another_tenant(arena):
+    own = new("webhooks", tenant_id=B, gateway_account_id=ACCOUNT_OF_B)
+    outcome = arena.attempt(f"{own}; UPDATE webhooks SET tenant_id = {A}", AS_B)
+    assert isinstance(outcome, asyncpg.InsufficientPrivilegeError)
+    assert "row-level security" in str(outcome)
+
+
+# Their values are random and ours: nobody can ask whether one that he would like is taken.
+RANDOM = {
+    *("tenants_pkey", "gateway_accounts_pkey", "webhooks_pkey", "key_audit_pkey"),
+    *("api_keys_lookup_unique", "gateway_accounts_token_unique", "webhook_attempts_pkey"),
+}
+
+
+def test_no_unique_key_tells_a_tenant_what_another_has(arena):
+    """C10. An account belongs to one tenant; what is unique in a shared one is made of our own ids."""
+    keys = arena.rows(
+        "SELECT i.relname AS name, a.attname AS first FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid"
+        " JOIN pg_attribute a ON a.attrelid = i.oid AND a.attnum = 1 WHERE i.relnamespace = 'paytrust'::regnamespace AND x.indisunique"
+    )
+    apart = {"tenant_id", "scope", "gateway_account_id"}
+    assert {row["name"] for row in keys if row["first"] not in apart} == RANDOM | {"migrations_pkey"}
+
+
+def test_nothing_goes_around_row_level_security(arena):
+    """C9: no view that reads as its owner, and one function that writes as its owner, with its search path pinned."""
+    assert arena.rows("SELECT relname FROM pg_class WHERE relnamespace = 'paytrust'::regnamespace AND relkind IN ('v', 'm', 'f')") == []
+    definer = arena.rows(
+        "SELECT proname AS name, proconfig AS config FROM pg_proc WHERE pronamespace = 'paytrust'::regnamespace AND prosecdef"
+    )
+    assert [(row["name"], row["config"]) for row in definer] == [("post_transfers", ["search_path=pg_catalog"])]
