@@ -32,6 +32,7 @@ from paytrust.http import Answer, GatewayHTTP, new_client
 from paytrust.money import EXPONENT, Money
 from paytrust.sandboxes import Sandbox, SandboxAccount
 from paytrust.taxes import TaxAnswer, TaxQuery, TaxRule
+from paytrust.urls import Reach
 
 __all__ = [
     "EXPONENT",
@@ -54,6 +55,7 @@ __all__ = [
     "PaymentLine",
     "PaymentRequest",
     "PaymentStatus",
+    "Reach",
     "Sandbox",
     "SandboxAccount",
     "TaxAnswer",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -217,6 +217,15 @@ class Gateway(ABC, Generic[CredentialsT, OptionsT]):
         Asked before anything is written, so that a merchant hears of it with a pointer to the field. Does no I/O.
         """
         return NO_LIMITS
+
+    def page_hosts(self) -> Collection[str]:
+        """
+        Return the hosts that payment pages are at, a name standing for those below it too; none, unless a plugin says more: any.
+
+        A page anywhere else never reaches a payer. Where the account names its own base URL, that host is allowed as well.
+        Does no I/O.
+        """
+        return ()
 
     @abstractmethod
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:

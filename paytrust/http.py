@@ -8,6 +8,7 @@ aiohttp is what sends (docs/adr/0018); plugins never see it.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
@@ -17,8 +18,11 @@ import certifi
 import msgspec
 
 from paytrust.errors import GatewayError, GatewayRejected, GatewayUnavailable, OutcomeUnknown
+from paytrust.urls import Reach
 
 T = TypeVar("T")
+
+PUBLIC: Final = Reach()
 
 DEADLINE_S: Final = 10.0
 CONNECT_S: Final = 3.0
@@ -51,16 +55,23 @@ class Answer(msgspec.Struct, frozen=True):
             raise self.unsure(f"HTTP {self.status} with an answer that cannot be read: {exc}") from exc
 
 
-def new_client() -> aiohttp.ClientSession:
+def new_client(reach: Reach = PUBLIC) -> aiohttp.ClientSession:
     """
-    One client for an application, made while its loop runs.
+    One client for an application, made while its loop runs. It goes where *reach* goes: to public addresses by https.
 
     No proxies from the environment, no redirects, no compressed answers, and no cookies: accounts share the connections.
     """
+
+    async def https_only(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        if request.url.scheme != "https" and not reach.insecure:
+            raise aiohttp.InvalidURL(request.url, "not https")
+        return await handler(request)
+
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=0,  # each gateway has its own places: see bulkheads.py
             keepalive_timeout=30,
+            socket_factory=_socket_within(reach),
             ssl=ssl.create_default_context(cafile=certifi.where()),  # the same wherever we run
         ),
         timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_WAIT_S, sock_connect=CONNECT_S),
@@ -68,8 +79,26 @@ def new_client() -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
-        middlewares=[_once],
+        middlewares=[https_only, _once],
     )
+
+
+def _socket_within(reach: Reach) -> Callable[[Any], socket.socket]:
+    """
+    Make the socket for each address that a name stands for, at the moment when aiohttp is about to connect to it.
+
+    One that is not within *reach* raises `OSError`: then nothing is sent to it, and the next one is tried.
+    """
+
+    def make(info: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
+        family, type_, protocol, _, address = info
+        try:
+            reach.check(address[0])
+        except ValueError as exc:
+            raise PermissionError(str(exc)) from exc
+        return socket.socket(family, type_, protocol)
+
+    return make
 
 
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

@@ -56,6 +56,7 @@ from paytrust.plugins import Registry
 from paytrust.rates import Quota, Store, Windows
 from paytrust.settings import Settings, load
 from paytrust.tenants.service import Tenants
+from paytrust.urls import Reach
 from paytrust.vault import Vault
 from paytrust.watchdog import Watchdog
 from paytrust.webhooks.jobs import WebhookJobs
@@ -107,9 +108,9 @@ class Services:
         self.db = Database(dsn, size=settings.pool_size, name="paytrust api")
         self.intake_db = Database(dsn, size=settings.intake_pool_size, name="paytrust intake")
         self.work_db = Database(dsn, size=settings.work_pool_size, name="paytrust work", waiters=None)
-        insecure = settings.insecure_gateways
+        reach = Reach(insecure=settings.insecure_gateways, networks=settings.gateway_networks)
         vault = Vault(settings)
-        self.accounts = Accounts(self.db, registry, vault, public_url=settings.public_url, insecure=insecure)
+        self.accounts = Accounts(self.db, registry, vault, public_url=settings.public_url, reach=reach)
         self.tenants = Tenants(self.db)
         self.idempotency = Idempotency(self.db, vault)
         pepper = settings.key_pepper.get_secret_value()
@@ -121,13 +122,15 @@ class Services:
         breakers = Breakers(failures=settings.gateway_failures)
         requests = Lane(breakers, calls=settings.gateway_calls)
         work_calls = Lane(breakers, calls=max(1, settings.gateway_calls // WORK_SHARE))
-        self.payments = Payments(self.db, self.accounts, calls=requests, insecure=insecure)
-        self.invoices = Invoices(self.db, self.payments, self.accounts, tax_rules=list(registry.tax_rules.values()))
+        self.payments = Payments(self.db, self.accounts, calls=requests, insecure=reach.insecure)
+        self.invoices = Invoices(
+            self.db, self.payments, self.accounts, tax_rules=list(registry.tax_rules.values()), insecure=reach.insecure
+        )
         self.installments = Installments(self.db, self.payments, self.accounts)
         self.books = Books(self.db)
         self.inbox = Inbox(self.db)
         self.comparison = Comparison(self.db, self.payments)
-        work = Payments(self.work_db, self.accounts, calls=work_calls, insecure=insecure)
+        work = Payments(self.work_db, self.accounts, calls=work_calls, insecure=reach.insecure)
         webhook_jobs = WebhookJobs(self.work_db, self.accounts, work)
         self.webhook_worker = Worker("webhooks", webhook_jobs.step)
         self.workers = (

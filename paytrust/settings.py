@@ -99,7 +99,9 @@ class Settings(BaseSettings):
     watchdog: bool = True
     """Log a warning with the stack when something blocks the event loop for longer than 100 ms."""
     insecure_gateways: bool = False
-    """Allow gateway accounts and payment pages with http:// addresses: for sandboxes on the same machine."""
+    """Allow http:// addresses, and gateways on this very machine: for sandboxes."""
+    gateway_networks: Annotated[tuple[Network, ...], NoDecode] = ()
+    """Networks in which gateways may be called though their addresses are not public, comma-separated: a provider behind a VPN."""
     disabled_plugins: Annotated[tuple[str, ...], NoDecode] = ()
     """Entry-point names that are not loaded, comma-separated."""
     docs: bool = True
@@ -121,7 +123,7 @@ class Settings(BaseSettings):
             raise ValueError("needs to start with redis:// or rediss://")
         return value
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "gateway_networks", mode="before")
     @classmethod
     def _read_networks(cls, value: object) -> object:
         names = value.split(",") if isinstance(value, str) else value

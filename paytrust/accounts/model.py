@@ -4,7 +4,6 @@ import secrets
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from paytrust.errors import FieldError, Invalid, pointer
 from paytrust.gateways import Limits
 from paytrust.money import EXPONENT, Money, parse_percentage
+from paytrust.urls import Reach
 
 NOBODY = UUID(int=0)
 """The scope of accounts that all tenants share."""
@@ -156,20 +156,18 @@ def check_limits(limits: Any, currency: str) -> Limits:
     return limits
 
 
-def check_base_url(url: str | None, *, insecure: bool) -> None:
-    """Only https, no user information; http only where the settings allow insecure gateways."""
+def check_page_hosts(hosts: Any) -> frozenset[str]:
+    """What a plugin answered. Raises TypeError when it says something else than names."""
+    if isinstance(hosts, str) or not all(isinstance(host, str) for host in hosts):
+        raise TypeError("page_hosts() returned no collection of host names")
+    return frozenset(host.lower() for host in hosts)
+
+
+def check_base_url(url: str | None, *, reach: Reach) -> None:
+    """An address that the service may call, to which paths can be added: without a query or a fragment."""
     if url is None:
         return
-    schemes = ["https", "http"] if insecure else ["https"]
-    if not _plain(url, schemes):
-        raise Invalid("the base URL is not acceptable", errors=(FieldError("#/base_url", f"expected a plain {'/'.join(schemes)} URL"),))
-
-
-def _plain(url: str, schemes: list[str]) -> bool:
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    clean = url.isascii() and url.isprintable() and " " not in url and not {"@", "?", "#", "\\"} & set(url)
-    return clean and parts.scheme in schemes and bool(parts.hostname) and port != 0
+        reach.read(url)
+    except ValueError as exc:
+        raise Invalid("the base URL is not acceptable", errors=(FieldError("#/base_url", str(exc)),)) from exc

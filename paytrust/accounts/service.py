@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 import structlog
 
+from paytrust import urls
 from paytrust.accounts import model, store
 from paytrust.accounts.model import Account, AccountOut, CreateAccount, Fee, FeeOut, UpdateAccount
 from paytrust.db import Database, Transaction
@@ -18,6 +19,7 @@ from paytrust.idempotency.model import Claim
 from paytrust.ids import new_id
 from paytrust.plugins import Registry
 from paytrust.tenants import service as tenants
+from paytrust.urls import Reach
 from paytrust.vault import Vault
 
 GATEWAYS_KEPT: Final = 1_000
@@ -29,12 +31,12 @@ log = structlog.stdlib.get_logger("paytrust.accounts")
 class Accounts:
     """Administer gateway accounts, and make the `Gateway` that speaks for one."""
 
-    def __init__(self, db: Database, registry: Registry, vault: Vault, *, public_url: str, insecure: bool) -> None:
+    def __init__(self, db: Database, registry: Registry, vault: Vault, *, public_url: str, reach: Reach) -> None:
         self._db = db
         self._registry = registry
         self._vault = vault
         self._public_url = public_url
-        self._insecure = insecure
+        self._reach = reach
         self._client: aiohttp.ClientSession | None = None
         self._gateways: dict[UUID, tuple[datetime, Gateway[Any, Any]]] = {}
 
@@ -46,7 +48,7 @@ class Accounts:
 
     async def create(self, data: CreateAccount, *, claim: Claim | None = None) -> AccountOut:
         gateway = self._gateway_type(data.gateway)
-        model.check_base_url(data.base_url, insecure=self._insecure)
+        model.check_base_url(data.base_url, reach=self._reach)
         account = Account(
             id=claim.object_id if claim else new_id(),
             tenant_id=data.tenant_id,
@@ -79,7 +81,7 @@ class Accounts:
 
     def _changed(self, account: Account, data: UpdateAccount, gateway: type[Gateway[Any, Any]]) -> Account:
         base_url = _either(data.base_url, account.base_url)
-        model.check_base_url(base_url, insecure=self._insecure)
+        model.check_base_url(base_url, reach=self._reach)
         account = msgspec.structs.replace(account, name=_either(data.name, account.name), base_url=base_url)
         if data.options is not msgspec.UNSET:
             account = msgspec.structs.replace(account, options=_checked(data.options, gateway.options_type, "options"))
@@ -103,7 +105,7 @@ class Accounts:
         if type_ is None:
             raise GatewayUnavailable(f"the gateway plugin {account.gateway} is not loaded; `paytrust plugins` says why")
         if self._client is None:
-            self._client = new_client()
+            self._client = new_client(self._reach)
         made = self._make(account, type_, self._client)
         if len(self._gateways) >= GATEWAYS_KEPT:
             self._gateways.pop(next(iter(self._gateways)))
@@ -117,8 +119,22 @@ class Accounts:
             limits = gateway.limits(currency)
             return model.check_limits(limits, currency)
         except (Exception, SystemExit) as exc:
-            log.exception("gateway plugin failed", gateway=account.gateway, gateway_id=str(account.id))
-            raise GatewayUnavailable(f"the plugin of the gateway {account.gateway} failed: {type(exc).__name__}") from exc
+            raise self._plugin_failed(account, exc) from exc
+
+    def page_hosts(self, account: Account) -> frozenset[str]:
+        """The hosts to which a payer may be sent; empty: any. Raises `GatewayUnavailable` when the plugin cannot say."""
+        gateway = self.gateway(account)
+        try:
+            hosts = model.check_page_hosts(gateway.page_hosts())
+        except (Exception, SystemExit) as exc:
+            raise self._plugin_failed(account, exc) from exc
+        # A sandbox that stands in for the provider has its pages where it has its API.
+        own = () if account.base_url is None or not hosts else (urls.read(account.base_url, insecure=True).host,)
+        return hosts.union(own)
+
+    def _plugin_failed(self, account: Account, exc: BaseException) -> GatewayUnavailable:
+        log.error("gateway plugin failed", gateway=account.gateway, gateway_id=str(account.id), exc_info=exc)
+        return GatewayUnavailable(f"the plugin of the gateway {account.gateway} failed: {type(exc).__name__}")
 
     def _make(self, account: Account, type_: type[Gateway[Any, Any]], client: aiohttp.ClientSession) -> Gateway[Any, Any]:
         opened = self._vault.open(account.sealed_credentials, context=_context(account.id))

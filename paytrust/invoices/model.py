@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import iso3166
 import msgspec
 from msgspec import Meta
 
+from paytrust import urls
 from paytrust.accounts.model import Account, Fee
 from paytrust.errors import Conflict, FieldError, Invalid
 from paytrust.gateways import NO_LIMITS, Limits
@@ -306,10 +306,11 @@ def draft(
     tax_rules: Sequence[TaxRule] = (),
     original: Invoice | None = None,
     limits: Limits = NO_LIMITS,
+    insecure: bool = False,
 ) -> Invoice:
     """
     Compute a new invoice: every amount, the expiry and the schedule. *account* is None when there is no such account.
-    *limits* are those of one payment at its gateway.
+    *limits* are those of one payment at its gateway. *insecure* lets a payment page lead back to http.
 
     Raises `Invalid` with all broken rules, or `TaxRuleFailed`.
     """
@@ -320,7 +321,7 @@ def draft(
     lines = _lines(rules, data, new_id, tax_rules, now)
     due_at = _due_dates(rules, data.installments, now)
     expires_at = _expiry(rules, data.expires_at, now, last_due_at=due_at[-1] if due_at else None)
-    _check_people(rules, data)
+    _check_people(rules, data, insecure=insecure)
     rules.check()
     assert account is not None
     sums = rules.read("#/line_items", lambda: _sums(lines, account.fees[data.currency]))
@@ -590,7 +591,7 @@ def _expiry(rules: Rules, asked: datetime | None, now: datetime, *, last_due_at:
     return asked
 
 
-def _check_people(rules: Rules, data: CreateInvoice) -> None:
+def _check_people(rules: Rules, data: CreateInvoice, *, insecure: bool) -> None:
     country = data.customer.country if data.customer else None
     if country is not None and country not in iso3166.countries_by_alpha2:
         rules.refuse("#/customer/country", f"{country!r} is not an ISO 3166-1 alpha-2 country code")
@@ -600,17 +601,8 @@ def _check_people(rules: Rules, data: CreateInvoice) -> None:
             rules.refuse(f"#/customer/{field}", f"expected something like {example}")
     for field in ("success_url", "failure_url"):
         url = getattr(data, field)
-        if url is not None and not web_address(url):
-            rules.refuse(f"#/{field}", "expected an http:// or https:// address")
-
-
-def web_address(url: str, *, schemes: frozenset[str] = frozenset({"https", "http"})) -> bool:
-    """Whether *url* is an absolute address a browser may safely be sent to."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in schemes and bool(parts.hostname) and url.isascii() and url.isprintable() and " " not in url
-    except ValueError:
-        return False
+        if url is not None:
+            rules.read(f"#/{field}", lambda url=url: urls.read(url, insecure=insecure))  # type: ignore[misc]
 
 
 def move(invoice: Invoice, target: InvoiceStatus) -> Invoice:

@@ -45,11 +45,14 @@ class OpensPayments(Protocol):
 class Invoices:
     """Create, read and cancel invoices."""
 
-    def __init__(self, db: Database, payments: OpensPayments, gateways: Accounts, *, tax_rules: Sequence[TaxRule] = ()) -> None:
+    def __init__(
+        self, db: Database, payments: OpensPayments, gateways: Accounts, *, tax_rules: Sequence[TaxRule] = (), insecure: bool = False
+    ) -> None:
         self._db = db
         self._gateways = gateways
         self._payments = payments
         self._tax_rules = tax_rules
+        self._insecure = insecure
 
     async def create(self, tenant_id: UUID, data: CreateInvoice, *, claim: Claim | None = None) -> tuple[Invoice, bool]:
         """
@@ -126,6 +129,7 @@ class Invoices:
                 tax_rules=self._tax_rules,
                 original=original,
                 limits=limits,
+                insecure=self._insecure,
             )
         except (Invalid, TaxRuleFailed, GatewayUnavailable):
             repeatable = claim is not None or data.external_id is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from paytrust import urls
 from paytrust.books import model as books
 from paytrust.books.model import BoundedAccount, Cause, Transfer
 from paytrust.errors import Conflict, PayTrustError
@@ -145,6 +146,16 @@ class PaymentReversed(PayTrustError):
     code = "payment_reversed"
     status = 409
     title = "The gateway reversed a payment"
+
+
+def check_page(payment: GatewayPayment, *, hosts: Collection[str], insecure: bool) -> None:
+    """Raise `ValueError` unless a payer may be sent where *payment* says: web addresses, the page at one of *hosts* if there are any."""
+    if payment.payment_url is not None:
+        host = urls.read(payment.payment_url, insecure=insecure).host
+        if hosts and not urls.is_within(host, hosts):
+            raise ValueError(f"{host} is none of its hosts")
+    if any(urls.runs_code(text) for text in (payment.instructions or {}).values()):
+        raise ValueError("an instruction is code")
 
 
 NO_NEW_PAYMENT: Final = {

@@ -28,7 +28,7 @@ from paytrust.errors import (
 from paytrust.gateways import GatewayPayment, ListsPayments, PaymentStatus
 from paytrust.ids import new_id
 from paytrust.invoices import service as invoices
-from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, Moment, move, payment_reference, web_address
+from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, Moment, move, payment_reference
 from paytrust.money import Money
 from paytrust.payments import model, store
 from paytrust.payments.model import AmountNotCollectable, Attempt, AttemptStatus, CurrencyMismatch, PaymentReversed
@@ -53,7 +53,7 @@ class Payments:
         self._db = db
         self._gateways = gateways
         self._calls = calls
-        self._schemes = frozenset({"https", "http"}) if insecure else frozenset({"https"})
+        self._insecure = insecure
 
     def _at(self, account: Account, tenant_id: UUID | None) -> GuardedGateway:
         """The account's gateway, for calls on behalf of this tenant; None: of all that share it."""
@@ -136,6 +136,7 @@ class Payments:
     async def _create(self, invoice: Invoice, account: Account, attempt: Attempt, now: datetime) -> Invoice:
         part = next(part for part in invoice.installments if part.number == attempt.installment_number)
         try:
+            hosts = self._gateways.page_hosts(account)
             request = model.request_for(
                 invoice,
                 reference=attempt.reference,
@@ -145,7 +146,7 @@ class Payments:
                 now=now,
             )
             opened = await self._at(account, invoice.tenant_id).create_payment(request)
-            self._check(attempt, opened)
+            self._check(attempt, opened, hosts)
         except GatewayError as exc:
             await self._note_failure(attempt, exc)
             raise
@@ -162,7 +163,7 @@ class Payments:
                 if surplus.status is PaymentStatus.OPEN:
                     await gateway.expire_payment(surplus)
             if live:
-                self._check(attempt, live[0])
+                self._check(attempt, live[0], self._gateways.page_hosts(account))
         except GatewayError as exc:
             await self._note_failure(attempt, OutcomeUnknown(f"still unknown: {exc.detail}"))
             raise
@@ -218,12 +219,14 @@ class Payments:
                 details=_named(attempt) | {"status": status, "code": exc.code},
             )
 
-    def _check(self, attempt: Attempt, payment: GatewayPayment) -> None:
+    def _check(self, attempt: Attempt, payment: GatewayPayment, hosts: frozenset[str]) -> None:
         """A payable page for something else than we asked must never reach a payer."""
         if payment.reference != attempt.reference or payment.amount != attempt.amount:
             raise OutcomeUnknown(f"asked for {attempt.amount} as {attempt.reference}, got {payment.amount} as {payment.reference}")
-        if payment.payment_url is not None and not web_address(payment.payment_url, schemes=self._schemes):
-            raise OutcomeUnknown("the gateway answered with an address that no payer should be sent to")
+        try:
+            model.check_page(payment, hosts=hosts, insecure=self._insecure)
+        except ValueError as exc:
+            raise OutcomeUnknown(f"the gateway answered with an address that no payer should be sent to: {exc}") from exc
 
     # --- closing -----------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from paytrust.access import network
 from paytrust.errors import GatewayRejected, GatewayUnavailable, OutcomeUnknown
 from paytrust.http import GatewayHTTP, new_client
+from paytrust.urls import Reach
 
 
 @contextlib.asynccontextmanager
@@ -53,7 +55,7 @@ async def answering(*chunks, pause_s=0.0, reset=False):
     with Server(("127.0.0.1", 0), Far) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
         try:
-            async with new_client() as client:
+            async with new_client(Reach(insecure=True)) as client:
                 http = GatewayHTTP(
                     client,
                     gateway="far",
@@ -118,7 +120,7 @@ async def test_a_write_that_may_have_arrived_has_an_unknown_outcome_and_a_read_m
 
 
 async def test_what_never_left_us_is_unavailable():
-    async with new_client() as client:
+    async with new_client(Reach(insecure=True)) as client:
         http = GatewayHTTP(client, gateway="far", base_url="http://127.0.0.1:1", headers={}, explain=lambda _: None)
         with pytest.raises(GatewayUnavailable, match="no connection"):
             await http.post("/x", json={})
@@ -142,7 +144,7 @@ async def test_a_read_that_breaks_on_a_kept_connection_is_sent_once():
         writer.close()
 
     server = await asyncio.start_server(far, "127.0.0.1", 0)
-    async with server, new_client() as client:
+    async with server, new_client(Reach(insecure=True)) as client:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         http = GatewayHTTP(client, gateway="far", base_url=url, headers={}, explain=lambda _: None)
         await http.get("/x")
@@ -186,7 +188,7 @@ async def test_behind_a_certificate_nobody_vouches_for_nothing_is_sent(tmp_path)
         writer.close()
 
     server = await asyncio.start_server(far, "127.0.0.1", 0, ssl=self_signed(tmp_path))
-    async with server, new_client() as client:
+    async with server, new_client(Reach(insecure=True)) as client:
         port = server.sockets[0].getsockname()[1]
         http = GatewayHTTP(client, gateway="far", base_url=f"https://localhost:{port}", headers={}, explain=lambda _: None)
         with pytest.raises(GatewayUnavailable, match="no connection"):
@@ -221,3 +223,99 @@ async def test_no_cookie_wanders_from_one_account_to_another():
         await http.post("/x", json={})
         await http.post("/x", json={})
     assert b"cookie" not in seen[1].lower()
+
+
+# --- where it connects to ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def local():
+    """A server of this machine that a call must not reach: its port, and who has connected."""
+    met = []
+
+    async def meet(reader, writer):
+        met.append(writer.get_extra_info("peername"))
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(response(200))
+        writer.close()
+
+    server = await asyncio.start_server(meet, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], met
+
+
+@pytest.fixture
+def dns(monkeypatch):
+    """A name server of the attacker's: `dns["far.example"]` holds one list of addresses for each time it is asked; the last one stays."""
+    answers = {}
+    real = socket.getaddrinfo
+
+    def resolve(host, port, *how, **more):
+        if host not in answers:
+            return real(host, port, *how, **more)
+        addresses = answers[host].pop(0) if len(answers[host]) > 1 else answers[host][0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    return answers
+
+
+async def call(reach, base_url):
+    async with new_client(reach) as client:
+        return await GatewayHTTP(client, gateway="far", base_url=base_url, headers={}, explain=lambda _: None, deadline_s=5).post(
+            "/x", json={}
+        )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+async def test_this_machine_is_not_called(local, host):
+    port, met = local
+    with pytest.raises(GatewayUnavailable, match="no connection"):
+        await call(Reach(), f"https://{host}:{port}")
+    assert met == []
+
+
+async def test_a_name_that_changes_its_mind_is_looked_at_when_it_is_connected_to(local, dns):
+    """DNS rebinding: what it stood for when the account was made says nothing."""
+    port, met = local
+    dns["far.example"] = [["93.184.215.14"], ["127.0.0.1"]]
+    base_url = f"https://far.example:{port}"
+    Reach().read(base_url)
+    Reach().check(socket.getaddrinfo("far.example", port)[0][4][0])
+    with pytest.raises(GatewayUnavailable, match="no connection"):
+        await call(Reach(), base_url)
+    assert met == []
+
+
+async def test_of_several_addresses_only_those_within_reach_are_tried(local, dns):
+    port, met = local
+    dns["far.example"] = [["169.254.169.254", "10.0.0.1", "127.0.0.1"]]
+    started = time.monotonic()
+    assert (await call(Reach(insecure=True), f"http://far.example:{port}")).status == 200
+    assert len(met) == 1
+    assert time.monotonic() - started < 3, "the others were tried as well"
+
+
+async def test_http_is_not_spoken_unless_it_is_allowed(local):
+    port, met = local
+    with pytest.raises(GatewayUnavailable):
+        await call(Reach(networks=(network("127.0.0.0/8"),)), f"http://127.0.0.1:{port}")
+    assert met == []
+
+
+async def test_a_network_that_the_operator_allows_is_called(local):
+    """By https, so the connection comes about and the handshake fails: here nobody speaks TLS."""
+    port, met = local
+    with pytest.raises(GatewayUnavailable):
+        await call(Reach(networks=(network("127.0.0.1"),)), f"https://127.0.0.1:{port}")
+    assert len(met) == 1
+
+
+async def test_proxies_of_the_environment_are_not_used(local, monkeypatch):
+    port, met = local
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+    with pytest.raises(GatewayUnavailable):
+        await call(Reach(), "https://127.0.0.1:1")
+    assert met == []

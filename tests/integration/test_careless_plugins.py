@@ -60,9 +60,23 @@ class Babbles(AcmeGateway):
         return type(notice)(event_key=notice.event_key, reference="\\0" + notice.reference, event=notice.event)
 
 
+class Strict(AcmeGateway):
+    code = "strict"
+
+    def page_hosts(self):
+        return ("acme.example",)
+
+
+class CannotSay(AcmeGateway):
+    code = "cannotsay"
+
+    def page_hosts(self):
+        return "acme.example"
+
+
 @hookimpl
 def register_gateways(register):
-    for gateway in (AcmeGateway, Raises, Dawdles, CannotLook, CannotVerify, Babbles):
+    for gateway in (AcmeGateway, Raises, Dawdles, CannotLook, CannotVerify, Babbles, Strict, CannotSay):
         register(gateway)
 '''
 
@@ -172,16 +186,44 @@ def test_words_that_no_gateway_uses_are_kept_for_a_person(admin, shop, acme, web
     assert webhooks() == [("failed", "unreadable_webhook")]
 
 
-@pytest.mark.parametrize("page", ["javascript:alert(1)", "//elsewhere.example/pay", "https://", "pay"])
-def test_a_payer_is_never_sent_to_what_is_no_web_address(admin, shop, acme, problem, page):
+@pytest.mark.parametrize(
+    ("gateway", "page"),
+    [
+        *[("acme", page) for page in ("javascript:alert(1)", "data:text/html,x", "//elsewhere.example/pay", "https://", "pay")],
+        *[
+            ("acme", page)
+            for page in ("https://acme.example@elsewhere.example", "https://acme.example\\@elsewhere.example", "ftp://acme.example")
+        ],
+        *[
+            ("strict", page)
+            for page in ("https://elsewhere.example/pay", "https://acme.example.elsewhere.example", "https://notacme.example")
+        ],
+    ],
+)
+def test_a_payer_is_never_sent_to_what_is_no_page_of_the_gateway(admin, shop, acme, problem, gateway, page):
+    """D15; PCI: the redirect to the page keeps its integrity."""
     acme.silent = True
-    problem(order(admin, shop("acme")), 504, "gateway_outcome_unknown")
+    problem(order(admin, shop(gateway)), 504, "gateway_outcome_unknown")
     acme.silent = False
     good, acme.payments[-1]["page"] = acme.payments[-1]["page"], page
     problem(ask_for_page(admin), 504, "gateway_outcome_unknown")
     assert the_invoice(admin)["payment_url"] is None
     acme.payments[-1]["page"] = good
     assert ask_for_page(admin).json()["payment_url"] == good
+
+
+def test_a_page_below_a_host_of_the_gateway_is_one_of_its_pages(admin, shop, acme, problem):
+    acme.silent = True
+    problem(order(admin, shop("strict")), 504, "gateway_outcome_unknown")
+    acme.silent = False
+    acme.payments[-1]["page"] = "https://pay.acme.example/1"
+    assert ask_for_page(admin).json()["payment_url"] == "https://pay.acme.example/1"
+
+
+def test_a_gateway_that_cannot_say_where_its_pages_are_is_not_asked_for_one(admin, shop, acme, problem):
+    made = len(acme.payments)
+    problem(order(admin, shop("cannotsay")), 503, "gateway_unavailable")
+    assert len(acme.payments) == made
 
 
 def test_a_payment_of_nothing_is_no_payment(admin, shop, acme, webhooks, own_database):

@@ -9,7 +9,7 @@ import pytest
 from acme_server import SECRET_KEY, SIGNING_KEY, AcmeServer
 from paytrust_acme import AcmeCredentials, AcmeGateway
 
-from paytrust import GatewayHTTP, Money, NoOptions, PaymentLine, PaymentRequest, new_client
+from paytrust import GatewayHTTP, Money, NoOptions, PaymentLine, PaymentRequest, Reach, new_client
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def acme() -> Iterator[AcmeServer]:
 
 @pytest.fixture(scope="session")
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with new_client() as client:
+    async with new_client(Reach(insecure=True)) as client:
         yield client
 
 

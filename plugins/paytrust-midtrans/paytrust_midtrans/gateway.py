@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, ClassVar, Final
 
 import msgspec
@@ -61,6 +61,10 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
     def limits(self, currency: str) -> Limits:
         assert currency == "IDR"
         return requests.limits(self.options)
+
+    def page_hosts(self) -> Collection[str]:
+        """Snap's pages are at app.midtrans.com and app.sandbox.midtrans.com. A wallet that was charged has a page of its own."""
+        return ("midtrans.com",) if self.options.product == "snap" else ()
 
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
         return await (self._charge(request) if self.options.product == "core" else self._open_page(request))

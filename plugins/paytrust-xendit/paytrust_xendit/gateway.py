@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64encode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from typing import Annotated, ClassVar, Final
 
@@ -69,6 +69,9 @@ class XenditGateway(Gateway[XenditCredentials, NoOptions], ListsPayments):
 
     def limits(self, currency: str) -> Limits:
         return LIMITS.get(currency, Limits())
+
+    def page_hosts(self) -> Collection[str]:
+        return ("xendit.co",)  # checkout.xendit.co, checkout-staging.xendit.co
 
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
         # There is nothing here that could be missing: a 404 is somebody's on the way, and says nothing about what was made.

@@ -5,7 +5,7 @@ import pytest
 from paytrust_sandbox import Servers, XenditConfig
 from paytrust_xendit import XenditCredentials, XenditGateway
 
-from paytrust import Customer, GatewayHTTP, Money, NoOptions, PaymentLine, PaymentRequest, new_client
+from paytrust import Customer, GatewayHTTP, Money, NoOptions, PaymentLine, PaymentRequest, Reach, new_client
 
 NOW = datetime(2030, 1, 1, 3, 4, 5, 678000, UTC)
 
@@ -65,7 +65,7 @@ def request_now(new_request):
 
 @pytest.fixture(scope="session")
 async def client():
-    async with new_client() as client:
+    async with new_client(Reach(insecure=True)) as client:
         yield client
 
 
