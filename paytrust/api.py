@@ -28,15 +28,17 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 from litestar.types import Scope
 
+from paytrust import cards
 from paytrust.access import ANONYMOUS, Caller, Network, Principal, client_address, neighbourhood
 from paytrust.access import Scope as KeyScope
-from paytrust.errors import Busy, FieldError, Forbidden, Invalid, NotFound, PayTrustError, TooManyRequests, Unavailable, pointer
+from paytrust.errors import Busy, CardNumber, FieldError, Forbidden, Invalid, NotFound, PayTrustError, TooManyRequests, Unavailable, pointer
 from paytrust.ids import new_id
 from paytrust.rates import Allowance, Quota, Windows
 
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 32
 MAX_DETAIL: Final = 300
+MAX_ERRORS: Final = 10
 PROBLEM: Final = "application/problem+json"
 
 _PATH = re.compile(r" - at (?:`key` in )?`\$(.*)`$")
@@ -152,7 +154,14 @@ def decode(type_: Any, body: bytes) -> Any:
     except (msgspec.DecodeError, RecursionError, UnicodeError) as exc:
         raise Malformed(f"the body is not valid JSON in UTF-8: {exc}"[:MAX_DETAIL]) from exc
     _refuse_repeated_keys(body)
+    _refuse_card_numbers(decoded)
     return decoded
+
+
+def _refuse_card_numbers(decoded: Any) -> None:
+    errors = tuple(FieldError(pointer(*at), "holds what looks like a card number") for at in cards.where(decoded))
+    if errors:
+        raise CardNumber("a text holds what looks like a card number, which must not be sent here", errors=errors[:MAX_ERRORS])
 
 
 def _holds_control(body: bytes) -> bool:
@@ -345,8 +354,10 @@ def _check_query(connection: Connection, handler: BaseRouteHandler) -> None:
             errors.append(FieldError(pointer(name), "this parameter is given twice"))
         elif _UNPRINTABLE.search(values[0]):
             errors.append(FieldError(pointer(name), "holds control characters"))
+        elif cards.holds_card(values[0]):
+            errors.append(FieldError(pointer(name), "holds what looks like a card number"))
     if errors:
-        raise _invalid(*errors[:10])
+        raise _invalid(*errors[:MAX_ERRORS])
 
 
 def caller_of(connection: Connection, trusted_proxies: Sequence[Network]) -> Caller:
@@ -373,7 +384,7 @@ def request_id(scope: Scope) -> str:
     known: str | None = scope.get("paytrust.request_id")  # type: ignore[assignment]
     if known is None:
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-        known = given if _REQUEST_ID.fullmatch(given) else str(new_id())
+        known = given if _REQUEST_ID.fullmatch(given) and not cards.holds_card(given) else str(new_id())
         scope["paytrust.request_id"] = known  # type: ignore[typeddict-unknown-key]
     return known
 
@@ -382,14 +393,15 @@ def request_id(scope: Scope) -> str:
 
 
 def problem_response(request: Request[Any, Any, Any], exc: PayTrustError) -> Response[Problem]:
+    """What is said about an error. It may quote what was sent, so card numbers are left out of it."""
     problem = Problem(
         type=f"urn:paytrust:problem:{exc.code}",
         title=exc.title,
         status=exc.status,
         code=exc.code,
         request_id=request_id(request.scope),
-        detail=exc.detail,
-        errors=exc.errors,
+        detail=cards.without_cards(exc.detail),
+        errors=tuple(FieldError(cards.without_cards(error.pointer), cards.without_cards(error.detail)) for error in exc.errors),
     )
     return Response(problem, status_code=exc.status, media_type=PROBLEM, headers=_headers(exc))
 

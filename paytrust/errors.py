@@ -10,6 +10,7 @@ Every error PayTrust raises on purpose, sorted by what the caller may do.
   x Conflict                 409  the object's state forbids it
     + Busy                   409  somebody else is at it; safe to repeat
   x Unprocessable            422  well-formed, but cannot be done
+    + CardNumber             422  a text holds a card number; nothing was kept of it
   x TooManyRequests          429  over the limit; safe to repeat in `retry_after_s`
   x Unavailable              503  we cannot do it now; safe to repeat
   x GatewayError
@@ -114,6 +115,13 @@ class Unprocessable(PayTrustError):
     code = "unprocessable"
     status = 422
     title = "The request cannot be processed"
+
+
+class CardNumber(Unprocessable):
+    """A text holds a card number, which PayTrust must not hold. `errors` point at it and do not repeat it."""
+
+    code = "card_number"
+    title = "Card numbers are not accepted"
 
 
 class TooManyRequests(PayTrustError):

@@ -14,7 +14,8 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust.errors import Busy, FieldError, Invalid, Unprocessable, pointer
+from paytrust.cards import holds_card
+from paytrust.errors import Busy, CardNumber, FieldError, Invalid, Unprocessable, pointer
 
 HEADER: Final = "Idempotency-Key"
 ADMINISTRATION: Final = UUID(int=0)
@@ -63,7 +64,7 @@ def read_key(given: Sequence[str]) -> str:
     """
     The key in the header's values: the draft's quoted form (an RFC 8941 string) and the bare one mean the same key.
 
-    Raises `Invalid` unless there is exactly one, of 1 to 255 visible ASCII characters.
+    Raises `Invalid` unless there is exactly one, of 1 to 255 visible ASCII characters, and `CardNumber` for one that must not be kept.
     """
     value = given[0].strip(" \t") if len(given) == 1 else ""
     if value.startswith('"'):
@@ -72,6 +73,9 @@ def read_key(given: Sequence[str]) -> str:
     if not _BARE.fullmatch(value):
         detail = "send one key of 1 to 255 visible ASCII characters, such as a UUID"
         raise Invalid(f"{HEADER}: {detail}", errors=(FieldError(pointer(HEADER), detail),))
+    if holds_card(value):
+        detail = "holds what looks like a card number"
+        raise CardNumber(f"{HEADER}: {detail}", errors=(FieldError(pointer(HEADER), detail),))
     return value
 
 

@@ -212,6 +212,62 @@ def test_no_body_takes_long_to_refuse(with_body, call, problem, filler):
         assert answer.elapsed.total_seconds() < 1
 
 
+# --- card numbers ---------------------------------------------------------------------------------------------------------
+
+CARD = "4111 1111 1111 1111"
+
+
+def with_a_card(route):
+    """Every text field of the body, with a card number in it; every map of texts, with one as a name and as a value."""
+    whole = route.sample()
+    for path, schema, _ in route.fields():
+        if schema.get("type") == "string" and not {"enum", "format"} & set(schema) and schema.get("maxLength", 100) >= len(CARD):
+            yield path, put(whole, path, CARD)
+        elif schema.get("type") == "object" and "properties" not in schema:
+            inner = schema.get("additionalProperties", {})
+            inner = route.resolve(inner) if inner else {"type": "string"}
+            yield path, put(whole, path, {CARD: route.sample(inner)})
+            if inner["type"] == "string":
+                yield (*path, "x"), put(whole, path, {"x": CARD})
+
+
+def test_a_card_number_is_refused_in_every_text_and_never_said_again(with_body, call, problem):
+    """D16, on every field of every body that the OpenAPI document has."""
+    tried = set()
+    for route in with_body:
+        for path, body in with_a_card(route):
+            answer = call(route, json=body)
+            problem(answer, 422, "card_number", [at(path)])
+            assert CARD not in answer.text
+            tried.add(path[-1] if isinstance(path[-1], str) else path[-2])
+    assert {"name", "description", "external_id", "product_name", "tax_category", "success_url", "metadata", "phone", "email"} <= tried
+
+
+def test_a_card_number_is_not_said_again_whatever_else_is_wrong(with_body, call, problem):
+    digits = CARD.replace(" ", "")
+    for route in with_body:
+        for body in ({digits: 1}, {CARD: {}}, route.sample() | {digits: CARD}):
+            answer = call(route, json=body)
+            problem(answer, 400, "invalid_request")
+            assert digits not in answer.text
+            assert CARD not in answer.text
+
+
+def test_a_card_number_is_no_filter_no_idempotency_key_and_no_request_id(routes, call, problem):
+    digits = CARD.replace(" ", "")
+    for route in routes:
+        for parameter in route.parameters["query"]:
+            if route.resolve(parameter["schema"]).get("type") == "string" and "format" not in route.resolve(parameter["schema"]):
+                answer = call(route, params={parameter["name"]: digits})
+                problem(answer, 400, "invalid_request", [f"#/{parameter['name']}"])
+                assert digits not in answer.text
+        if route.method in {"POST", "PATCH"} and route.audience != "public":
+            answer = call(route, json=route.sample() if route.schema else None, headers={"Idempotency-Key": digits})
+            problem(answer, 422, "card_number", ["#/Idempotency-Key"])
+            assert digits not in answer.text
+        assert call(route, headers={"x-request-id": digits}).headers["x-request-id"] != digits
+
+
 # --- queries --------------------------------------------------------------------------------------------------------------
 
 BAD_QUERY = {

@@ -1,0 +1,136 @@
+"""
+Card numbers (PANs) in texts: what PayTrust must never hold, and so never takes (PCI DSS 3; catalogue D16).
+
+A card number is 13 to 19 digits with a valid check digit (Luhn, ISO/IEC 7812) that begin and are as many as those of a card network.
+They stand by themselves, not inside a longer number or word, in one piece or in groups with spaces or dashes between them;
+every group but the last has at least 4 digits. Digits of all scripts count. A UUID, a number after "+" (a telephone number) and a
+valid EAN-13 (a product's code) are none.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+MIN_DIGITS: Final = 13
+MAX_DIGITS: Final = 19
+MIN_GROUP: Final = 4
+INSTEAD: Final = "[card number]"
+
+_ISSUED: Final = re.compile(
+    r"""
+      4(?:\d{12}|\d{15}|\d{18})                                          # Visa
+    | (?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}  # Mastercard
+    | 3[47]\d{13}                                                        # American Express
+    | 3(?:0[0-59]|[689]\d)\d{11,16}                                      # Diners Club
+    | (?:6011|64[4-9]\d|65\d\d)\d{12,15}                                # Discover
+    | 35(?:2[89]|[3-8]\d)\d{12,15}                                       # JCB
+    | (?:62|81)\d{14,17}                                                 # UnionPay
+    | (?:50(?:18|20|38)|5893|6304|6759|676[1-3])\d{9,15}                 # Maestro
+    | 220[0-4]\d{12,15}                                                  # Mir
+    | (?:60\d\d|82\d\d|508[5-9])\d{12}                                  # RuPay
+    """,
+    re.ASCII | re.VERBOSE,
+)
+_GROUPS: Final = re.compile(r"[0-9]+(?:[ -]{1,3}[0-9]+)*")
+_GROUP: Final = re.compile(r"[0-9]+")
+_UUID: Final = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])")
+_DASHES: Final = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"), "-")
+
+
+def holds_card(text: str) -> bool:
+    """Whether a card number stands in *text*."""
+    return len(text) >= MIN_DIGITS and next(_found(text), None) is not None
+
+
+def without_cards(text: str) -> str:
+    """*text* with other words in place of card numbers, for what is about to be said or written down."""
+    for start, end in reversed(list(_found(text))) if len(text) >= MIN_DIGITS else ():
+        text = text[:start] + INSTEAD + text[end:]
+    return text
+
+
+def where(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where in a decoded body a text holds a card number. A name that holds one is not part of the path to it."""
+    if isinstance(value, str):
+        if holds_card(value):
+            yield at
+    elif isinstance(value, msgspec.Struct):
+        for field in msgspec.structs.fields(value):
+            yield from where(getattr(value, field.name), (*at, field.encode_name))
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            hidden = holds_card(str(name))
+            if hidden:
+                yield at
+            yield from where(inner, at if hidden else (*at, str(name)))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from where(inner, (*at, index))
+
+
+def _found(text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of every card number, apart from each other."""
+    plain = text if text.isascii() else _in_ascii(text)
+    plain = _UUID.sub(lambda uuid: "x" * len(uuid[0]), plain)
+    for sequence in _GROUPS.finditer(plain):
+        groups = [group.span() for group in _GROUP.finditer(plain, *sequence.span())]
+        if _joined(plain[: sequence.start()][-1:] + " "):
+            groups = groups[1:]
+        if groups and _joined(" " + plain[sequence.end() :][:1]):
+            groups = groups[:-1]
+        yield from _windows(plain, groups)
+
+
+def _joined(around: str) -> bool:
+    """Whether a number is part of something else: of a word, or after "+" a telephone number."""
+    return any(char.isalnum() or char in "+_" for char in around)
+
+
+def _windows(plain: str, groups: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    first = 0
+    while first < len(groups):
+        digits, last = "", first
+        while last < len(groups) and len(digits) <= MAX_DIGITS:
+            digits += plain[groups[last][0] : groups[last][1]]
+            if _is_card(digits):
+                yield groups[first][0], groups[last][1]
+                first = last
+                break
+            if groups[last][1] - groups[last][0] < MIN_GROUP:
+                break
+            last += 1
+        first += 1
+
+
+def _is_card(digits: str) -> bool:
+    if not MIN_DIGITS <= len(digits) <= MAX_DIGITS or not _ISSUED.fullmatch(digits):
+        return False
+    return _luhn(digits) and not (len(digits) == 13 and _weighed(digits, 3) % 10 == 0)
+
+
+def _luhn(digits: str) -> bool:
+    # The sum of the digits of a doubled digit is the double less 9 where that has two.
+    doubled = (int(digit) * 2 for digit in digits[-2::-2])
+    return (sum(map(int, digits[-1::-2])) + sum(double - 9 if double > 9 else double for double in doubled)) % 10 == 0
+
+
+def _weighed(digits: str, weight: int) -> int:
+    """The sum with every second digit, from the last but one, times *weight*: of an EAN-13 with 3 a multiple of 10."""
+    return sum(map(int, digits[-1::-2])) + weight * sum(map(int, digits[-2::-2]))
+
+
+def _in_ascii(text: str) -> str:
+    """Digits of every script as ASCII, all spaces and dashes as one kind; every character stays where it is."""
+    return "".join(map(_ascii, text.translate(_DASHES)))
+
+
+def _ascii(char: str) -> str:
+    digit = unicodedata.digit(char, None)
+    if digit is not None:
+        return str(digit)
+    return " " if char.isspace() or unicodedata.category(char) == "Cf" else char
