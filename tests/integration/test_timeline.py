@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import asyncpg
 
@@ -29,6 +30,43 @@ def test_a_paid_invoice_tells_its_story_in_order(merchant, sandbox):
     assert told[-1]["reason"] == "514550 IDR came in"
     assert told[-2]["details"]["amount"] == invoice["total_amount"]
     assert told[-2]["details"]["flag"] is None
+
+
+def test_every_operation_that_changes_an_invoice_is_in_its_timeline(routes, samples, merchant, database):
+    """T126: a new route that writes and says nothing fails."""
+    writing = [route for route in routes if route.scope == "write"]
+    assert len(writing) >= 5
+    for route in writing:
+        api, method, url, body = samples.request(merchant, route)
+        named = re.search(r"/invoices/([0-9a-f-]{36})", url)
+        before = events(merchant, {"invoice_id": named[1]}) if named else []
+        rows = database.fingerprint(merchant.tenant_id)
+        answer = api.request(method, url, json=body)
+        assert answer.is_success, answer.text
+        changed = database.fingerprint(merchant.tenant_id) != rows
+        about = {"invoice_id": named[1] if named else answer.json()["invoice_id"]}
+        assert (len(events(merchant, about)) > len(before)) == changed, route
+
+
+def test_every_attempt_and_every_receipt_is_in_the_timeline_with_its_time(merchant, sandbox, database):
+    """T126: nothing that moved money, or tried to, is missing. Nobody can change what was noted: see test_schema_attacks.py."""
+    invoice = merchant.invoice(installments={"count": 2})
+    for number in (1, 2):
+        merchant.wait_for(lambda n=number: f"-{n}-1x" in merchant.reference(invoice) and merchant.get(invoice)["payment_url"])
+        sandbox.xendit.pay(merchant.reference(invoice))
+        merchant.wait_for(lambda n=number: merchant.get(invoice, "/installments")["installments"][n - 1]["status"] == "paid")
+    merchant.wait(invoice, "paid")
+    told = merchant.get(invoice, "/timeline")["timeline"]
+    assert all(moment["at"].endswith("Z") for moment in told)
+    attempts = database.rows("SELECT reference FROM payments WHERE invoice_id = $1", invoice["invoice_id"])
+    receipts = database.rows("SELECT gateway_payment_id FROM receipts WHERE invoice_id = $1", invoice["invoice_id"])
+    assert (len(attempts), len(receipts)) == (2, 2)
+    for event, field, rows in (
+        ("payment_requested", "reference", attempts),
+        ("payment_opened", "reference", attempts),
+        ("payment_received", "gateway_payment_id", receipts),
+    ):
+        assert sorted(moment["details"][field] for moment in told if moment["event"] == event) == sorted(row[field] for row in rows)
 
 
 def test_a_failed_attempt_says_why(merchant, sandbox):

@@ -1,4 +1,4 @@
-"""Who may tell us something: only the gateway, only at the address of the account, and only what it signed."""
+"""T128: who may tell us something: only the gateway, only at the address of the account, and only what it signed."""
 
 from __future__ import annotations
 
