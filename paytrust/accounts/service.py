@@ -126,11 +126,12 @@ class Accounts:
         gateway = self.gateway(account)
         try:
             hosts = model.check_page_hosts(gateway.page_hosts())
+            if hosts and account.base_url is not None:
+                # A sandbox that stands in for the provider has its pages where it has its API.
+                hosts |= {urls.read(account.base_url, insecure=True).host}
         except (Exception, SystemExit) as exc:
             raise self._plugin_failed(account, exc) from exc
-        # A sandbox that stands in for the provider has its pages where it has its API.
-        own = () if account.base_url is None or not hosts else (urls.read(account.base_url, insecure=True).host,)
-        return hosts.union(own)
+        return hosts
 
     def _plugin_failed(self, account: Account, exc: BaseException) -> GatewayUnavailable:
         log.error("gateway plugin failed", gateway=account.gateway, gateway_id=str(account.id), exc_info=exc)
