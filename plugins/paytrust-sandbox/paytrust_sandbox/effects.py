@@ -65,6 +65,13 @@ async def hang_after(case: Case) -> None:
     await case.exchange.until_gone()
 
 
+async def late_answer(case: Case) -> None:
+    """The work is done at once and the answer takes `seconds`: whoever hears of it otherwise hears of it first."""
+    response = await case.process()
+    await asyncio.sleep(case.fault.seconds)
+    await case.exchange.respond(response)
+
+
 async def slow_drip(case: Case) -> None:
     """One byte per `seconds`: each read succeeds, the whole never ends in time."""
     response = await case.process()
@@ -223,6 +230,7 @@ EFFECTS: dict[str, Effect] = {
     "reset_after": reset_after,
     "hang_before": hang_before,
     "hang_after": hang_after,
+    "late_answer": late_answer,
     "slow_drip": slow_drip,
     "truncated": truncated,
     "malformed_json": malformed_json,

@@ -46,6 +46,10 @@ class Remote:
         """Every webhook, oldest first, with the answers it got."""
         return self._call("GET", "/webhooks", list[Delivery])
 
+    def deliveries_about(self, reference: str) -> list[Delivery]:
+        """The webhooks about one payment, by our reference, oldest first; held ones too."""
+        return self._call("GET", f"/webhooks?reference={quote(reference, safe='')}", list[Delivery])
+
     def payment(self, reference: str) -> Payment:
         """Return the payment with this gateway id, or the newest with this reference of ours."""
         return self._call("GET", f"/payments/{quote(reference, safe='')}", Payment)

@@ -36,6 +36,16 @@ def test_a_hang_keeps_the_connection_open_without_a_byte(xendit, wire, name, sto
     assert connection.read() == b""
 
 
+def test_a_late_answer_is_whole_and_comes_after_the_work(xendit, wire):
+    xendit.fault("late_answer", seconds=0.5)
+    connection = wire()
+    assert connection.read(0.2) == b""
+    assert len(xendit.payments) == 1
+    head, body = head_and_body(connection.read(3))
+    assert head.startswith(b"HTTP/1.1 200")
+    assert json.loads(body)["external_id"] == "ORD-1"
+
+
 def test_a_drip_sends_byte_by_byte_and_never_lets_a_read_time_out(xendit, wire):
     xendit.fault("slow_drip", seconds=0.05)
     connection = wire()

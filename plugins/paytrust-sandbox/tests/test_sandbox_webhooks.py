@@ -251,6 +251,15 @@ class TestMischief:
         assert [delivery.attempts[0].status for delivery in rest] == [200, 200]
         assert [body["external_id"] for body in bodies(merchant)] == ["ORD-2", "ORD-1", "ORD-0"]
 
+    def test_the_webhooks_about_one_payment_can_be_read_while_they_are_held(self, xendit, invoices, merchant):
+        xendit.hold_webhooks()
+        for reference in ("ORD-1", "ORD/2?a=b&c"):
+            invoices.create(external_id=reference)
+            xendit.expire(reference) if reference == "ORD-1" else xendit.pay(reference)
+        [delivery] = xendit.deliveries_about("ORD/2?a=b&c")
+        assert (delivery.state, delivery.event, delivery.url) == ("held", "invoice.paid", merchant.url)
+        assert xendit.deliveries_about("ORD-3") == []
+
     def test_once_everything_is_released_webhooks_flow_again(self, xendit, invoices):
         xendit.hold_webhooks()
         invoices.create()
