@@ -70,7 +70,12 @@ def verify(webhook: Webhook, *, server_key: str, merchant_id: str | None) -> Non
 
 
 def notice(webhook: Webhook) -> WebhookNotice:
-    """Name the event. Midtrans has no event ids, so the key is made of everything that tells two events of one payment apart."""
+    """
+    Name the event. Midtrans has no event ids, so the key is made of everything that tells two events apart.
+
+    Of that only order, code and amount are signed: without the order, somebody with one true signature could take the name of
+    another order's event, and that one would be dropped as a repeat when it comes.
+    """
     try:
         told = msgspec.json.decode(webhook.body, type=Notification)
     except (ValueError, RecursionError) as exc:
@@ -78,7 +83,7 @@ def notice(webhook: Webhook) -> WebhookNotice:
     status = told.transaction_status.lower()
     if status not in CODES:
         raise UnreadableWebhook(f"midtrans: unknown transaction status {status!r}")
-    key = "|".join((told.transaction_id, status, (told.fraud_status or "").lower(), told.status_code, told.gross_amount))
+    key = "|".join((told.order_id, told.transaction_id, status, (told.fraud_status or "").lower(), told.status_code, told.gross_amount))
     if told.refund_amount or told.refunds:
         # Each refund is told twice, the second time with bank_confirmed_at.
         refund = msgspec.json.encode([told.refund_amount, told.refunds], order="deterministic")

@@ -274,7 +274,12 @@ def test_a_notice_always_fits_the_inbox(junk):
 def test_a_notification_names_its_payment_and_what_happened():
     notice = gateway.read_webhook(webhook(NOTIFICATION))
     assert (notice.reference, notice.event) == ("PT-20300101-0001", "settlement")
-    assert notice.event_key == "be03df7d-2f97-4c8c-a53c-8959f1b67295|settlement|accept|200|154000.00"
+    assert notice.event_key == "PT-20300101-0001|be03df7d-2f97-4c8c-a53c-8959f1b67295|settlement|accept|200|154000.00"
+
+
+def test_a_true_signature_with_another_orders_transaction_id_does_not_take_the_name_of_that_orders_event():
+    """The transaction_id is not signed. What has the name of an event that is still to come would pass for it, and silence it."""
+    assert key(order_id="PT-20300101-0002") != key()
 
 
 def test_a_repeat_has_the_same_key():
