@@ -320,6 +320,8 @@ def _in_time(receive: Receive, timeout_s: float) -> Receive:
                 message = await receive()
         except TimeoutError as exc:
             raise api.RequestTimeout(f"the whole request has to arrive within {timeout_s:g} s") from exc
+        if message["type"] == "http.disconnect":  # Litestar would call it an error of ours
+            raise api.Malformed("the connection ended before the body did")
         complete = not message.get("more_body", False)
         return message
 

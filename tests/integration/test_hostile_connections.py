@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from paytrust import api, litestar
+
 pytestmark = pytest.mark.usefixtures("nothing_written")
 
 BAD_REQUESTS = {
@@ -75,6 +77,19 @@ def test_a_whole_body_cut_off_at_any_point_writes_nothing(raw, head, shop):
     for sent in (0, 1, len(body) // 2, len(body) - 1):
         raw(head(f"content-length: {len(body)}") + body[:sent], hurry=True)
     time.sleep(0.2)  # nothing shall happen in this time
+
+
+def test_a_sender_who_goes_away_in_the_middle_is_no_error_of_ours(raw, head, logged):
+    """Anybody can do it as often as he likes: an error with its stack would fill the log, and wake somebody."""
+    errors, requests = logged(api), logged(litestar)
+    for path in (b"/invoices", b"/webhooks/xendit/" + b"a" * 32):
+        raw(head("content-length: 1000").replace(b"/invoices", path) + b"{", hurry=True)
+    until = time.monotonic() + 20
+    while len(requests) < 2:
+        assert time.monotonic() < until, "the requests have not ended"
+        time.sleep(0.02)
+    assert [request["status"] for request in requests] == [400, 400]
+    assert [entry for entry in errors if entry["log_level"] == "error"] == []
 
 
 def test_slow_senders_do_not_keep_others_waiting(raw, head, anonymous, shop):
