@@ -9,7 +9,12 @@ ROUNDS ?= 3
 # Files go out in their order: sorted by number of tests, the few long ones would come last, and one worker would work on them alone.
 WORKERS ?= 4
 
-.PHONY: help setup demo dev test races lint bench wrongkeys histories chaos-gateway splits docs requirements build clean
+# Of make chaos-webhooks. SEED plays a campaign again.
+EVENTS ?= 1000
+FORGED ?= 1000
+SEED ?=
+
+.PHONY: help setup demo dev test races lint bench wrongkeys histories chaos-gateway chaos-webhooks splits docs requirements build clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -59,6 +64,9 @@ histories: setup ## Random histories of invoices beside a model of the rules; HI
 
 chaos-gateway: setup ## Every fault of a gateway at every call, until nothing is left over; ROUNDS=3
 	cd tests && ../$(BIN)/python -m chaos_gateway.campaign --rounds $(ROUNDS)
+
+chaos-webhooks: setup ## True and forged webhooks at once, shuffled and repeated; EVENTS=1000 FORGED=1000 SEED=
+	cd tests && ../$(BIN)/python -m chaos_webhooks.campaign --events $(EVENTS) --forged $(FORGED) $(if $(SEED),--seed $(SEED))
 
 splits: setup ## A million random splits over currencies of 0, 2 and 3 decimals
 	$(BIN)/python tests/kernel/test_splits.py 1000000
