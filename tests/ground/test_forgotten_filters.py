@@ -127,6 +127,11 @@ class Life:
         await services.invoices.supplement(tenant_id, parts.id, self.body(CreateSupplementary))
         cancelled = await self.invoice()
         await services.invoices.cancel(tenant_id, cancelled.id)
+        doubted = await self.invoice()
+        with contextlib.suppress(OutcomeUnknown):
+            self.far.fault("reset_after", on="expire", times=1)
+            await services.invoices.cancel(tenant_id, doubted.id)
+        self.far.clear_faults()
         with contextlib.suppress(OutcomeUnknown):
             self.far.fault("reset_after", on="create", times=1)
             await self.invoice(external_id="order-2")
