@@ -35,6 +35,7 @@ from paytrust.payments.model import AmountNotCollectable, Attempt, AttemptStatus
 
 ABANDONED_AFTER: Final = timedelta(seconds=60)
 """An attempt that has been "creating" for longer lost the process that was creating it."""
+NEWS_AGAIN: Final = timedelta(seconds=60)
 TIMELINE_NOTES: Final = 1_000
 
 FAILED_AS: Final = {
@@ -297,6 +298,11 @@ class Payments:
         if not found:
             raise GatewayUnavailable(f"the gateway does not know {reference} (yet)")
         return await self.apply_found(tenant_id, account, reference, found)
+
+    async def check_soon(self, tenant_id: UUID, account_id: UUID, reference: str) -> None:
+        """Have the gateway asked again within a minute: a webhook told of news that the gateway does not tell when asked, yet or ever."""
+        async with self._db.transaction(tenant=tenant_id) as tx:
+            await store.check_soon(tx, tenant_id, account_id, reference, within=NEWS_AGAIN)
 
     async def find(self, account: Account, reference: str, tenant_id: UUID) -> Sequence[GatewayPayment]:
         """What the gateway knows under *reference*, oldest first. Raises `UnreadableWebhook` for a status nobody knows."""

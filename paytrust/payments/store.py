@@ -153,6 +153,18 @@ async def tenant_of_reference(tx: Transaction, account_id: UUID, reference: str)
     return found
 
 
+async def check_soon(tx: Transaction, tenant_id: UUID, account_id: UUID, reference: str, *, within: timedelta) -> None:
+    """Bring the next look at a live attempt forward."""
+    await tx.execute(
+        "UPDATE paytrust.payments SET next_check_at = least(next_check_at, now() + $4::interval)"
+        " WHERE tenant_id = $1 AND gateway_account_id = $2 AND reference = $3 AND live",
+        tenant_id,
+        account_id,
+        reference,
+        within,
+    )
+
+
 async def insert_receipt(
     tx: Transaction, attempt: Attempt, payment: GatewayPayment, paid: Money, *, receipt_id: UUID, flag: ReceiptFlag | None
 ) -> bool:

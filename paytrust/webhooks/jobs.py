@@ -53,6 +53,8 @@ class WebhookJobs:
         try:
             tenant_id, account, reference = await self._locate(webhook)
             changed = await self._payments.confirm(tenant_id, account, reference)
+            if not changed:
+                await self._payments.check_soon(tenant_id, account.id, reference)
         except asyncio.CancelledError:
             async with self._db.transaction(system=True) as tx:
                 await store.give_back(tx, webhook)  # we are told to stop: another process need not wait for our lease to end

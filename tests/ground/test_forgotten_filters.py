@@ -114,6 +114,7 @@ class Life:
         reference = attempts[-1].reference
         self.far.pay(reference, **({"amount": amount} if amount else {}))
         await self.services.payments.confirm(self.tenant_id, self.account, reference)
+        await self.services.payments.check_soon(self.tenant_id, self.account.id, reference)
 
     async def live(self):
         services, tenant_id = self.services, self.tenant_id

@@ -231,6 +231,17 @@ def test_an_unsigned_body_moves_no_money_that_the_gateway_does_not_confirm(selle
 
 
 @pytest.mark.parametrize("gateway", ["xendit"], indirect=True)
+def test_news_that_the_gateway_does_not_tell_when_asked_is_asked_about_again_within_a_minute(seller, far, gateway, database):
+    """It may be a lie, or its webhooks may be ahead of its own API."""
+    invoice = seller.invoice(gateway)
+    due = "SELECT next_check_at - now() FROM payments WHERE reference = $1"
+    assert database.value(due, seller.reference(invoice)).total_seconds() > 120
+    far.forge(seller.reference(invoice), {"status": "PAID"}, authentication="valid")
+    wait_for_webhooks(database, seller.reference(invoice), ["ignored"])
+    assert 0 < database.value(due, seller.reference(invoice)).total_seconds() <= 60
+
+
+@pytest.mark.parametrize("gateway", ["xendit"], indirect=True)
 def test_a_true_event_with_a_false_amount_counts_with_the_true_one(send, seller, genuine, database):
     body = json.loads(genuine.body) | {"paid_amount": 1, "amount": 1, "currency": "USD"}
     assert send(genuine, body=json.dumps(body).encode()).status_code == 200
