@@ -5,6 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 HISTORIES ?= 2000
 ROUNDS ?= 3
+FUZZ_CASES ?= 20000
 # A worker has a PostgreSQL, a service and sandboxes of its own. Many tests wait for something, so 4 are quicker than 2 on 2 cores.
 # Files go out in their order: sorted by number of tests, the few long ones would come last, and one worker would work on them alone.
 WORKERS ?= 4
@@ -14,7 +15,7 @@ EVENTS ?= 1000
 FORGED ?= 1000
 SEED ?=
 
-.PHONY: help setup demo dev test races lint bench wrongkeys histories chaos-gateway chaos-webhooks splits docs requirements build clean
+.PHONY: help setup demo dev test races lint bench wrongkeys histories chaos-gateway chaos-webhooks splits fuzz audit sbom docs requirements build clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -70,6 +71,16 @@ chaos-webhooks: setup ## True and forged webhooks at once, shuffled and repeated
 
 splits: setup ## A million random splits over currencies of 0, 2 and 3 decimals
 	$(BIN)/python tests/kernel/test_splits.py 1000000
+
+fuzz: setup ## Fuzz the API by its OpenAPI document, and what reads webhooks, money and bodies; FUZZ_CASES=20000 FUZZ_SEED=
+	$(BIN)/python tests/fuzz/campaign.py --cases $(FUZZ_CASES) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
+
+audit: setup ## Look up every pinned dependency in a public list of known vulnerabilities
+	$(BIN)/python requirements/audit.py
+
+sbom: setup ## Write what the service installs as a CycloneDX bill of materials into dist
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements requirements/service.txt --pyproject pyproject.toml --output-reproducible --output-file dist/paytrust.cdx.json
 
 docs: setup ## Check that links and examples in the documentation hold
 	$(BIN)/python -m pytest tests/docs -q --no-cov

@@ -23,9 +23,9 @@ from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, ImproperlyConfiguredException, MethodNotAllowedException
 from litestar.exceptions.responses import create_exception_response
-from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import ASGIMiddleware
-from litestar.openapi.spec import Components, Reference, SecurityScheme, Tag
+from litestar.openapi.spec import Tag
 from litestar.params import FromPath
 from litestar.plugins import CLIPlugin, InitPlugin
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,7 +37,7 @@ import paytrust.keys.routes
 import paytrust.payments.routes
 import paytrust.tenants.routes
 import paytrust.webhooks.routes
-from paytrust import api, db, health
+from paytrust import api, db, health, openapi
 from paytrust.access import Caller, Principal
 from paytrust.accounts.service import Accounts
 from paytrust.books.service import Books
@@ -88,13 +88,6 @@ ROUTES: dict[str, list[HTTPRouteHandler]] = {
     ],
     "PayTrust health": health.HANDLERS,
 }
-SECURITY: dict[str, list[dict[str, list[str]]]] = {
-    "read": [{"paytrustApiKey": ["read"]}],
-    "write": [{"paytrustApiKey": ["write"]}],
-    "admin": [{"paytrustAdminKey": []}],
-    "public": [{}],  # said outright, or a host's own requirement would be read into it
-}
-"""What the OpenAPI document says about a route's `access`. Beside a key stands the scope it needs."""
 
 
 class Services:
@@ -229,7 +222,7 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
         dependencies["caller"] = Provide(_caller, sync_to_thread=False)
         return Router(
             self.path,
-            route_handlers=[*_documented_handlers(), _nothing_here],
+            route_handlers=[*openapi.documented(ROUTES), _nothing_here],
             request_class=api.StrictRequest,
             request_max_body_size=api.MAX_BODY_BYTES,
             dependencies=dependencies,
@@ -340,19 +333,6 @@ async def _nothing_here(rest: FromPath[str]) -> None:
     raise NotFound("there is nothing at this path")
 
 
-def _documented_handlers() -> list[BaseRouteHandler]:
-    """Every route, documented with its room's tag and with the key it wants."""
-    for tag, handlers in ROUTES.items():
-        for handler in handlers:
-            handler.tags = [tag]
-            handler.security = SECURITY[handler.opt["access"]]
-            idempotency.document(handler)
-            limited = api.problems(429) if handler.opt.get("limited", True) else {}
-            received = api.problems(408) if handler.http_methods & {"POST", "PATCH"} else {}
-            handler.responses = {**(handler.responses or {}), **limited, **received}
-    return [handler for handlers in ROUTES.values() for handler in handlers]
-
-
 def _constant(value: Any) -> Callable[[], Any]:
     return lambda: value
 
@@ -378,17 +358,10 @@ def _late_admin(keys: AdminKeys) -> api.AdmitAdmin:
     return lambda key, caller: keys.admit(key, caller)  # noqa: PLW0108 - see above
 
 
-_API_KEY = "A tenant's key. It needs the scope that an operation names: `read`, `write`, or both."
-
-
 def _document(host: Any) -> Any:
-    """The host's OpenAPI with our security schemes and tag added. A copy: the default object is shared by all applications."""
+    """The host's OpenAPI with our components and tags added. A copy: the default object is shared by all applications."""
     mine = copy.copy(host)
     present = host.components if isinstance(host.components, list) else [host.components]
-    schemes: dict[str, SecurityScheme | Reference] = {
-        "paytrustApiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header", description=_API_KEY),
-        "paytrustAdminKey": SecurityScheme(type="apiKey", name="X-Admin-Key", security_scheme_in="header", description="The admin key"),
-    }
-    mine.components = [*present, Components(security_schemes=schemes)]
+    mine.components = [*present, openapi.components()]
     mine.tags = [*(host.tags or []), *(Tag(name=tag) for tag in ROUTES)]
     return mine

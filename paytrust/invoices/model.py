@@ -107,13 +107,27 @@ class ExternalIdTaken(Conflict):
 Amount = Annotated[
     msgspec.Raw,
     Meta(
-        description='An amount in major units, exact: a decimal string such as "19.99" (preferred), or a JSON number.',
+        extra_json_schema={
+            "description": 'An amount in major units, exact: a decimal string such as "19.99" (preferred), or a JSON number.',
+            "extra": {
+                "one_of": [{"type": "string", "pattern": r"^(0|[1-9][0-9]{0,18})(\.[0-9]{1,4})?$"}, {"type": "number", "minimum": 0}]
+            },
+        },
     ),
 ]
 Rate = Annotated[
     msgspec.Raw,
     Meta(
-        description='A rate between 0 and 1 with at most 4 decimals, such as "0.11".',
+        extra_json_schema={
+            "description": 'A rate between 0 and 1 with at most 4 decimals, such as "0.11".',
+            "extra": {
+                "one_of": [
+                    {"type": "string", "pattern": r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$"},
+                    {"type": "number", "minimum": 0, "maximum": 1},
+                    {"type": "null"},
+                ]
+            },
+        },
     ),
 ]
 Url = Annotated[str, Meta(min_length=1, max_length=255)]

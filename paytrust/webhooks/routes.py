@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 from uuid import UUID
@@ -7,6 +8,7 @@ from uuid import UUID
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
@@ -27,7 +29,16 @@ from paytrust.webhooks.model import MAX_BODY_BYTES, REPLAY_AT_ONCE, WebhookConte
 from paytrust.webhooks.service import Inbox, Webhooks
 
 MAX_CODE: Final = 50
-Time = Annotated[str, msgspec.Meta(max_length=40, extra_json_schema={"format": "date-time"})]
+Time = Annotated[str, msgspec.Meta(max_length=40, extra_json_schema={"extra": {"format": "date-time"}})]  # "extra" is where Litestar looks
+
+
+@dataclass
+class _TakesAnything(Operation):
+    """An operation whose body is whatever the gateway sends: a plugin reads it, not we."""
+
+    def __post_init__(self) -> None:
+        anything = OpenAPIMediaType(schema=Schema(description="What the gateway sends, byte for byte."))
+        self.request_body = RequestBody(content={"*/*": anything}, required=False)
 
 
 @post(
@@ -35,6 +46,7 @@ Time = Annotated[str, msgspec.Meta(max_length=40, extra_json_schema={"format": "
     summary="Receive a webhook",
     opt={"access": "public", "limited": False},  # by its service, which knows the tokens
     status_code=HTTP_200_OK,
+    operation_class=_TakesAnything,
     responses=problems(401, 404, 413, 503),
 )
 async def receive_webhook(

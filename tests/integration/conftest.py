@@ -194,7 +194,7 @@ class Route:
         self.parameters = {place: [p for p in operation.get("parameters", []) if p["in"] == place] for place in ("path", "query")}
         self.documented = {int(status) for status in operation["responses"]}
         content = operation.get("requestBody", {}).get("content", {})
-        self.schema = self.resolve(content["application/json"]["schema"]) if content else None
+        self.schema = self.resolve(content["application/json"]["schema"]) if "application/json" in content else None
 
     def __repr__(self):
         return f"{self.method} {self.path}"

@@ -1,0 +1,40 @@
+"""A short campaign: a few hundred requests and a second of inputs. `make fuzz` is the long one."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from paytrust import api
+from paytrust.invoices.model import CreateInvoice
+
+CAMPAIGN = Path(__file__).with_name("campaign.py")
+
+
+@pytest.mark.timeout(300)
+def test_whatever_is_sent_is_taken_or_refused_as_the_document_says(postgres):
+    if importlib.util.find_spec("schemathesis") is None:
+        pytest.skip("needs the group dev")
+    command = [sys.executable, CAMPAIGN, "--cases", "200", "--seconds", "0.1", "--processes", "1", "--server", postgres]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    # So few do not reach everything: `make fuzz` insists on it.
+    assert done.returncode in {0, 3}, done.stdout[-20_000:] + done.stderr[-5_000:]
+
+
+@pytest.mark.parametrize("filler", [b"}", b"[]", b"{", b'"', b'\\"', b"\\", b'"[', b"\\\\u0000", b"1e1,", b'"a":1,', b"\xef\xbf"], ids=repr)
+def test_no_body_takes_more_than_50_ms_of_cpu(filler):
+    body = filler * (api.MAX_BODY_BYTES // len(filler)) + b"[" * 33
+    best_s = float("inf")
+    for _ in range(20):  # until one was not disturbed by the other things a machine does
+        started_s = time.thread_time()
+        with pytest.raises(api.Malformed):
+            api.decode(CreateInvoice, body)
+        best_s = min(best_s, time.thread_time() - started_s)
+        if best_s < 0.050:
+            break
+    assert best_s < 0.050
