@@ -324,15 +324,22 @@ def _blamed(connection: Connection, strangers: Windows, caller: Caller, *, befor
 
 
 def _grant(connection: Connection, allowance: Allowance) -> None:
-    connection.scope["paytrust.allowance"] = allowance  # type: ignore[typeddict-unknown-key]
-    if not allowance.granted:
-        raise TooManyRequests(f"the limit is {allowance.limit} requests a minute by {allowance.policy}", retry_after_s=allowance.more_in_s)
+    if refused := limited(connection.scope, allowance):
+        raise refused
 
 
-def is_stranger(scope: Scope) -> bool:
-    """Whether the request was counted against its address."""
+def limited(scope: Scope, allowance: Allowance) -> TooManyRequests | None:
+    """Note *allowance* for the headers of the answer; the error to answer with when it does not grant the request."""
+    scope["paytrust.allowance"] = allowance  # type: ignore[typeddict-unknown-key]
+    if allowance.granted:
+        return None
+    return TooManyRequests(f"the limit is {allowance.limit} requests a minute by {allowance.policy}", retry_after_s=allowance.more_in_s)
+
+
+def is_old_news(scope: Scope) -> bool:
+    """Whether the request was counted against its address, which was over its limit before: thousands of lines would say the same."""
     allowance: Allowance | None = scope.get("paytrust.allowance")  # type: ignore[assignment]
-    return allowance is not None and allowance.policy == STRANGERS
+    return allowance is not None and allowance.policy == STRANGERS and not allowance.granted and not allowance.is_news
 
 
 def rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -389,21 +396,24 @@ def request_id(scope: Scope) -> str:
 # --- errors -------------------------------------------------------------------------------------------------------------
 
 
-def problem_response(request: Request[Any, Any, Any], exc: PayTrustError) -> Response[Problem]:
+def problem(scope: Scope, exc: PayTrustError) -> Problem:
     """What is said about an error. It may quote what was sent, so card numbers are left out of it."""
-    problem = Problem(
+    return Problem(
         type=f"urn:paytrust:problem:{exc.code}",
         title=exc.title,
         status=exc.status,
         code=exc.code,
-        request_id=request_id(request.scope),
+        request_id=request_id(scope),
         detail=cards.without_cards(exc.detail),
         errors=tuple(FieldError(cards.without_cards(error.pointer), cards.without_cards(error.detail)) for error in exc.errors),
     )
-    return Response(problem, status_code=exc.status, media_type=PROBLEM, headers=_headers(exc))
 
 
-def _headers(exc: PayTrustError) -> dict[str, str]:
+def problem_response(request: Request[Any, Any, Any], exc: PayTrustError) -> Response[Problem]:
+    return Response(problem(request.scope, exc), status_code=exc.status, media_type=PROBLEM, headers=problem_headers(exc))
+
+
+def problem_headers(exc: PayTrustError) -> dict[str, str]:
     if exc.status in {429, 503} or isinstance(exc, Busy):
         return {"retry-after": str(exc.retry_after_s)}
     return {"connection": "close"} if isinstance(exc, RequestTimeout) else {}

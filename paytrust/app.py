@@ -16,6 +16,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
 from paytrust import api, logs
+from paytrust.door import Door, answer
 from paytrust.errors import NotFound
 from paytrust.litestar import PayTrustPlugin
 from paytrust.plugins import Registry
@@ -80,6 +81,23 @@ def _encoded(app: Litestar) -> bytes:
     return msgspec.json.encode(app.openapi_schema.to_schema())
 
 
+class _Service(Litestar):
+    """The application behind its door."""
+
+    door: Door
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        refusal = self.door.refusal(scope) if scope["type"] == "http" else None
+        if refusal is None:
+            await super().__call__(scope, receive, send)
+            return
+        start, body = answer(scope, refusal)
+        for hook in self.before_send:
+            await hook(start, scope)
+        await send(start)
+        await send(body)
+
+
 def create_app(settings: Settings | None = None, *, registry: Registry | None = None) -> Litestar:
     """Build the service. Settings come from the environment and plugins from the entry points, unless given."""
     settings = settings or load()
@@ -101,7 +119,7 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
         guards=[limited],
         exception_handlers={InternalServerException: _no_such_asset, ValueError: _no_such_asset},
     )
-    return Litestar(
+    app = _Service(
         route_handlers=[assets, Router("/", route_handlers=[_openapi], guards=[limited])] if settings.docs else [],
         plugins=[plugin],
         openapi_config=docs if settings.docs else None,
@@ -110,3 +128,5 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
         logging_config=None,
         debug=False,
     )
+    app.door = plugin.door()
+    return app

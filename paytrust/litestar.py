@@ -43,6 +43,7 @@ from paytrust.accounts.service import Accounts
 from paytrust.books.service import Books
 from paytrust.bulkheads import WORK_SHARE, Breakers, Lane
 from paytrust.db import Database
+from paytrust.door import Door
 from paytrust.errors import NotFound
 from paytrust.idempotency import routes as idempotency
 from paytrust.idempotency.service import Idempotency
@@ -196,6 +197,16 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
 
         cli.add_command(commands, name="paytrust")
 
+    def door(self) -> Door:
+        """For an application that is nothing but PayTrust: what turns strangers over their limit away before it."""
+        return Door(
+            self.services.rates.strangers,
+            knows_key=self.services.keys.knows,
+            knows_admin=self.services.admin_keys.knows,
+            trusted_proxies=self.settings.trusted_proxies,
+            open_to_all=[handler for found in ROUTES.values() for handler in found if not handler.opt.get("limited", True)],
+        )
+
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Litestar) -> AsyncGenerator[None]:
         async with self.services.running():
@@ -259,9 +270,8 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
             given += [*api.rate_headers(scope), (b"x-request-id", api.request_id(scope).encode())]
             message["headers"] = given
             started = scope.get("paytrust.started")
-            # An attacker's refusals would fill the disk.
-            flood = message["status"] == 429 and api.is_stranger(scope)
-            (log.debug if flood else log.info)(
+            # An attacker's refusals would fill the disk: one line for each address and minute.
+            (log.debug if api.is_old_news(scope) else log.info)(
                 "request",
                 method=scope.get("method"),
                 route=scope.get("path_template", "-"),  # not the path: it may hold a webhook token

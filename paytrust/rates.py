@@ -36,12 +36,20 @@ class Allowance(msgspec.Struct, frozen=True):
     granted: bool
     remaining: int
     more_in_s: int
+    is_news: bool = False
+    """The first refusal of a subject in a window: worth a line in the log, which the others are not."""
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """As the IETF draft httpapi-ratelimit-headers has it."""
         policy = f'"{self.policy}";q={self.limit};w={WINDOW_S}'
         state = f'"{self.policy}";r={self.remaining};t={self.more_in_s}'
         return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", state.encode())]
+
+
+class _Window(msgspec.Struct):
+    times: deque[float] = msgspec.field(default_factory=deque)
+    told_s: float = -math.inf
+    """When a refusal was news last."""
 
 
 class Windows:
@@ -57,42 +65,57 @@ class Windows:
         self.limit = limit
         self._subjects = subjects
         self._clock = clock
-        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._times)
+        return len(self._windows)
 
     def __contains__(self, subject: str) -> bool:
-        return subject in self._times
+        return subject in self._windows
 
     def take(self, subject: str) -> Allowance:
         """Count one request of *subject*, if it may come."""
         now_s = self._clock()
         self._forget_silent(now_s)
-        times = self._times.setdefault(subject, deque())
-        self._times.move_to_end(subject)
+        window = self._windows.setdefault(subject, _Window())
+        self._windows.move_to_end(subject)
+        times = window.times
         while times and times[0] <= now_s - WINDOW_S:
             times.popleft()
         granted = len(times) < self.limit
         if granted:
             times.append(now_s)
-        if len(self._times) > self._subjects:
-            self._times.popitem(last=False)
-        return _allowance(self.policy, self.limit, len(times), granted=granted, oldest_age_s=now_s - times[0])
+        is_news = not granted and now_s - window.told_s >= WINDOW_S
+        if is_news:
+            window.told_s = now_s
+        if len(self._windows) > self._subjects:
+            self._windows.popitem(last=False)
+        return _allowance(self.policy, self.limit, len(times), granted=granted, oldest_age_s=now_s - times[0], is_news=is_news)
+
+    def refusal(self, subject: str) -> Allowance | None:
+        """What `take` says when it refuses; None when it would not, and then nothing is counted."""
+        window = self._windows.get(subject)
+        if window is None or len(window.times) < self.limit:
+            return None
+        allowance = self.take(subject)
+        if not allowance.granted:
+            return allowance
+        self.give_back(subject)
+        return None
 
     def give_back(self, subject: str) -> None:
         """The newest request of *subject* does not count after all."""
-        if times := self._times.get(subject):
-            times.pop()
+        if (window := self._windows.get(subject)) and window.times:
+            window.times.pop()
 
     def _forget_silent(self, now_s: float) -> None:
         for _ in range(2):  # not all at once: that would take a while after a crowd
-            if not self._times:
+            if not self._windows:
                 return
-            subject, times = next(iter(self._times.items()))
-            if times and times[-1] > now_s - WINDOW_S:
+            subject, window = next(iter(self._windows.items()))
+            if window.times and window.times[-1] > now_s - WINDOW_S:
                 return
-            del self._times[subject]
+            del self._windows[subject]
 
 
 class Quota:
@@ -172,6 +195,6 @@ class Store:
         self._ask_again_s = time.monotonic() + STORE_RETRY_S
 
 
-def _allowance(policy: str, limit: int, used: int, *, granted: bool, oldest_age_s: float) -> Allowance:
+def _allowance(policy: str, limit: int, used: int, *, granted: bool, oldest_age_s: float, is_news: bool = False) -> Allowance:
     more_in_s = min(max(math.ceil(WINDOW_S - oldest_age_s), 1), WINDOW_S)
-    return Allowance(policy, limit, granted, max(limit - used, 0), more_in_s)
+    return Allowance(policy, limit, granted, max(limit - used, 0), more_in_s, is_news)

@@ -117,14 +117,21 @@ class AdminKeys:
         """Say which admin key *caller* holds, or raise `Unauthenticated`. Every known key is compared, in constant time."""
         if not key:
             raise Unauthenticated("send the admin key in the header X-Admin-Key")
-        given = _digest(key)
-        matches = [name for name, digest in self._known.items() if hmac.compare_digest(digest, given)]
+        matches = self._matches(key)
         if not matches:
             self._audit.note(model.refused(Reason.WRONG_ADMIN_KEY, caller), caller)
             raise Unauthenticated("send the admin key in the header X-Admin-Key")
         admin = msgspec.structs.replace(caller, actor=f"admin:{matches[0]}")
         self._audit.note(Audited(Action.USED, admin.actor, admin.address), admin)
         return admin
+
+    def knows(self, key: str) -> bool:
+        """Whether *key* is an admin key, without a word about it in the audit."""
+        return bool(self._matches(key))
+
+    def _matches(self, key: str) -> list[str]:
+        given = _digest(key)
+        return [name for name, digest in self._known.items() if hmac.compare_digest(digest, given)]
 
 
 class Keys:
