@@ -37,6 +37,32 @@ def test_as_many_pass_as_the_limit_says_and_the_answer_counts_down(clock):
     assert {answer.more_in_s for answer in answers} == {WINDOW_S}
 
 
+def test_asking_whether_one_is_refused_counts_nothing(clock):
+    windows = Windows("test", 2, clock=clock)
+    for _ in range(2):
+        assert windows.refusal("a") is None
+        assert windows.take("a").granted
+    first, second = windows.refusal("a"), windows.take("a")
+    assert (first.granted, first.more_in_s, first.is_news) == (False, WINDOW_S, True)
+    assert (second.granted, second.more_in_s, second.is_news) == (False, WINDOW_S, False)
+    clock.now_s += WINDOW_S
+    assert windows.refusal("a") is None
+    assert [windows.take("a").granted for _ in range(3)] == [True, True, False]
+    assert windows.refusal("b") is None
+    assert "b" not in windows
+
+
+def test_one_refusal_in_a_window_is_news(clock):
+    windows = Windows("test", 1, clock=clock)
+    news = []
+    for _ in range(300):
+        clock.now_s += 1
+        news.append(windows.take("a").is_news)
+    assert sum(news) == 5
+    assert windows.take("b").granted
+    assert windows.take("b").is_news
+
+
 def test_a_burst_at_the_edge_of_a_minute_does_not_pass_twice(clock):
     windows = Windows("test", 100, clock=clock)
     clock.now_s += 59.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import socket
 import time
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+import paytrust.litestar
 from paytrust import development
 
 LIMITS = {"key_limit_per_minute": 20, "admin_limit_per_minute": 1000, "address_limit_per_minute": 5, "webhook_limit_per_minute": 5}
@@ -143,6 +145,58 @@ def test_whoever_shows_no_valid_key_is_limited_on_every_route_but_health(serve):
             refused(ask())
         assert statuses(service.get("/health/ready") for _ in range(10)) == [200] * 10
         assert "ratelimit" not in service.get("/health/live").headers
+
+
+OPEN = {"GET /health/live", "GET /health/ready", "POST /webhooks/{gateway}/{token}"}
+"""Routes that no address is kept from. Webhooks have limits of their own, and are counted by those."""
+
+
+def test_every_documented_route_is_limited_for_strangers_for_keys_and_for_the_admin(serve):
+    with serve(key_limit_per_minute=1, admin_limit_per_minute=2, address_limit_per_minute=1) as service:
+        key = service.key()  # two requests of the admin
+        assert service.get(key=key).status_code == 200
+        document = service.get("/openapi.json").json()
+        seen = []
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                name, url = f"{method.upper()} {path}", re.sub(r"\{\w+\}", "01935c1e-0000-7000-8000-000000000000", path)
+                headers = {"x-api-key": key, "x-admin-key": service.settings.admin_api_key.get_secret_value()}
+                own = {name.lower(): value for name, value in headers.items() if operation.get("security")}
+                stranger, holder = (service.http.request(method, url, headers=given) for given in ({}, own))
+                seen.append(name)
+                if name in OPEN:
+                    assert stranger.status_code in {200, 404}
+                    continue
+                for answer in (stranger, holder):
+                    refused(answer)
+                assert stranger.headers["ratelimit-policy"] == '"address";q=1;w=60'
+                assert holder.headers["ratelimit-policy"].startswith(('"api-key"', '"admin-key"'))
+        assert set(seen) > OPEN
+
+
+@pytest.mark.parametrize("path", ["/invoices", "/nowhere", "/health", "/health/live/x", "/webhooks/xendit", "/docs"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_a_stranger_over_the_limit_is_turned_away_with_every_method_and_the_manners_of_any_answer(serve, path, method):
+    with serve(address_limit_per_minute=1) as service:
+        service.get()
+        headers = {"x-request-id": "shop-17", "x-admin-key": "w\xf6rong".encode("latin-1"), "x-api-key": b"w\xf6rong"}
+        answer = service.http.request(method, path, headers=headers, content=b"{" * 100_000)
+        refused(answer)
+        assert answer.json()["request_id"] == answer.headers["x-request-id"] == "shop-17"
+        manners = {"x-content-type-options": "nosniff", "cache-control": "no-store", "referrer-policy": "no-referrer"}
+        assert manners.items() <= dict(answer.headers).items()
+        assert service.get("/health/live/").status_code == 200
+
+
+def test_a_flood_is_one_line_in_the_log_for_each_address(serve, logged):
+    lines = logged(paytrust.litestar)
+    with serve(**EVERYWHERE) as service:
+        for _ in range(20):
+            for address in ("203.0.113.7", "198.51.100.9"):
+                service.get(key=secrets.token_hex(32), address=address)
+    refusals = [line for line in lines if line.get("status") == 429]
+    assert len(refusals) == 30
+    assert [line["log_level"] for line in refusals] == ["info"] * 2 + ["debug"] * 28
 
 
 def test_a_key_in_use_and_the_admin_key_do_not_suffer_from_a_bad_neighbour(serve):
