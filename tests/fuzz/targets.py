@@ -18,12 +18,13 @@ from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from random import Random
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from paytrust_midtrans import MidtransCredentials, MidtransGateway, MidtransOptions
 from paytrust_xendit import XenditCredentials, XenditGateway
 
-from paytrust import InvalidSignature, Money, UnreadableWebhook, Webhook, access, api
+from paytrust import InvalidSignature, Money, UnreadableWebhook, Webhook, access, api, urls
 from paytrust.errors import Invalid
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice
@@ -322,6 +323,64 @@ def read_client(given_: tuple[str | None, list[str]]) -> None:
     access.neighbourhood(client)
 
 
+PIECES: Final = [
+    *[
+        "https",
+        "http",
+        "HTTPS",
+        "javascript",
+        "data",
+        "://",
+        ":",
+        "//",
+        "/",
+        "\\",
+        "@",
+        "#",
+        "?",
+        "user:pw",
+        "[::1]",
+        "[fe80::1%25eth0]",
+        "127.0.0.1",
+    ],
+    *[
+        "0x7f.1",
+        "2130706433",
+        "0177.0.0.1",
+        "localhost",
+        "shop.example",
+        "xn--",
+        ".",
+        "..",
+        "%00",
+        "%2f",
+        "\t",
+        "\n",
+        " ",
+        ":65536",
+        ":0",
+        ":443",
+        "\uff0f",
+    ],
+]
+
+
+def url(random: Random) -> str:
+    if random.random() < 0.3:
+        return "https://shop.example" + random.choice(PIECES) + text(random)
+    return "".join(random.choice(PIECES) if random.random() < 0.8 else text(random) for _ in range(random.randrange(1, 9)))
+
+
+def read_url(text_: str) -> None:
+    form = urls.read(text_, insecure=True)
+    same = urlsplit(text_)
+    assert (form.scheme, form.host, form.port) == (same.scheme, same.hostname, same.port)
+    assert same.username is None
+    assert text_.isascii()
+    assert text_.isprintable()
+    assert " " not in text_
+
+
 TARGETS: Final = [
     Target("money: an amount of a request", amount, read_amount, (ValueError,)),
     Target("money: an amount of a gateway", gateway_amount, read_gateway_amount, (ValueError,)),
@@ -333,6 +392,7 @@ TARGETS: Final = [
     Target("body of an invoice", broken(INVOICE), functools.partial(read_body, CreateInvoice), (Invalid,)),
     Target("body of a schedule", broken(SCHEDULE), functools.partial(read_body, AdjustInstallments), (Invalid,)),
     Target("cursor of a list", cursor, read_cursor, (Invalid,)),
+    Target("URL that comes in", url, read_url, (ValueError,)),
     Target("who forwarded a request", forwarded, read_client, (LookupError,)),
 ]
 
