@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from paytrust import db
+from paytrust import db, rotation
 from paytrust.db import Database
 from paytrust.errors import PayTrustError
 from paytrust.keys.model import fingerprint
+from paytrust.litestar import Services
 from paytrust.plugins import PluginState, Registry
 from paytrust.settings import Settings, load
 
@@ -70,6 +71,7 @@ async def _database(settings: Settings) -> list[Finding]:
             await _version(database),
             await _role(database),
             await _schema(database),
+            *await _secrets(settings, database),
             *await _durability(database),
         ]
     finally:
@@ -95,6 +97,40 @@ async def _schema(database: Database) -> Finding:
     if missing:
         return Finding(f"the database lacks {', '.join(missing)}: run `paytrust migrate`", good=False)
     return Finding("the database has every migration of this version")
+
+
+async def _secrets(settings: Settings, database: Database) -> list[Finding]:
+    """Which master keys are there, which are needed, and which may go."""
+    if await db.missing_migrations(database):
+        return []
+    services = Services(settings, Registry(disabled=settings.disabled_plugins))
+    await services.db.open()
+    try:
+        wrong = await services.secrets.openable()
+        needed = await rotation.needed(services)
+    finally:
+        await services.db.close()
+    first, *others = services.secrets.master_keys
+    findings = [Finding(what, good=False) for what in wrong.values() if what]
+    for master_key, uses in sorted(needed.items()):
+        if master_key not in services.secrets.master_keys:
+            if master_key not in wrong:
+                findings.append(
+                    Finding(
+                        f"PAYTRUST_ENCRYPTION_KEYS lacks the master key {master_key}, which stored secrets need: {rotation.named(uses)}",
+                        good=False,
+                    )
+                )
+        elif wrong.get(master_key) is None:
+            findings.append(Finding(f"the master key {master_key} is needed for {rotation.named(uses)}"))
+    if any(master_key != first or uses.keys() - {"data keys"} for master_key, uses in needed.items()):
+        findings.append(Finding(f"run `paytrust secrets rotate`: then only {first} is needed, and only for data keys", good=None))
+    findings += [
+        Finding(f"the master key {key} is not needed: remove it when {first} comes first in the settings of every process", good=None)
+        for key in others
+        if key not in needed
+    ]
+    return findings
 
 
 async def _durability(database: Database) -> list[Finding]:

@@ -55,6 +55,7 @@ from paytrust.payments.jobs import Comparison, Reconciler
 from paytrust.payments.service import Payments
 from paytrust.plugins import Registry
 from paytrust.rates import Quota, Store, Windows
+from paytrust.secrets.service import Secrets
 from paytrust.settings import Settings, load
 from paytrust.tenants.service import Tenants
 from paytrust.urls import Reach
@@ -103,10 +104,10 @@ class Services:
         self.intake_db = Database(dsn, size=settings.intake_pool_size, name="paytrust intake")
         self.work_db = Database(dsn, size=settings.work_pool_size, name="paytrust work", waiters=None)
         reach = Reach(insecure=settings.insecure_gateways, networks=settings.gateway_networks)
-        vault = Vault(settings)
-        self.accounts = Accounts(self.db, registry, vault, public_url=settings.public_url, reach=reach)
+        self.secrets = Secrets(self.db, Vault(settings))
+        self.accounts = Accounts(self.db, registry, self.secrets, public_url=settings.public_url, reach=reach)
         self.tenants = Tenants(self.db)
-        self.idempotency = Idempotency(self.db, vault)
+        self.idempotency = Idempotency(self.db, self.secrets)
         pepper = settings.key_pepper.get_secret_value()
         audit = Audit(self.work_db)
         self.keys = Keys(self.db, pepper=pepper, audit=audit)
@@ -132,7 +133,7 @@ class Services:
             Worker("unmatched webhooks", webhook_jobs.match, poll_s=SLOW_POLL_S),
             Worker("reconciler", Reconciler(self.work_db, work).step, poll_s=RECONCILER_POLL_S),
             Worker("comparison", Comparison(self.work_db, work).step, poll_s=SLOW_POLL_S),
-            Worker("idempotency keys", Idempotency(self.work_db, vault).remove_old, poll_s=SLOW_POLL_S),
+            Worker("idempotency keys", Idempotency(self.work_db, self.secrets).remove_old, poll_s=SLOW_POLL_S),
         )
         self.webhooks = Webhooks(self.intake_db, self.accounts, limit=settings.webhook_limit_per_minute, on_stored=self.webhook_worker.wake)
         self.rates_store = None if settings.rates_url is None else Store(settings.rates_url.get_secret_value())
@@ -150,6 +151,7 @@ class Services:
                 await database.open()
                 stack.push_async_callback(database.close)
             await db.check(self.db)
+            await self.secrets.check()
             stack.push_async_callback(self.accounts.close)
             if self.rates_store is not None:
                 stack.push_async_callback(self.rates_store.close)

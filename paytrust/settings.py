@@ -143,7 +143,7 @@ class Settings(BaseSettings):
         if not value:
             raise ValueError("needs at least one key, written as <id>:<base64 of 32 bytes>")
         for key_id, key in value.items():
-            if not key_id.isalnum() or len(key_id) > 16 or len(decode_key(key)) != 32:
+            if not (key_id.isascii() and key_id.isalnum()) or len(key_id) > 16 or len(decode_key(key)) != 32:
                 raise ValueError("each key is written as <id>:<base64 of 32 bytes>; the id is 1 to 16 letters and digits")
         return value
 

@@ -1,7 +1,8 @@
 """
-Secrets at rest: AES-256-GCM under keys that are not in the database.
+The master keys of the settings: AES-256-GCM under keys that are not in the database.
 
-A sealed value is bound to its context (which row, which field): moved to another row it does not open.
+They seal the data keys of `paytrust.secrets`, which seal everything else. A sealed value is bound to its context (which row,
+which field): moved to another row it does not open.
 """
 
 from __future__ import annotations
@@ -19,27 +20,48 @@ VERSION: Final = b"\x01"
 NONCE_BYTES: Final = 12
 
 
+class DoesNotOpen(ConfigurationError):
+    """A stored secret is of no use: its key is missing, or it was changed, cut off, or moved to another row."""
+
+
 class Vault:
     """Seals with the first key of the settings and opens with any of them."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys = {key_id: AESGCM(decode_key(key)) for key_id, key in settings.encryption_keys.items()}
-        self._primary = next(iter(self._keys))
+        self.primary = next(iter(self._keys))
+        """The id of the key that seals."""
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the keys, the one that seals first."""
+        return list(self._keys)
 
     def seal(self, plain: bytes, *, context: str) -> bytes:
         """Layout: version, length of the key id, key id, nonce, ciphertext with tag."""
-        key_id = self._primary.encode()
-        nonce = os.urandom(NONCE_BYTES)
-        sealed = self._keys[self._primary].encrypt(nonce, plain, context.encode())
-        return VERSION + bytes([len(key_id)]) + key_id + nonce + sealed
+        key_id = self.primary.encode()
+        return VERSION + bytes([len(key_id)]) + key_id + encrypt(self._keys[self.primary], plain, context.encode())
 
     def open(self, sealed: bytes, *, context: str) -> bytes:
-        """Raises `ConfigurationError` when the key is not ours or the value was moved or changed."""
-        end = 2 + sealed[1]
-        key = self._keys.get(sealed[2:end].decode())
-        if sealed[:1] != VERSION or key is None:
-            raise ConfigurationError("a stored secret was encrypted with a key that PAYTRUST_ENCRYPTION_KEYS does not hold")
-        try:
-            return key.decrypt(sealed[end : end + NONCE_BYTES], sealed[end + NONCE_BYTES :], context.encode())
-        except InvalidTag as exc:
-            raise ConfigurationError("a stored secret does not open: it was changed, moved, or encrypted with another key") from exc
+        """Raises `DoesNotOpen`."""
+        end = 2 + sealed[1] if sealed[:1] == VERSION and len(sealed) > 1 else 0
+        key_id = sealed[2:end].decode(errors="replace")
+        key = self._keys.get(key_id)
+        if key is None:
+            named = f"with the master key {key_id!r}, which" if key_id.isalnum() else "with a key that"
+            raise DoesNotOpen(f"a stored secret was encrypted {named} PAYTRUST_ENCRYPTION_KEYS does not hold")
+        return decrypt(key, sealed[end:], context.encode())
+
+
+def encrypt(key: AESGCM, plain: bytes, bound_to: bytes) -> bytes:
+    """A fresh nonce, then the ciphertext with its tag."""
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + key.encrypt(nonce, plain, bound_to)
+
+
+def decrypt(key: AESGCM, sealed: bytes, bound_to: bytes) -> bytes:
+    """Raises `DoesNotOpen`."""
+    try:
+        return key.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)
+    except (InvalidTag, ValueError) as exc:  # a ValueError: cut off within the nonce
+        raise DoesNotOpen("a stored secret does not open: it was changed, moved, or encrypted with another key") from exc

@@ -11,10 +11,8 @@ import msgspec
 from paytrust.errors import FieldError, Invalid, pointer
 from paytrust.gateways import Limits
 from paytrust.money import EXPONENT, Money, parse_percentage
+from paytrust.secrets.model import NOBODY, Place, Sealed
 from paytrust.urls import Reach
-
-NOBODY = UUID(int=0)
-"""The scope of accounts that all tenants share."""
 
 
 class NewFee(msgspec.Struct, forbid_unknown_fields=True):
@@ -79,7 +77,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     base_url: str | None
     options: dict[str, Any]
-    sealed_credentials: bytes
+    sealed_credentials: Sealed
     webhook_token: str
     created_at: datetime
     updated_at: datetime
@@ -112,6 +110,11 @@ class AccountOut(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     disabled: bool
+
+
+def place_of_credentials(scope: UUID, account_id: UUID) -> Place:
+    """Where the credentials of an account are kept. *scope*: its tenant, or `NOBODY`."""
+    return Place(scope, "gateway_accounts", "credentials", str(account_id))
 
 
 def new_webhook_token() -> str:

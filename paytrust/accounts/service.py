@@ -18,11 +18,13 @@ from paytrust.http import GatewayHTTP, new_client
 from paytrust.idempotency.model import Claim
 from paytrust.ids import new_id
 from paytrust.plugins import Registry
+from paytrust.secrets.model import NOBODY, Sealed, Stale
+from paytrust.secrets.service import Secrets
 from paytrust.tenants import service as tenants
 from paytrust.urls import Reach
-from paytrust.vault import Vault
 
 GATEWAYS_KEPT: Final = 1_000
+RESEALED_AT_ONCE: Final = 100
 T = TypeVar("T")
 
 log = structlog.stdlib.get_logger("paytrust.accounts")
@@ -31,10 +33,10 @@ log = structlog.stdlib.get_logger("paytrust.accounts")
 class Accounts:
     """Administer gateway accounts, and make the `Gateway` that speaks for one."""
 
-    def __init__(self, db: Database, registry: Registry, vault: Vault, *, public_url: str, reach: Reach) -> None:
+    def __init__(self, db: Database, registry: Registry, secrets: Secrets, *, public_url: str, reach: Reach) -> None:
         self._db = db
         self._registry = registry
-        self._vault = vault
+        self._secrets = secrets
         self._public_url = public_url
         self._reach = reach
         self._client: aiohttp.ClientSession | None = None
@@ -49,21 +51,23 @@ class Accounts:
     async def create(self, data: CreateAccount, *, claim: Claim | None = None) -> AccountOut:
         gateway = self._gateway_type(data.gateway)
         model.check_base_url(data.base_url, reach=self._reach)
+        account_id = claim.object_id if claim else new_id()
+        options = _checked(data.options, gateway.options_type, "options")
+        fees = model.read_fees(data.currencies, gateway=data.gateway, supported=gateway.currencies)
         account = Account(
-            id=claim.object_id if claim else new_id(),
+            id=account_id,
             tenant_id=data.tenant_id,
             gateway=data.gateway,
             name=data.name,
             base_url=data.base_url,
-            options=_checked(data.options, gateway.options_type, "options"),
-            sealed_credentials=b"",
+            options=options,
+            sealed_credentials=await self._seal(data.tenant_id or NOBODY, account_id, data.credentials, gateway),
             webhook_token=model.new_webhook_token(),
             created_at=datetime.now(UTC),  # the database's clock decides; read back below
             updated_at=datetime.now(UTC),
             disabled_at=None,
-            fees=model.read_fees(data.currencies, gateway=data.gateway, supported=gateway.currencies),
+            fees=fees,
         )
-        account = self._seal(account, data.credentials, gateway)
         async with self._db.transaction(system=True) as tx:
             if data.tenant_id is not None:
                 await tenants.require(tx, data.tenant_id)
@@ -71,25 +75,33 @@ class Accounts:
             return self._out(await _required(tx, account.id))
 
     async def update(self, account_id: UUID, data: UpdateAccount) -> AccountOut:
+        sealed = None if isinstance(data.credentials, msgspec.UnsetType) else await self._seal_for(account_id, data.credentials)
         async with self._db.transaction(system=True) as tx:
             account = await store.lock(tx, account_id)
             if account is None:
-                raise NotFound(f"there is no gateway account {account_id}")
-            gateway = self._gateway_type(account.gateway)
-            await store.update(tx, self._changed(account, data, gateway), disabled=_either(data.disabled, account.disabled_at is not None))
+                raise _unknown(account_id)
+            changed = self._changed(account, data, sealed or account.sealed_credentials)
+            await store.update(tx, changed, disabled=_either(data.disabled, account.disabled_at is not None))
             return self._out(await _required(tx, account_id))
 
-    def _changed(self, account: Account, data: UpdateAccount, gateway: type[Gateway[Any, Any]]) -> Account:
+    async def _seal_for(self, account_id: UUID, credentials: dict[str, str]) -> Sealed:
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            found = await store.find(tx, account_id)
+        if found is None:
+            raise _unknown(account_id)
+        return await self._seal(found[0].scope, account_id, credentials, self._gateway_type(found[0].gateway))
+
+    def _changed(self, account: Account, data: UpdateAccount, credentials: Sealed) -> Account:
+        gateway = self._gateway_type(account.gateway)
         base_url = _either(data.base_url, account.base_url)
         model.check_base_url(base_url, reach=self._reach)
-        account = msgspec.structs.replace(account, name=_either(data.name, account.name), base_url=base_url)
+        name = _either(data.name, account.name)
+        account = msgspec.structs.replace(account, name=name, base_url=base_url, sealed_credentials=credentials)
         if data.options is not msgspec.UNSET:
             account = msgspec.structs.replace(account, options=_checked(data.options, gateway.options_type, "options"))
         if data.currencies is not msgspec.UNSET:
             fees = model.read_fees(data.currencies, gateway=account.gateway, supported=gateway.currencies)
             account = msgspec.structs.replace(account, fees=fees)
-        if data.credentials is not msgspec.UNSET:
-            account = self._seal(account, data.credentials, gateway)
         return account
 
     async def page(self, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[AccountOut]:
@@ -138,7 +150,7 @@ class Accounts:
         return GatewayUnavailable(f"the plugin of the gateway {account.gateway} failed: {type(exc).__name__}")
 
     def _make(self, account: Account, type_: type[Gateway[Any, Any]], client: aiohttp.ClientSession) -> Gateway[Any, Any]:
-        opened = self._vault.open(account.sealed_credentials, context=_context(account.id))
+        opened = self._secrets.open(account.sealed_credentials, model.place_of_credentials(account.scope, account.id))
         try:
             credentials = msgspec.json.decode(opened, type=type_.credentials_type)
             http = GatewayHTTP(
@@ -164,10 +176,28 @@ class Accounts:
             raise Invalid("this gateway is not installed", errors=(FieldError("#/gateway", f"installed gateways: {known}"),))
         return found
 
-    def _seal(self, account: Account, credentials: dict[str, str], gateway: type[Gateway[Any, Any]]) -> Account:
+    async def _seal(self, scope: UUID, account_id: UUID, credentials: dict[str, str], gateway: type[Gateway[Any, Any]]) -> Sealed:
         _checked(credentials, gateway.credentials_type, "credentials")
-        sealed = self._vault.seal(msgspec.json.encode(credentials), context=_context(account.id))
-        return msgspec.structs.replace(account, sealed_credentials=sealed)
+        return Sealed(await self._secrets.seal(msgspec.json.encode(credentials), model.place_of_credentials(scope, account_id)))
+
+    async def sealed_before(self, after: tuple[Any, ...] | None) -> list[Stale]:
+        """The next credentials that another key has sealed than the one that seals for their tenant now."""
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            rows = await store.sealed_before(tx, after[0] if after else NOBODY, RESEALED_AT_ONCE)
+        return [
+            Stale(model.place_of_credentials(row["scope"], row["id"]), Sealed(row["credentials"], row["wrapped_key"]), (row["id"],))
+            for row in rows
+        ]
+
+    async def replace_sealed(self, stale: Stale, sealed: bytes) -> bool:
+        """Keep the same credentials, sealed anew; False when they were changed meanwhile."""
+        async with self._db.transaction(system=True) as tx:
+            return await store.replace_sealed(tx, stale.at[0], stale.sealed.value, sealed)
+
+    async def under_master_keys(self) -> dict[str, int]:
+        """How many accounts' credentials each master key has sealed by itself."""
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            return {row["master_key"]: row["values"] for row in await store.under_master_keys(tx)}
 
     def _out(self, account: Account) -> AccountOut:
         return AccountOut(
@@ -231,8 +261,8 @@ def _fee_out(fee: Fee) -> FeeOut:
     return FeeOut(f"{fee.percentage.normalize():f}", fee.fixed.major, fee.minimum.major, cap)
 
 
-def _context(account_id: UUID) -> str:
-    return f"gateway_accounts/{account_id}/credentials"
+def _unknown(account_id: UUID) -> NotFound:
+    return NotFound(f"there is no gateway account {account_id}")
 
 
 def _checked(value: dict[str, Any], type_: type[msgspec.Struct], field: str) -> dict[str, Any]:

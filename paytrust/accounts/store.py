@@ -9,13 +9,15 @@ import msgspec
 
 from paytrust.accounts.model import Account, Fee
 from paytrust.db import Record, Transaction
+from paytrust.secrets.model import Sealed
 
 _SELECT = """
 SELECT a.id, a.tenant_id, a.gateway, a.name, a.base_url, a.options, a.credentials, a.webhook_token, a.created_at, a.updated_at,
        a.disabled_at, now() AS now,
        (SELECT jsonb_object_agg(c.currency, jsonb_build_array(c.fee_percentage::text, c.fee_fixed, c.fee_minimum, c.fee_cap))
         FROM paytrust.gateway_account_currencies c
-        WHERE c.scope = a.scope AND c.gateway_account_id = a.id AND c.enabled) AS fees
+        WHERE c.scope = a.scope AND c.gateway_account_id = a.id AND c.enabled) AS fees,
+       (SELECT k.wrapped FROM paytrust.data_keys k WHERE k.scope = a.scope AND k.id = paytrust.data_key_of(a.credentials)) AS wrapped_key
 FROM paytrust.gateway_accounts a
 """
 
@@ -31,7 +33,7 @@ async def insert(tx: Transaction, account: Account) -> None:
         account.name,
         account.base_url,
         _json(account.options),
-        account.sealed_credentials,
+        account.sealed_credentials.value,
         account.webhook_token,
     )
     if written:
@@ -46,7 +48,7 @@ async def update(tx: Transaction, account: Account, *, disabled: bool) -> None:
         account.name,
         account.base_url,
         _json(account.options),
-        account.sealed_credentials,
+        account.sealed_credentials.value,
         disabled,
     )
     await save_fees(tx, account)
@@ -131,6 +133,38 @@ async def compared(tx: Transaction, account_id: UUID, until: datetime) -> None:
     )
 
 
+async def sealed_before(tx: Transaction, after: UUID, limit: int) -> list[Record]:
+    """Accounts whose credentials another key has sealed than the one that seals for them now."""
+    return await tx.fetch(
+        """
+        SELECT a.id, a.scope, a.credentials, (SELECT k.wrapped FROM paytrust.data_keys k WHERE k.scope = a.scope AND k.id = sealer) AS wrapped_key
+        FROM paytrust.gateway_accounts a, LATERAL (SELECT paytrust.data_key_of(a.credentials) AS sealer) s
+        WHERE a.id > $1
+          AND NOT EXISTS (SELECT FROM paytrust.data_keys k WHERE k.scope = a.scope AND k.id = sealer AND k.retired_at IS NULL)
+        ORDER BY a.id LIMIT $2
+        """,
+        after,
+        limit,
+    )
+
+
+async def replace_sealed(tx: Transaction, account_id: UUID, was: bytes, sealed: bytes) -> bool:
+    """Write the credentials as sealed anew, only if nobody gave others meanwhile. For their readers nothing changes."""
+    return bool(
+        await tx.execute(
+            "UPDATE paytrust.gateway_accounts SET credentials = $3 WHERE id = $1 AND credentials = $2", account_id, was, sealed
+        )
+    )
+
+
+async def under_master_keys(tx: Transaction) -> list[Record]:
+    """How many accounts' credentials each master key has sealed by itself."""
+    return await tx.fetch(
+        "SELECT paytrust.master_key_of(credentials) AS master_key, count(*) AS values FROM paytrust.gateway_accounts"
+        " WHERE paytrust.master_key_of(credentials) IS NOT NULL GROUP BY 1"
+    )
+
+
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -144,7 +178,7 @@ def _account(row: Record) -> Account:
         name=row["name"],
         base_url=row["base_url"],
         options=msgspec.json.decode(row["options"]),
-        sealed_credentials=row["credentials"],
+        sealed_credentials=Sealed(row["credentials"], row["wrapped_key"]),
         webhook_token=row["webhook_token"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],

@@ -16,9 +16,10 @@ import msgspec
 
 from paytrust.cards import holds_card
 from paytrust.errors import Busy, CardNumber, FieldError, Invalid, Unprocessable, pointer
+from paytrust.secrets.model import NOBODY, Place
 
 HEADER: Final = "Idempotency-Key"
-ADMINISTRATION: Final = UUID(int=0)
+ADMINISTRATION: Final = NOBODY
 """The scope of the admin routes, which belong to no tenant."""
 
 _BARE: Final = re.compile(r"[!-~]{1,255}")
@@ -83,6 +84,11 @@ def fingerprint(method: str, route: str, parameters: Mapping[str, Any], query: b
     """SHA-256 over what was asked: equal for equal bytes, whoever sends them and however the path writes its ids."""
     asked = [method, route, sorted((name, str(value)) for name, value in parameters.items()), query.decode("latin-1")]
     return hashlib.sha256(msgspec.json.encode(asked) + b"\n" + body).digest()
+
+
+def place_of_answer(scope: UUID, key: str) -> Place:
+    """Where the answer to a request is kept."""
+    return Place(scope, "idempotency_keys", "answer", f"{scope}/{key}")
 
 
 def is_final(answer: Answer) -> bool:

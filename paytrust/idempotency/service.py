@@ -19,11 +19,13 @@ from paytrust.errors import Busy, Unavailable
 from paytrust.idempotency import model, store
 from paytrust.idempotency.model import ADMINISTRATION, Answer, Claim, KeyReused, RequestInProgress
 from paytrust.ids import new_id
-from paytrust.vault import Vault
+from paytrust.secrets.model import Sealed, Stale
+from paytrust.secrets.service import Secrets
 
 LEASE: Final = timedelta(seconds=60)
 """Longer than any request takes. A slower one is taken over while it runs, and its own answer is then not sent."""
 KEPT: Final = timedelta(hours=24)
+RESEALED_AT_ONCE: Final = 100
 
 log = structlog.stdlib.get_logger("paytrust.idempotency")
 
@@ -31,9 +33,9 @@ log = structlog.stdlib.get_logger("paytrust.idempotency")
 class Idempotency:
     """Keep who is at a request, and how it was answered."""
 
-    def __init__(self, db: Database, vault: Vault) -> None:
+    def __init__(self, db: Database, secrets: Secrets) -> None:
         self._db = db
-        self._vault = vault
+        self._secrets = secrets
 
     async def claim(self, scope: UUID, key: str, fingerprint: bytes) -> Claim | Answer:
         """
@@ -53,7 +55,8 @@ class Idempotency:
             raise KeyReused("this key was used for another request; a new request needs a new key")
         if row is None or row["answer"] is None:  # no row: it was released a moment ago
             raise RequestInProgress("the first request with this key is still running; repeat it in a moment")
-        return msgspec.msgpack.decode(self._vault.open(row["answer"], context=_context(scope, key)), type=Answer)
+        opened = self._secrets.open(Sealed(row["answer"], row["wrapped_key"]), model.place_of_answer(scope, key))
+        return msgspec.msgpack.decode(opened, type=Answer)
 
     async def settle(self, claim: Claim, answer: Answer) -> None:
         """
@@ -64,7 +67,7 @@ class Idempotency:
         `Unavailable`: then a success must not be sent.
         """
         if model.is_final(answer):
-            sealed = self._vault.seal(msgspec.msgpack.encode(answer), context=_context(claim.scope, claim.key))
+            sealed = await self._secrets.seal(msgspec.msgpack.encode(answer), model.place_of_answer(claim.scope, claim.key))
             if not await self._db.run(lambda tx: store.keep(tx, claim, sealed), **_of(claim.scope)):
                 raise RequestInProgress("another request with this key has taken over; repeat it for the answer")
             return
@@ -79,6 +82,26 @@ class Idempotency:
         async with self._db.transaction(system=True) as tx:
             return await store.remove_older(tx, KEPT, at_once)
 
+    async def sealed_before(self, after: tuple[Any, ...] | None) -> list[Stale]:
+        """The next answers that another key has sealed than the one that seals for their scope now."""
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            rows = await store.sealed_before(tx, after or (ADMINISTRATION, ""), RESEALED_AT_ONCE)
+        return [
+            Stale(model.place_of_answer(row["scope"], row["key"]), Sealed(row["answer"], row["wrapped_key"]), (row["scope"], row["key"]))
+            for row in rows
+        ]
+
+    async def replace_sealed(self, stale: Stale, sealed: bytes) -> bool:
+        """Keep the same answer, sealed anew; False when it was removed meanwhile."""
+        scope, key = stale.at
+        async with self._db.transaction(system=True) as tx:
+            return await store.replace_sealed(tx, scope, key, stale.sealed.value, sealed)
+
+    async def under_master_keys(self) -> dict[str, int]:
+        """How many answers each master key has sealed by itself."""
+        async with self._db.transaction(system=True, readonly=True) as tx:
+            return {row["master_key"]: row["values"] for row in await store.under_master_keys(tx)}
+
 
 async def hold(tx: Transaction, claim: Claim) -> None:
     """
@@ -92,7 +115,3 @@ async def hold(tx: Transaction, claim: Claim) -> None:
 
 def _of(scope: UUID) -> dict[str, Any]:
     return {"system": True} if scope == ADMINISTRATION else {"tenant": scope}
-
-
-def _context(scope: UUID, key: str) -> str:
-    return f"idempotency_keys/{scope}/{key}/answer"

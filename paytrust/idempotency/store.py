@@ -25,7 +25,12 @@ async def claim(tx: Transaction, scope: UUID, key: str, *, fingerprint: bytes, o
 
 
 async def find(tx: Transaction, scope: UUID, key: str) -> Record | None:
-    return await tx.fetchrow("SELECT fingerprint, answer FROM paytrust.idempotency_keys WHERE scope = $1 AND key = $2", scope, key)
+    return await tx.fetchrow(
+        "SELECT i.fingerprint, i.answer, (SELECT k.wrapped FROM paytrust.data_keys k WHERE k.scope = i.scope"
+        " AND k.id = paytrust.data_key_of(i.answer)) AS wrapped_key FROM paytrust.idempotency_keys i WHERE i.scope = $1 AND i.key = $2",
+        scope,
+        key,
+    )
 
 
 async def lock(tx: Transaction, claim: Claim) -> bool:
@@ -59,6 +64,38 @@ async def remove_older(tx: Transaction, age: timedelta, limit: int) -> int:
         " WHERE created_at < now() - $1::interval AND lease_until <= now() ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
         age,
         limit,
+    )
+
+
+async def sealed_before(tx: Transaction, after: tuple[UUID, str], limit: int) -> list[Record]:
+    """Answers that another key has sealed than the one that seals for their scope now."""
+    return await tx.fetch(
+        """
+        SELECT i.scope, i.key, i.answer, (SELECT k.wrapped FROM paytrust.data_keys k WHERE k.scope = i.scope AND k.id = sealer) AS wrapped_key
+        FROM paytrust.idempotency_keys i, LATERAL (SELECT paytrust.data_key_of(i.answer) AS sealer) s
+        WHERE (i.scope, i.key) > ($1, $2) AND i.answer IS NOT NULL
+          AND NOT EXISTS (SELECT FROM paytrust.data_keys k WHERE k.scope = i.scope AND k.id = sealer AND k.retired_at IS NULL)
+        ORDER BY i.scope, i.key LIMIT $3
+        """,
+        *after,
+        limit,
+    )
+
+
+async def replace_sealed(tx: Transaction, scope: UUID, key: str, was: bytes, sealed: bytes) -> bool:
+    """Write the answer as sealed anew, only if it still is the one that was read."""
+    return bool(
+        await tx.execute(
+            "UPDATE paytrust.idempotency_keys SET answer = $4 WHERE scope = $1 AND key = $2 AND answer = $3", scope, key, was, sealed
+        )
+    )
+
+
+async def under_master_keys(tx: Transaction) -> list[Record]:
+    """How many answers each master key has sealed by itself."""
+    return await tx.fetch(
+        "SELECT paytrust.master_key_of(answer) AS master_key, count(*) AS values FROM paytrust.idempotency_keys"
+        " WHERE paytrust.master_key_of(answer) IS NOT NULL GROUP BY 1"
     )
 
 

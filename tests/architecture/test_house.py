@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = {"idempotency", "tenants", "keys", "accounts", "books", "invoices", "installments", "payments", "webhooks"}
+ROOMS = {"secrets", "idempotency", "tenants", "keys", "accounts", "books", "invoices", "installments", "payments", "webhooks"}
 FILES = {"__init__", "model", "tables", "store", "service", "routes", "jobs"}
 MOCKS = {"unittest.mock", "mock", "pytest_mock", "respx", "pytest_httpx", "responses", "httpretty", "vcr", "flexmock"}
 

@@ -36,7 +36,7 @@ async def owner(owner_url):
 async def two(settings, db):
     """Two tenants with an account and a draft invoice each: (tenant_id, account_id, invoice)."""
     services = Services(settings, Registry())
-    services.db = services.accounts._db = services.tenants._db = services.idempotency._db = db
+    services.db = services.accounts._db = services.tenants._db = services.idempotency._db = services.secrets._db = db
     made = []
     for name in ("A", "B"):
         tenant = await services.tenants.create(CreateTenant(name))

@@ -30,6 +30,7 @@ ACCOUNT, ACCOUNT_OF_B, SHARED_ACCOUNT, KEY = uuid(11), uuid(12), uuid(13), uuid(
 DRAFT, ISSUED, PAID = uuid(21), uuid(22), uuid(23)
 BARE_DRAFT, BARE_ISSUED, TAXED = uuid(24), uuid(25), uuid(26)  # without lines and parts
 PAYMENT, UNUSED_PAYMENT, RECEIPT, WEBHOOK, EVENT, AUDIT = uuid(31), uuid(32), uuid(33), uuid(34), uuid(35), uuid(36)
+DATA_KEY = uuid(41)
 
 
 def receivable(invoice, number=1):
@@ -53,6 +54,10 @@ ROWS = {
         "webhook_token": "md5(gen_random_uuid()::text)",
     },
     "gateway_account_currencies": {"scope": A, "gateway_account_id": ACCOUNT, "currency": "'USD'"},
+    "data_keys": {
+        "tenant_id": A, "id": "gen_random_uuid()", "wrapped": r"'\x0104' || 'test'::bytea || decode(repeat('00', 60), 'hex')",
+        "retired_at": "now()",
+    },
     "idempotency_keys": {
         "scope": A, "key": "gen_random_uuid()::text", "fingerprint": "sha256('x')", "object_id": "gen_random_uuid()", "lease_until": "now()",
     },
@@ -110,6 +115,7 @@ WORLD = [
     new("gateway_accounts", id=ACCOUNT_OF_B, tenant_id=B),
     new("gateway_accounts", id=SHARED_ACCOUNT, tenant_id="NULL"),
     new("idempotency_keys", key="'known'"),
+    new("data_keys", id=DATA_KEY, retired_at="NULL"),
     new("gateway_account_currencies", currency="'IDR'"),
     new("gateway_account_currencies", currency="'MYR'"),
     new("gateway_account_currencies", scope=B, gateway_account_id=ACCOUNT_OF_B, currency="'IDR'"),
@@ -184,6 +190,17 @@ ATTACKS = {
         *(new("idempotency_keys", key=key) for key in ("''", "'a b'", "repeat('x', 256)", "chr(233)", "chr(9)"))
     ),
     "idempotency_keys_fingerprint_length": attack(new("idempotency_keys", fingerprint="'short'")),
+    # data keys
+    "data_keys_pkey": attack(new("data_keys", id=DATA_KEY)),
+    "data_keys_tenant_id_fkey": attack(new("data_keys", tenant_id=NOBODY)),
+    "data_keys_one_current": attack(new("data_keys", retired_at="NULL")),
+    "data_keys_wrapped": attack(
+        new("data_keys", wrapped="sha256('a key in plain')"),
+        new("data_keys", wrapped="''"),
+        new("data_keys", wrapped=r"'\x01ff'"),
+        new("data_keys", wrapped=r"'\x0104' || 'test'::bytea || decode(repeat('00', 59), 'hex')"),
+    ),
+    "data_keys_kept": attack("DELETE FROM data_keys", "TRUNCATE data_keys"),
     # gateway accounts
     "gateway_accounts_pkey": attack(new("gateway_accounts", id=ACCOUNT, tenant_id=B)),
     "gateway_accounts_tenant_id_fkey": attack(new("gateway_accounts", tenant_id=NOBODY)),
@@ -359,7 +376,7 @@ TELLING = {"api_keys_told"}
 
 POLICIES = [
     *(f"tenant ON {table}" for table in ROWS if table not in {"webhook_attempts", "differences"}),
-    *(f"system ON {table}" for table in ("tenants", "api_keys", "gateway_accounts", "gateway_account_currencies")),
+    *(f"system ON {table}" for table in ("data_keys", "tenants", "api_keys", "gateway_accounts", "gateway_account_currencies")),
     *(f"system ON {table}" for table in ("payments", "webhooks", "webhook_attempts", "key_audit", "idempotency_keys", "differences")),
     "claim ON payments",
 ]
@@ -464,7 +481,7 @@ def test_every_object_of_the_schema_is_attacked_and_every_attack_names_an_object
     assert attacked - objects.keys() == set(), "these are not in the schema"
 
 
-SYSTEMS = {"tenants", "gateway_accounts", "gateway_account_currencies", "webhook_attempts", "key_audit", "differences"}
+SYSTEMS = {"tenants", "data_keys", "gateway_accounts", "gateway_account_currencies", "webhook_attempts", "key_audit", "differences"}
 """Tables a tenant cannot write."""
 
 

@@ -14,6 +14,7 @@ from paytrust.idempotency.model import ADMINISTRATION, Answer, Claim, KeyReused,
 from paytrust.idempotency.service import Idempotency
 from paytrust.keys.model import CreateKey
 from paytrust.keys.service import KeyNotLive, Keys
+from paytrust.secrets.service import Secrets
 from paytrust.tenants.model import CreateTenant
 from paytrust.tenants.service import Tenants
 from paytrust.vault import Vault
@@ -39,7 +40,7 @@ async def owner(owner_url):
 
 @pytest.fixture
 def idempotency(db, settings):
-    return Idempotency(db, Vault(settings))
+    return Idempotency(db, Secrets(db, Vault(settings)))
 
 
 @pytest.fixture(params=["administration", "a tenant"])

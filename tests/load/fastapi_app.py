@@ -33,9 +33,12 @@ from sqlalchemy.orm import Session, joinedload
 from sqlalchemy.orm.attributes import set_committed_value
 
 from paytrust import logs
+from paytrust.accounts.model import place_of_credentials
 from paytrust.ids import new_id
 from paytrust.invoices.model import payment_reference
 from paytrust.money import EXPONENT
+from paytrust.secrets.model import Sealed
+from paytrust.secrets.service import Secrets
 from paytrust.settings import Settings, load
 from paytrust.vault import Vault
 
@@ -176,7 +179,7 @@ class Services:
         self.engine.dialect.use_insertmanyvalues_wo_returning = True
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.http = httpx.AsyncClient(timeout=10, trust_env=False, limits=httpx.Limits(max_connections=100, max_keepalive_connections=50))
-        self.vault = Vault(settings)
+        self.secrets = Secrets(None, Vault(settings))  # opening asks the database nothing
         self.pepper = settings.key_pepper.get_secret_value().encode()
         self.hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self.keys: dict[bytes, tuple[float, ApiKey]] = {}
@@ -188,7 +191,8 @@ class Services:
     def credentials_of(self, account: GatewayAccount) -> dict[str, str]:
         known = self.credentials.get(account.id)
         if known is None or known[0] != account.updated_at:
-            opened = self.vault.open(account.credentials, context=f"gateway_accounts/{account.id}/credentials")
+            sealed = Sealed(account.credentials, account.wrapped_key)
+            opened = self.secrets.open(sealed, place_of_credentials(account.scope, account.id))
             known = self.credentials[account.id] = (account.updated_at, from_json(opened))
         return known[1]
 

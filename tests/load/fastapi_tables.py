@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, LargeBinary, MetaData, Numeric, SmallInteger, Text, func
+from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, LargeBinary, MetaData, Numeric, SmallInteger, Text, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column, relationship
 
 INVOICE = ["paytrust.invoices.tenant_id", "paytrust.invoices.currency", "paytrust.invoices.id"]
 INSTALLMENT = [f"paytrust.installments.{name}" for name in ("tenant_id", "currency", "invoice_id", "number")]
@@ -38,6 +38,14 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class DataKey(Base):
+    __tablename__ = "data_keys"
+
+    scope: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    wrapped: Mapped[bytes | None]
+
+
 class GatewayAccount(Base):
     __tablename__ = "gateway_accounts"
 
@@ -51,6 +59,13 @@ class GatewayAccount(Base):
     updated_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]
     currencies: Mapped[list[GatewayAccountCurrency]] = relationship(lazy="raise")
+
+
+GatewayAccount.wrapped_key = column_property(
+    select(DataKey.wrapped)
+    .where(DataKey.scope == GatewayAccount.scope, DataKey.id == func.paytrust.data_key_of(GatewayAccount.credentials))
+    .scalar_subquery()
+)
 
 
 class GatewayAccountCurrency(Base):

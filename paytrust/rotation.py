@@ -1,0 +1,115 @@
+"""
+What `paytrust secrets rotate` does, and what `paytrust doctor` says about keys.
+
+Every step is a short transaction of its own that looks for what is left to do. So it may be killed and run again, and two may
+run at once, beside a service that goes on writing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from paytrust.litestar import Services
+from paytrust.secrets.model import NOBODY, Place, Stale
+from paytrust.secrets.service import FIRST, HEARD_AFTER_S, Change
+from paytrust.vault import DoesNotOpen
+
+
+class Keeper(Protocol):
+    """Who keeps sealed values, and can write them anew."""
+
+    async def sealed_before(self, after: tuple[Any, ...] | None) -> list[Stale]: ...
+    async def replace_sealed(self, stale: Stale, sealed: bytes) -> bool: ...
+    async def under_master_keys(self) -> dict[str, int]: ...
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a rotation did, what it could not open, and what needs which master key afterwards."""
+
+    rewrapped: int
+    made: int
+    resealed: dict[str, int]
+    failed: list[str]
+    needed: dict[str, dict[str, int]]
+    """For each master key that is needed: of what it seals how many."""
+
+
+async def rotate(
+    services: Services, *, new_data_keys: bool = False, heard_after_s: float = HEARD_AFTER_S, tell: Callable[[str], None] = lambda _: None
+) -> Report:
+    """
+    Seal every data key with the first master key, and with data keys what the master key itself sealed before.
+
+    With *new_data_keys* every scope gets another data key, and what is kept is sealed anew with that.
+    """
+    secrets = services.secrets
+    started = await secrets.clock()
+    rewrapped, failed = await _rewrap_all(services, tell)
+    made = 0
+    while change := (await secrets.replace(made_before=started if new_data_keys else None)).changed:
+        made += change
+        tell(f"new data keys: {made}")
+    while (wait_s := await secrets.unheard_s(heard_after_s)) > 0:
+        tell(f"waiting {wait_s:.0f} s, until no process seals with what was replaced")
+        await asyncio.sleep(wait_s)
+    resealed: Counter[str] = Counter()
+    for what, keeper in _keepers(services).items():
+        resealed[what] = await _reseal_all(services, what, keeper, failed, tell)
+    return Report(rewrapped, made, dict(resealed), failed, await needed(services))
+
+
+async def needed(services: Services) -> dict[str, dict[str, int]]:
+    """For each master key that something in the database is sealed with: of what how many."""
+    found: dict[str, dict[str, int]] = {}
+    counts = {"data keys": await services.secrets.counts()}
+    counts |= {what: await keeper.under_master_keys() for what, keeper in _keepers(services).items()}
+    for what, by_key in counts.items():
+        for master_key, count in by_key.items():
+            found.setdefault(master_key, {})[what] = count
+    return found
+
+
+def named(uses: dict[str, int]) -> str:
+    """What a master key is needed for, for people: "data keys (3), credentials (1)"."""
+    return ", ".join(f"{what} ({count})" for what, count in uses.items())
+
+
+def _keepers(services: Services) -> dict[str, Keeper]:
+    return {"credentials": services.accounts, "kept answers": services.idempotency}
+
+
+async def _rewrap_all(services: Services, tell: Callable[[str], None]) -> tuple[int, list[str]]:
+    done = 0
+    failed: list[str] = []
+    change = Change(0, [], FIRST)
+    while change.last is not None:
+        change = await services.secrets.rewrap(change.last)
+        done, failed = done + change.changed, [*failed, *change.failed]
+        if change.changed:
+            tell(f"data keys sealed anew: {done}")
+    return done, failed
+
+
+async def _reseal_all(services: Services, what: str, keeper: Keeper, failed: list[str], tell: Callable[[str], None]) -> int:
+    done, after = 0, None
+    while found := await keeper.sealed_before(after):
+        for stale in found:
+            try:
+                sealed = await services.secrets.seal(services.secrets.open(stale.sealed, stale.place), stale.place)
+            except DoesNotOpen as exc:
+                failed.append(f"{_name(stale.place)}: {exc.detail}")
+                continue
+            done += await keeper.replace_sealed(stale, sealed)
+        after = found[-1].at
+        tell(f"{what} sealed anew: {done}")
+    return done
+
+
+def _name(place: Place) -> str:
+    owner = "" if place.scope == NOBODY else f" of tenant {place.scope}"
+    return f"{place.table}.{place.field} in row {place.row}{owner}"

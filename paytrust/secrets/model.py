@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from paytrust.vault import DoesNotOpen, decrypt, encrypt
+
+VERSION: Final = b"\x02"
+KEY_BYTES: Final = 32
+NOBODY: Final = UUID(int=0)
+"""The scope of what belongs to no tenant: accounts that all share, and answers to administrators."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a secret is kept. It opens there and nowhere else."""
+
+    scope: UUID
+    """The tenant, or `NOBODY`."""
+    table: str
+    field: str
+    row: str
+
+    @property
+    def under_master_key(self) -> str:
+        """The context of values that no data key sealed: what versions before migration 0015 wrote."""
+        return f"{self.table}/{self.row}/{self.field}"
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """A secret as the database keeps it, with the data key it names, as that is kept; None when it names none that is there."""
+
+    value: bytes
+    wrapped_key: bytes | None = None
+
+
+class Stale(msgspec.Struct, frozen=True):
+    """A secret that another key has sealed than the one that seals for its scope now."""
+
+    place: Place
+    sealed: Sealed
+    at: tuple[Any, ...]
+    """The row's key; `after` for those that follow."""
+
+
+class DataKey:
+    """The key of one scope, in plain. It has no way to be shown, stored or compared."""
+
+    def __init__(self, scope: UUID, key_id: UUID, key: bytes) -> None:
+        assert len(key) == KEY_BYTES
+        self._scope, self._header, self._key = scope, VERSION + key_id.bytes, AESGCM(key)
+
+    def seal(self, plain: bytes, place: Place) -> bytes:
+        """Layout: version, id of the data key, nonce, ciphertext with tag. Bound to version, key and place."""
+        return self._header + encrypt(self._key, plain, self._bound_to(place))
+
+    def open(self, value: bytes, place: Place) -> bytes:
+        """Raises `DoesNotOpen`."""
+        if not value.startswith(self._header):
+            raise DoesNotOpen("a stored secret was encrypted with another data key")
+        return decrypt(self._key, value[len(self._header) :], self._bound_to(place))
+
+    def _bound_to(self, place: Place) -> bytes:
+        # Only a row's name may hold any character: what comes before it cannot be mistaken for part of it.
+        return self._header + f"{self._scope}|{place.table}|{place.field}|{place.row}".encode()
+
+
+def key_id_of(value: bytes) -> UUID | None:
+    """The data key that a value names; None for one that no data key sealed."""
+    return UUID(bytes=value[1:17]) if value[:1] == VERSION and len(value) >= 17 else None
+
+
+def wrapping(scope: UUID, key_id: UUID) -> str:
+    """What a wrapped data key is bound to: its purpose, its tenant and its id."""
+    return f"data_keys/{scope}/{key_id}"
