@@ -1,7 +1,7 @@
 """
 Settings: from the environment, a `.env` file and a TOML file, in this order of precedence.
 
-Every mistake is reported at once, and a `PAYTRUST_` name that means nothing is a mistake.
+A secret may lie in a file of its own, which `PAYTRUST_<NAME>_FILE` names: so containers are handed theirs. Every mistake is reported at once, and a `PAYTRUST_` name that means nothing is a mistake.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ ELSEWHERE: Final = {"PAYTRUST_CONFIG", "PAYTRUST_DATA", "PAYTRUST_PG_BIN", "PAYT
 """Names read before or beside these settings."""
 
 DOTENV: Final = ".env"
+IN_FILE: Final = "_FILE"
+MAX_SECRET_BYTES: Final = 64 * 1024
 PLACEHOLDERS: Final = (
     "changeme",
     "changethis",
@@ -134,7 +136,7 @@ class Settings(BaseSettings):
     def _read_keys(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
+        pairs = [pair.partition(":") for pair in value.replace(",", " ").split()]
         return {key_id: key for key_id, _, key in pairs}
 
     @field_validator("encryption_keys")
@@ -195,13 +197,16 @@ def decode_key(key: SecretStr) -> bytes:
 
 def load(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
     """Read the settings, or raise one `ConfigurationError` that names everything wrong."""
-    problems = [f"{name}: no such setting" for name in sorted(_given(environ) - ELSEWHERE - _names())]
+    files = _files(environ)
+    problems = [f"{name}: no such setting" for name in sorted(_given(environ) - ELSEWHERE - _names() - files.keys())]
     path = environ.get("PAYTRUST_CONFIG")
     if path and not Path(path).is_file():
         problems.append(f"PAYTRUST_CONFIG: {path} is not a file")
+    read, objections = _read_files(files, _given(environ))
+    problems += objections
     settings: Settings | None = None
     try:
-        settings = Settings(**given)
+        settings = Settings(**(read | given))
     except ValidationError as exc:
         problems += [f"{_name(error['loc'])}: {_sentence(error)}" for error in exc.errors(include_input=False, include_url=False)]
     if settings is None or problems:
@@ -219,6 +224,33 @@ def _given(environ: Mapping[str, str]) -> set[str]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
         raise ConfigurationError(f"{_toml_file(environ)} cannot be read: {exc}") from exc
     return {name for name in environ if name.startswith(PREFIX)} | dotenv | {PREFIX + name.upper() for name in toml}
+
+
+def _files(environ: Mapping[str, str]) -> dict[str, str]:
+    """The files that hold secrets, by the names that name them: in the environment, else in the `.env` file."""
+    names = {PREFIX + name.upper() + IN_FILE for name, field in Settings.model_fields.items() if "SecretStr" in repr(field.annotation)}
+    given = {name.upper(): value or "" for name, value in dotenv_values(DOTENV).items()} | dict(environ)
+    return {name: given[name] for name in sorted(names & given.keys())}
+
+
+def _read_files(files: Mapping[str, str], given: set[str]) -> tuple[dict[str, str], list[str]]:
+    """The settings that lie in files, without the line's end, and what is wrong with the rest."""
+    read, problems = {}, []
+    for name, path in files.items():
+        setting = name.removesuffix(IN_FILE)
+        try:
+            with Path(path).open("rb") as file:
+                value = file.read(MAX_SECRET_BYTES + 1)
+            read[setting.removeprefix(PREFIX).lower()] = value.decode().strip()
+        except (OSError, ValueError) as exc:  # a ValueError: no UTF-8, or a path with a NUL
+            why = exc.strerror if isinstance(exc, OSError) else "it is no text"
+            problems.append(f"{name}: {path} cannot be read: {why}")
+            continue
+        if not value.strip() or len(value) > MAX_SECRET_BYTES:
+            problems.append(f"{name}: {path} is {'empty' if not value.strip() else 'no secret, but something large'}")
+        if setting in given:
+            problems.append(f"{name}: {setting} is set, too; which of them is meant?")
+    return read, problems
 
 
 def _toml_file(environ: Mapping[str, str]) -> Path:

@@ -157,3 +157,81 @@ def test_trusted_proxies_are_networks(tmp_path, networks):
         assert "PAYTRUST_TRUSTED_PROXIES: " in shown
     (tmp_path / "paytrust.toml").write_text('trusted_proxies = ["10.0.0.0/8", "fd00::/8"]\n')
     assert load(GOOD, tmp_path, trusted) == ["10.0.0.0/8", "fd00::/8"]
+
+
+# --- secrets in files -------------------------------------------------------------------------------------------------------
+
+SECRETS = {
+    **GOOD,
+    "PAYTRUST_DATABASE_OWNER_URL": "postgresql://owner@db/paytrust",
+    "PAYTRUST_DATABASE_LISTEN_URL": "postgresql://service@db/paytrust",
+    "PAYTRUST_ADMIN_API_KEY_PREVIOUS": ADMIN_KEY[::-1],
+    "PAYTRUST_RATES_URL": "redis://cache",
+}
+DUMP = """
+import json
+from paytrust.settings import load
+print(json.dumps(load().model_dump(), default=lambda secret: secret.get_secret_value()))
+"""
+
+
+def in_files(folder, values):
+    """The environment that names files which hold *values*."""
+    for name, value in values.items():
+        (folder / name).write_text(value)
+    return {f"{name}_FILE": str(folder / name) for name in values}
+
+
+def test_every_secret_may_lie_in_a_file(tmp_path, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("secrets")
+    from_files = load(in_files(folder, {name: f"{value}\n" for name, value in SECRETS.items()}), tmp_path, DUMP)
+    assert from_files == load(SECRETS, tmp_path, DUMP)
+    assert ADMIN_KEY in from_files
+
+
+def test_a_file_of_encryption_keys_may_hold_one_on_each_line(tmp_path):
+    named = in_files(tmp_path, {"PAYTRUST_ENCRYPTION_KEYS": f"new:{KEY}\r\nold:{KEY}\n"})
+    environ = {name: value for name, value in GOOD.items() if name != "PAYTRUST_ENCRYPTION_KEYS"} | named
+    assert load(environ, tmp_path, "from paytrust.settings import load; print(list(load().encryption_keys))").strip() == "['new', 'old']"
+
+
+def test_the_dotenv_file_may_name_a_file_too(tmp_path):
+    (tmp_path / "pepper").write_text("p" * 40)
+    (tmp_path / ".env").write_text("PAYTRUST_KEY_PEPPER_FILE=pepper\n")
+    environ = {name: value for name, value in GOOD.items() if name != "PAYTRUST_KEY_PEPPER"}
+    assert load(environ, tmp_path, "from paytrust.settings import load; print(len(load().key_pepper))").strip() == "40"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe" * 20, "no text"), (b"p" * 70_000, "something large")],
+)
+def test_a_file_that_holds_no_secret_is_named(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "pepper").write_bytes(content)
+    shown = load(GOOD | {"PAYTRUST_KEY_PEPPER_FILE": str(tmp_path / "pepper")}, tmp_path)
+    (line,) = [line for line in shown.splitlines() if said in line]
+    assert "PAYTRUST_KEY_PEPPER_FILE: " in line
+    assert "ppp" not in shown
+
+
+def test_a_folder_is_no_file_of_a_secret(tmp_path):
+    assert "Is a directory" in load(GOOD | {"PAYTRUST_KEY_PEPPER_FILE": str(tmp_path)}, tmp_path)
+
+
+def test_a_secret_that_is_set_twice_is_a_mistake(tmp_path):
+    shown = load(GOOD | in_files(tmp_path, {"PAYTRUST_KEY_PEPPER": "q" * 40}), tmp_path)
+    assert "PAYTRUST_KEY_PEPPER is set, too" in shown
+    assert "qqq" not in shown
+
+
+@pytest.mark.parametrize("name", ["PAYTRUST_PORT_FILE", "PAYTRUST_KEY_PEPPER_FILE_FILE", "PAYTRUST__FILE"])
+def test_what_is_no_secret_has_no_file(tmp_path, name):
+    assert f"{name}: no such setting" in load(GOOD | {name: "x"}, tmp_path)
+
+
+def test_the_rules_of_a_secret_hold_for_one_in_a_file(tmp_path):
+    environ = {name: value for name, value in GOOD.items() if name != "PAYTRUST_ADMIN_API_KEY"}
+    shown = load(environ | in_files(tmp_path, {"PAYTRUST_ADMIN_API_KEY": "a" * 64}), tmp_path)
+    assert "PAYTRUST_ADMIN_API_KEY: " in shown
+    assert "aaa" not in shown
