@@ -17,6 +17,7 @@ import aiohttp
 import certifi
 import msgspec
 
+from paytrust import redaction
 from paytrust.errors import GatewayError, GatewayRejected, GatewayUnavailable, OutcomeUnknown
 from paytrust.urls import Reach
 
@@ -205,7 +206,7 @@ class GatewayHTTP:
 
     def _reason(self, answer: Answer) -> str:
         try:
-            return str(self._explain(answer) or "no reason given")[:MAX_REASON]
+            return redaction.clean(str(self._explain(answer) or "no reason given"))[:MAX_REASON]  # some repeat the key they refuse
         except Exception:  # noqa: BLE001 - the refusal is certain, whatever the plugin makes of its reason
             return "no readable reason given"
 

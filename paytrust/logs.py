@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from paytrust import redaction
+
 if TYPE_CHECKING:
     from paytrust.settings import Settings
 
@@ -19,10 +21,11 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,  # the console's own tracebacks show local variables, and with them secrets
+        redaction.clean_event,
     ]
     last: structlog.types.Processor
     if settings.log_format == "json":
-        shared.append(structlog.processors.format_exc_info)
         last = structlog.processors.JSONRenderer(sort_keys=False)
     else:
         last = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())

@@ -69,7 +69,7 @@ class Fee(msgspec.Struct, frozen=True):
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """One configured gateway account. The credentials stay sealed."""
+    """One configured gateway account. The credentials stay sealed, and no `repr` shows the token."""
 
     id: UUID
     tenant_id: UUID | None
@@ -87,6 +87,12 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def scope(self) -> UUID:
         return self.tenant_id or NOBODY
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id}, {self.gateway})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("id", self.id), ("gateway", self.gateway)]
 
 
 class FeeOut(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 import structlog
 
-from paytrust import urls
+from paytrust import redaction, urls
 from paytrust.accounts import model, store
 from paytrust.accounts.model import Account, AccountOut, CreateAccount, Fee, FeeOut, UpdateAccount
 from paytrust.db import Database, Transaction
@@ -151,6 +151,7 @@ class Accounts:
 
     def _make(self, account: Account, type_: type[Gateway[Any, Any]], client: aiohttp.ClientSession) -> Gateway[Any, Any]:
         opened = self._secrets.open(account.sealed_credentials, model.place_of_credentials(account.scope, account.id))
+        redaction.hide(*msgspec.json.decode(opened, type=dict[str, Any]).values())
         try:
             credentials = msgspec.json.decode(opened, type=type_.credentials_type)
             http = GatewayHTTP(

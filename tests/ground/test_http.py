@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from paytrust import redaction
 from paytrust.access import network
 from paytrust.errors import GatewayRejected, GatewayUnavailable, OutcomeUnknown
 from paytrust.http import GatewayHTTP, new_client
@@ -72,6 +73,16 @@ async def answering(*chunks, pause_s=0.0, reset=False):
 def response(status, body=b"{}", *headers):
     head = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}", *headers]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+async def test_a_reason_that_repeats_a_secret_is_quoted_without_it():
+    """Providers do: "the API key xnd_... is not valid"."""
+    redaction.hide("planted-in-a-reason")
+    body = b'{"why": "planted-in-a-reason is no key, and Basic cGxhbnRlZDo= is not either"}'
+    async with answering(response(401, body)) as (http, _):
+        with pytest.raises(GatewayRejected) as refused:
+            await http.get("/")
+    assert refused.value.detail.endswith("HTTP 401: [removed] is no key, and Basic [removed] is not either")
 
 
 async def test_a_good_answer_comes_back_with_exact_numbers():

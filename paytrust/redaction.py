@@ -1,0 +1,63 @@
+"""
+What no log line, no error and no reason shows: secrets are taken out by name, by shape, and by value.
+
+By value, because only a gateway's plugin knows what its secrets look like, and its exceptions may hold them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+REMOVED: Final = "[removed]"
+NAMES: Final = re.compile(
+    r"(?:.*[-_])?(?:api[-_]?key|admin[-_]?key|secret(?:[-_]key)?|server[-_]key|password|passphrase|pepper|credentials?|token|cookie|authorization|signature)",
+    re.IGNORECASE,
+)
+SHAPES: Final = re.compile(
+    r"(?<![0-9A-Za-z])[0-9a-f]{64}(?![0-9A-Za-z])"  # an API key
+    r"|(?<=Basic )[A-Za-z0-9+/=]{6,}|(?<=Bearer )[!-~]{6,}"
+    r"|(?<=://)[^\s/:@]*:[^\s/@]+(?=@)"  # user and password in a URL
+    r"|(?<=/webhooks/)[a-z0-9_-]{1,32}/[0-9a-f]{32}"  # the token of a webhook URL
+    r"|whsec_[A-Za-z0-9+/=_-]+"
+)
+SHORTEST: Final = 6
+"""A shorter value is no secret worth the name, and would be found in innocent words."""
+KEPT: Final = 10_000
+
+_known: dict[str, None] = {}
+
+
+def hide(*values: object) -> None:
+    """From now on these values, where they are strings, are taken out of what this process says."""
+    for value in values:
+        if isinstance(value, str) and len(value) >= SHORTEST:
+            if value not in _known and len(_known) >= KEPT:
+                del _known[next(iter(_known))]
+            _known[value] = None
+
+
+def clean(text: str) -> str:
+    """*text* without secrets."""
+    for value in list(_known):
+        if value in text:
+            text = text.replace(value, REMOVED)
+    return SHAPES.sub(REMOVED, text)
+
+
+def clean_event(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor, for after `format_exc_info`: what goes wrong may hold anything, so there every value is searched."""
+    search = clean if method not in {"debug", "info"} else _without_shapes
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = REMOVED if NAMES.fullmatch(name) else search(value)
+        elif value is not None and NAMES.fullmatch(name):
+            event[name] = REMOVED
+        elif isinstance(value, (list, tuple, dict, BaseException)):
+            event[name] = search(repr(value))
+    return event
+
+
+def _without_shapes(text: str) -> str:
+    return SHAPES.sub(REMOVED, text)
