@@ -23,6 +23,7 @@ import asyncpg
 import httpx
 import pytest
 import structlog
+from canary import Canary, listen
 
 from paytrust import development, migrations
 from paytrust.settings import Settings
@@ -30,9 +31,21 @@ from paytrust.settings import Settings
 ADMIN_KEY = "3f9c1b7e5a20d8465e1f0a9b7c6d2e834b5a"
 FEE = {"percentage": "0.029", "fixed": "2000"}
 ENCRYPTION_KEY = "test:" + base64.b64encode(b"k" * 32).decode()
+CANARY = Canary()
 OWNER_URL = os.environ.pop("PAYTRUST_DATABASE_URL", None)
 for _name in [name for name in os.environ if name.startswith("PAYTRUST_") and name not in {"PAYTRUST_PG_BIN", "PAYTRUST_PG_USER"}]:
     del os.environ[_name]
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(CANARY, "canary")
+    config.add_cleanup(listen(CANARY).undo)
+
+
+@pytest.fixture(scope="session")
+def canary():
+    """What listens to the whole session for secrets: `canary.look(where, text)` has it look at more, `canary.learn` teaches it one."""
+    return CANARY
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +141,7 @@ async def prepare(postgres, url):
 
 def service_url(owner_url):
     return development.with_database(
-        owner_url, owner_url.partition("?")[0].rpartition("/")[2], user="paytrust_tests", password="tests-only"
+        owner_url, owner_url.partition("?")[0].rpartition("/")[2], user="paytrust_tests", password="canary-database-password"
     )
 
 
@@ -154,6 +167,7 @@ def cloned(postgres, template):
     asyncio.run(clone())
     try:
         yield development.with_database(postgres, name)
+        asyncio.run(CANARY.search_database(development.with_database(postgres, name)))
     finally:
         asyncio.run(drop_database(postgres, name))
 
@@ -187,7 +201,7 @@ def settings(owner_url):
 
 def make_settings(owner_url, **changes):
     port = development.free_port()
-    return Settings(
+    settings = Settings(
         _env_file=None,
         **{
             "database_url": service_url(owner_url),
@@ -207,6 +221,8 @@ def make_settings(owner_url, **changes):
             **changes,
         },
     )
+    CANARY.learn_settings(settings)
+    return settings
 
 
 @pytest.fixture(scope="session")
@@ -278,10 +294,12 @@ def session_owner_url(postgres, template):
 
 @pytest.fixture(scope="session")
 def service(session_owner_url):
-    """A running API over real HTTP."""
-    settings = make_settings(session_owner_url)
+    """A running API over real HTTP, which writes down all it can for the canary."""
+    settings = make_settings(session_owner_url, log_level="debug")
     with development.serving(settings):
         yield settings
+        for path in ("/health/live", "/health/ready", "/openapi.json"):
+            assert httpx.get(settings.public_url + path).status_code == 200
 
 
 @pytest.fixture(scope="session")
@@ -367,6 +385,8 @@ def make_account(admin, sandbox, gateway, tenant_id):
         "xendit": lambda: {"secret_key": far.key, "callback_token": far.callback_token},
         "midtrans": lambda: {"server_key": far.key, "merchant_id": far.merchant_id},
     }[gateway]()
+    for name in credentials.keys() - {"merchant_id"}:
+        CANARY.learn(f"{gateway}'s {name}", credentials[name])
     currencies = {"IDR": FEE} if gateway == "midtrans" else {"IDR": FEE, "MYR": {}, "USD": {"percentage": "0.029", "fixed": "0.30"}}
     body = {
         "gateway": gateway,

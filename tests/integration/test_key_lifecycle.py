@@ -78,11 +78,12 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def node(session_owner_url, settings_for, tmp_path_factory):
+def node(session_owner_url, settings_for, tmp_path_factory, canary):
     made = Node(settings_for(session_owner_url), tmp_path_factory.mktemp("node") / "log")
     made.start()
     yield made
     made.stop()
+    canary.look("the log of the other process", made.log.read_text())
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ class Running:
 
 
 @pytest.fixture
-def service(owner_url, settings_for, sandbox, tmp_path):
+def service(owner_url, settings_for, sandbox, tmp_path, canary):
     settings = settings_for(owner_url)
     asyncio.run(migrations.ensure_service_login(owner_url, settings.database_url.get_secret_value()))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")} | {
@@ -141,6 +141,7 @@ def service(owner_url, settings_for, sandbox, tmp_path):
             sandbox.xendit.reset()
         process.kill()
         process.wait()
+        canary.look("the log of the service", log.read_text())
 
 
 def test_a_restart_of_postgresql_is_503_meanwhile_and_heals_by_itself(service, database, ask):

@@ -52,8 +52,10 @@ async def owner(owner_url):
 
 
 @pytest.fixture
-def account_of():
+def account_of(canary):
     """Make a tenant with a gateway account; or, with *tenant_id* None, an account that all share: its id."""
+    for name, value in CREDENTIALS.items():
+        canary.learn(name, value)
 
     async def make(services, **changes):
         tenant_id = changes["tenant_id"] if "tenant_id" in changes else (await services.tenants.create(CreateTenant("T"))).tenant_id
