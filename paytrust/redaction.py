@@ -6,6 +6,7 @@ By value, because only a gateway's plugin knows what its secrets look like, and 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import MutableMapping
 from typing import Any, Final
@@ -22,6 +23,7 @@ SHAPES: Final = re.compile(
     r"|(?<=/webhooks/)[a-z0-9_-]{1,32}/[0-9a-f]{32}"  # the token of a webhook URL
     r"|whsec_[A-Za-z0-9+/=_-]+"
 )
+SEPARATORS: Final = frozenset(" /_")
 SHORTEST: Final = 6
 """A shorter value is no secret worth the name, and would be found in innocent words."""
 KEPT: Final = 10_000
@@ -43,7 +45,7 @@ def clean(text: str) -> str:
     for value in list(_known):
         if value in text:
             text = text.replace(value, REMOVED)
-    return SHAPES.sub(REMOVED, text)
+    return _without_shapes(text)
 
 
 def clean_event(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -51,13 +53,19 @@ def clean_event(_: object, method: str, event: MutableMapping[str, Any]) -> Muta
     search = clean if method not in {"debug", "info"} else _without_shapes
     for name, value in event.items():
         if isinstance(value, str):
-            event[name] = REMOVED if NAMES.fullmatch(name) else search(value)
-        elif value is not None and NAMES.fullmatch(name):
+            event[name] = REMOVED if _is_secret(name) else search(value)
+        elif value is not None and _is_secret(name):
             event[name] = REMOVED
         elif isinstance(value, (list, tuple, dict, BaseException)):
             event[name] = search(repr(value))
     return event
 
 
+@functools.lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return NAMES.fullmatch(name) is not None
+
+
 def _without_shapes(text: str) -> str:
-    return SHAPES.sub(REMOVED, text)
+    # Most values of a log line are ids, words and times: none of them is long, or has a space, a slash or an underscore.
+    return SHAPES.sub(REMOVED, text) if len(text) >= 64 or not SEPARATORS.isdisjoint(text) else text
