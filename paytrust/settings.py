@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -118,6 +119,16 @@ class Settings(BaseSettings):
             raise ValueError("can be guessed; make one with: python3 -c 'import secrets; print(secrets.token_hex(32))'")
         return value
 
+    @field_validator("database_url", "database_owner_url", "database_listen_url")
+    @classmethod
+    def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        # Said here, because whoever stumbles over it later quotes it, and a password that is cut at its slash looks like a port.
+        if value is not None and not _is_database_url(value.get_secret_value()):
+            raise ValueError(
+                "is no URL such as postgresql://USER:PASSWORD@HOST/DATABASE; in a password, / ? # and % are written %2F %3F %23 and %25"
+            )
+        return value
+
     @field_validator("rates_url")
     @classmethod
     def _check_rates_url(cls, value: SecretStr | None) -> SecretStr | None:
@@ -176,6 +187,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments beat the environment, which beats `.env`, which beats the TOML file."""
         return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, toml_file=_toml_file(os.environ))
+
+
+def _is_database_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _, _, hosts = parts.netloc.rpartition("@")
+        for host in hosts.split(","):
+            _ = urlsplit(f"//{host}").port
+    except ValueError:
+        return False
+    return parts.scheme in {"postgresql", "postgres"}
 
 
 def is_weak(key: str) -> bool:

@@ -63,6 +63,23 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         assert f"{name}: " in shown, name
 
 
+@pytest.mark.parametrize("name", ["PAYTRUST_DATABASE_URL", "PAYTRUST_DATABASE_OWNER_URL", "PAYTRUST_DATABASE_LISTEN_URL"])
+@pytest.mark.parametrize("password", ["canary/9", "canary#9", "canary?9", "canary]9[", None])
+def test_a_url_that_cannot_be_read_is_a_mistake_that_quotes_nothing_of_it(tmp_path, name, password):
+    url = "canary-9" if password is None else f"postgresql://service:{password}@db/paytrust"
+    shown = load(GOOD | {name: url}, tmp_path)
+    assert f"{name}: is no URL such as" in shown
+    assert "canary" not in shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgres://u@/d?host=/tmp&port=5432", "postgresql://u:p%2F@a:5432,b:5433/d", "postgresql:///d", "postgresql://u:p@ss@[::1]:5432/d"],
+)
+def test_every_form_of_a_database_url_is_taken(tmp_path, url):
+    assert load(GOOD | {"PAYTRUST_DATABASE_URL": url}, tmp_path).startswith("8000")
+
+
 @pytest.mark.parametrize("name", ["PAYTRUST_PROT", "PAYTRUST_DATABASE__URL", "PAYTRUST_"])
 def test_a_misspelt_name_is_an_error(tmp_path, name):
     assert f"{name}: no such setting" in load(GOOD | {name: "1"}, tmp_path)
