@@ -27,7 +27,7 @@ OURS = "x-request-id"
 """The header by which our answers are told from those of the sandboxes."""
 PLAIN = {("gateway_accounts", "webhook_token")}
 """Columns that may hold a secret: by this one a webhook's account is found."""
-DIGESTS = {("migrations", "checksum")}
+DIGESTS = {("migrations", "checksum"), ("webhooks", "event_key")}
 """Columns that look like an API key, and are none."""
 
 
