@@ -6,6 +6,7 @@ READY := .venv/.ready
 HISTORIES ?= 2000
 ROUNDS ?= 3
 FUZZ_CASES ?= 20000
+KILLS ?= 150
 # A worker has a PostgreSQL, a service and sandboxes of its own. Many tests wait for something, so 4 are quicker than 2 on 2 cores.
 # Files go out in their order: sorted by number of tests, the few long ones would come last, and one worker would work on them alone.
 WORKERS ?= 4
@@ -15,7 +16,7 @@ EVENTS ?= 1000
 FORGED ?= 1000
 SEED ?=
 
-.PHONY: help setup demo dev test races lint bench wrongkeys histories chaos-gateway chaos-webhooks splits fuzz audit sbom docs requirements build clean
+.PHONY: help setup demo dev test races lint bench wrongkeys crash histories chaos-gateway chaos-webhooks splits fuzz audit sbom docs requirements build clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -68,6 +69,9 @@ chaos-gateway: setup ## Every fault of a gateway at every call, until nothing is
 
 chaos-webhooks: setup ## True and forged webhooks at once, shuffled and repeated; EVENTS=1000 FORGED=1000 SEED=
 	cd tests && ../$(BIN)/python -m chaos_webhooks.campaign --events $(EVENTS) --forged $(FORGED) $(if $(SEED),--seed $(SEED))
+
+crash: setup ## Kill service and PostgreSQL at every point of their way, under load; KILLS=150
+	cd tests && ../$(BIN)/python -m crash.campaign --kills $(KILLS)
 
 splits: setup ## A million random splits over currencies of 0, 2 and 3 decimals
 	$(BIN)/python tests/kernel/test_splits.py 1000000

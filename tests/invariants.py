@@ -38,6 +38,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     gateway_payment_id: str
     amount: int
     ways: int
+    unseen: bool = False
+    """Its gateway does not tell of it before a payer has used it (Midtrans Snap)."""
     paid: tuple[int, str] | None = None
     taken_back: bool = False
     """It was paid once and is not any more, so it may be in the books or not."""
@@ -88,6 +90,7 @@ def _page(payment: Any) -> Page:
         amount=minor(payment.amount, payment.currency),
         # A Snap page whose payer has picked a method is paid by that method.
         ways=len(tokens) if payment.status == "unchosen" else int(payment.status in PAYABLE_THERE),
+        unseen=payment.status == "unchosen",
         paid=paid,
         taken_back=paid is not None and payment.status not in PAID_THERE,
     )
@@ -256,7 +259,7 @@ async def _at(owner: asyncpg.Connection, tenants: list[UUID], gateway: Far) -> l
         row["reference"]: row
         for row in await owner.fetch(
             """
-            SELECT p.reference, p.tenant_id, p.invoice_id, p.installment_number, p.currency, i.status,
+            SELECT p.reference, p.tenant_id, p.invoice_id, p.installment_number, p.currency, p.payment_url, i.status,
                    i.expires_at + interval '1 minute' <= now() AS time_up,
                    EXISTS (SELECT FROM paytrust.invoice_history h WHERE h.tenant_id = p.tenant_id AND h.invoice_id = p.invoice_id
                            AND h.event = 'payment_refused' AND h.details->>'reference' = p.reference) AS refused
@@ -317,7 +320,8 @@ async def _strange_money(owner: asyncpg.Connection, tenants: list[UUID], gateway
 
 
 async def _payable(owner: asyncpg.Connection, tenants: list[UUID], pages: Sequence[Page], attempts: dict[str, asyncpg.Record]) -> list[str]:
-    open_pages = [page for page in pages if page.ways]
+    # A page whose making was never answered, and which cannot be found: it cannot be closed, but nobody has its address either.
+    open_pages = [page for page in pages if page.ways and not (page.unseen and attempts[page.reference]["payment_url"] is None)]
     rows = await owner.fetch(
         """
         SELECT DISTINCT ON (s.invoice_id) s.invoice_id, s.number, s.amount - coalesce(t.paid, 0) AS due

@@ -1,0 +1,166 @@
+"""The one who leads the service to a point that chance comes to too seldom."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+from crash.shop import Client, Merchant
+
+REACH_S = 30
+POSTGRES_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+class Director(Client):
+    """Brings about what chance brings too seldom."""
+
+    def __init__(self, merchant: Merchant, admin: httpx.Client, seed: str) -> None:
+        super().__init__(merchant, f"director {seed}")
+        self.admin = admin
+        self.keys: dict[str, bool] = {}
+        """API keys that somebody was shown, and whether they work."""
+
+    def bring(self, point: str) -> None:
+        """Do what leads to *point*, once."""
+        way = next(way for pattern, way in WAYS if re.match(pattern, point))
+        with contextlib.suppress(httpx.TransportError, OSError, *POSTGRES_AWAY):  # it died on the way, or PostgreSQL did
+            way(self)
+
+    def _made(self, parts: int, gateway: str = "xendit") -> dict[str, Any]:
+        made = self.create(key=True, gateway=gateway, parts=parts)
+        if made is None:
+            raise httpx.TransportError("not made")
+        return made
+
+    def create_once(self) -> None:
+        self.create(key=True)
+
+    def supplement_once(self) -> None:
+        self.supplement(self._made(parts=1))
+
+    def cancel_once(self) -> None:
+        self.cancel(self._made(parts=1))
+
+    def adjust_once(self) -> None:
+        self.adjust(self._made(parts=3))
+
+    def create_unanswered(self) -> None:
+        self.world.gateways.xendit.fault("reset_after", on="create", times=1)
+        self.create(key=True, gateway="xendit")
+
+    def _unknown(self) -> str:
+        """The id of a draft invoice whose outcome is unknown, and that nobody asks for again."""
+        self.world.gateways.xendit.fault("reset_after", on="create", times=1)
+        external_id = str(uuid4())
+        body = self._body("IDR", 1) | {"gateway_id": self.merchant.accounts["xendit"], "currency": "IDR", "external_id": external_id}
+        answer = self.http.post("/invoices", json=body)
+        if answer.status_code != 504:  # somebody else met the fault
+            return str(answer.json().get("invoice_id", ""))
+        return str(self.http.get("/invoices", params={"external_id": external_id}).json()["invoices"][0]["invoice_id"])
+
+    def page_of_unknown(self) -> None:
+        self.page({"invoice_id": self._unknown()})
+
+    def leave_unknown(self) -> None:
+        self.world.abandon(self._unknown())
+
+    def _closed(self) -> dict[str, Any]:
+        """An invoice whose page the gateway has closed by itself, and we have heard of it."""
+        invoice = self._made(parts=1)
+        reference = self.reference(invoice)
+        if reference is not None:
+            with contextlib.suppress(httpx.HTTPStatusError):
+                self.far(invoice).expire(reference)
+            until = time.monotonic() + REACH_S
+            while self.reference(invoice) is not None and time.monotonic() < until:
+                time.sleep(0.05)
+        return invoice
+
+    def page_again(self) -> None:
+        self.page(self._closed())
+
+    def let_expire_unpayable(self) -> None:
+        self.world.expire(self._closed()["invoice_id"])
+
+    def pay_a_part(self) -> None:
+        self.pay(self._made(parts=3))
+
+    def pay_unheard(self) -> None:
+        self.world.gateways.xendit.fault("http_503", on="list", times=1)
+        self.pay(self._made(parts=1))
+
+    def pay_untold(self) -> None:
+        """No webhook comes; the reconciler finds out."""
+        self.world.gateways.xendit.fault("lost", on="webhook", times=1)
+        self.pay(self._made(parts=1))
+        self.look_at_everything()
+
+    def let_expire(self) -> None:
+        self.world.expire(self._made(parts=1)["invoice_id"])
+
+    def look_at_everything(self) -> None:
+        self.world.look_now([self.merchant.tenant_id])
+
+    def compare(self) -> None:
+        self.world.gateways.xendit.fault("wrong_amount", on="list", times=1)
+        self.world.postgres.execute(
+            "UPDATE paytrust.gateway_accounts SET compare_at = now() WHERE id = $1", UUID(self.merchant.accounts["xendit"])
+        )
+
+    def change_keys(self) -> None:
+        """Make an API key, give it a new secret, and take it away: the first is safe to repeat, for the others it is looked what happened."""
+        key = str(uuid4())
+        made = self._administer("POST", "/api-keys", {"tenant_id": str(self.merchant.tenant_id)}, {"Idempotency-Key": key})
+        self.keys[made["api_key"]] = True
+        path = f"/api-keys/{made['key_id']}"
+        rotated = self._administer("PUT", f"{path}/rotate", None, {})
+        del self.keys[made["api_key"]]
+        self.keys[rotated["api_key"]] = True
+        self.keys |= {made["api_key"]: False}
+        self._administer("DELETE", path, None, {})
+        self.keys[rotated["api_key"]] = False
+
+    def _administer(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
+        for _ in range(900):
+            with contextlib.suppress(httpx.TransportError):
+                answer = self.admin.request(method, path, json=body, headers=headers)
+                if answer.is_success:
+                    return answer.json() if answer.content else None
+            time.sleep(0.1)
+        raise AssertionError(f"{method} {path} was never answered")
+
+    def keys_broken(self) -> list[str]:
+        """What was shown works until it was taken away."""
+        found = []
+        for key, works in self.keys.items():
+            status = httpx.get(f"{self.world.service.url}/invoices?limit=1", headers={"X-API-Key": key}).status_code
+            if status != (200 if works else 401):
+                found.append(f"a key that {'works' if works else 'was taken away'} was answered with {status}")
+        return found
+
+
+WAYS: tuple[tuple[str, Callable[[Director], Any]], ...] = (
+    (r"(claim_guard|Idempotency|create_invoice).*(give_back|payments\.settle|payments\.retake)", Director.create_unanswered),
+    (r"claim_guard|Idempotency|create_invoice", Director.create_once),
+    (r"create_supplementary", Director.supplement_once),
+    (r"make_payment_url.*(find_payments|payments\.retake)", Director.page_of_unknown),
+    (r"make_payment_url", Director.page_again),
+    (r"cancel_invoice", Director.cancel_once),
+    (r"adjust_installments", Director.adjust_once),
+    (r"WebhookJobs._process.*webhooks\.fail", Director.pay_unheard),
+    (r"receive_webhook|WebhookJobs", Director.pay_a_part),
+    (r"Reconciler.step", Director.look_at_everything),
+    (r"Reconciler.*(payments\.retake|invoices\.initiate)", Director.leave_unknown),
+    (r"Reconciler.*insert_receipt", Director.pay_untold),
+    (r"Reconciler.*save_status", Director.let_expire_unpayable),
+    (r"Reconciler", Director.let_expire),
+    (r"Comparison", Director.compare),
+    (r"(create|rotate|revoke)_key", Director.change_keys),
+)
+"""What leads to a point: the first that fits."""
