@@ -1,5 +1,5 @@
 -- Every tenant has a data key of its own, which seals its secrets and is itself sealed by a master key of the settings
--- (paytrust/secrets, docs/adr/0027).
+-- (paytrust/secrets, docs/adr/0025).
 
 -- A value under a master key: 01, the length of the key's id, the id, 12 bytes of nonce, ciphertext and tag. What is none has no
 -- master key.

@@ -3,7 +3,7 @@ Seal what a tenant's rows keep secret, and change the keys under it while the se
 
 A secret is sealed with the data key of its scope, and that with a master key: so a master key is replaced by sealing the data
 keys anew, however much they have sealed. Data keys that seal are kept in memory, so sealing asks the database nothing
-(docs/adr/0027).
+(docs/adr/0025).
 """
 
 from __future__ import annotations
