@@ -10,6 +10,7 @@ A statement that filters by tenant and was not heard fails: lead the services th
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 from datetime import timedelta
@@ -20,6 +21,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
+from pydantic import SecretStr
 
 import paytrust.litestar
 from paytrust.accounts import service as accounts
@@ -34,6 +36,7 @@ from paytrust.keys.model import AuditFilters
 from paytrust.litestar import Services
 from paytrust.payments.jobs import Reconciler
 from paytrust.plugins import Registry
+from paytrust.rotation import rotate
 from paytrust.tenants.model import CreateTenant
 
 FILTER = re.compile(r"(?:\b\w+\.)?\b(?:tenant_id|scope) = (?:(?P<parameter>\$\d+)|\w+\.(?:tenant_id|scope)\b)")
@@ -218,15 +221,20 @@ class Arena:
 async def arena(module_owner_url, settings_for, sandbox):
     sandbox.xendit.reset()
     owner = await asyncpg.connect(module_owner_url, server_settings={"search_path": "paytrust"})
+    settings = settings_for(module_owner_url, worker=False)
+    master_keys = {"new": SecretStr(base64.b64encode(b"n" * 32).decode())} | settings.encryption_keys
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paytrust.litestar, "Database", Listening)
-        services = Services(settings_for(module_owner_url, worker=False), Registry())
+        services = Services(settings, Registry())
+        rotating = Services(settings.model_copy(update={"encryption_keys": master_keys}), Registry())
     async with services.running():
         a = await Life.of("A", services, sandbox, owner)
         await a.invoice()
         b = await Life.of("B", services, sandbox, owner)
         await b.live()
         await b.administrate()
+    async with rotating.running():
+        await rotate(rotating, new_data_keys=True, heard_after_s=0)
     yield Arena(owner, a.tenant_id, b.tenant_id, list(Listening.heard[b.tenant_id]))
     await owner.close()
 
