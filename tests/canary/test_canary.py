@@ -46,7 +46,7 @@ def test_a_planted_secret_is_heard_in_every_form_and_not_repeated(trained, form)
     assert not trained.found(str(leak.value))
 
 
-@pytest.mark.parametrize("text", ["", "nothing", "0" * 63, "f" * 65, KEY[:40], SECRET[:-1], "xyz" * 1000])
+@pytest.mark.parametrize("text", ["", "nothing", "0" * 63, "f" * 65, KEY[:40], SECRET[:-1], "xyz" * 1000], ids=range(7))
 def test_what_is_no_secret_is_passed_over(trained, text):
     trained.look("this text", text)
 
