@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from paytrust import development, migrations
-from paytrust.cli import cli
+from paytrust.cli import cli, out
 
 PAYTRUST = [str(Path(sys.executable).with_name("paytrust"))]
 pytestmark = pytest.mark.timeout(300)  # a dozen processes, on a machine that may be busy
@@ -48,6 +48,7 @@ def run(environ, tmp_path, monkeypatch):
         handlers = logging.root.handlers[:]
         with monkeypatch.context() as patched:
             patched.chdir(tmp_path)
+            patched.setattr(out, "width", 240)  # or a table breaks where this terminal ends
             told = CliRunner(env=dict.fromkeys(os.environ) | environ | (changes or {})).invoke(cli, args, given, catch_exceptions=False)
         logging.root.handlers[:] = handlers
         return told.exit_code, told.output

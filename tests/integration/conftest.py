@@ -203,10 +203,10 @@ class Route:
         """The schema behind a reference, without the null that many fields may be."""
         if "$ref" in schema:
             return self.resolve(self.document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
-        for one in schema.get("oneOf", []):
-            if one != {"type": "null"}:
-                return self.resolve(one) | {key: value for key, value in schema.items() if key != "oneOf"}
-        return schema
+        alternatives = [one for one in schema.get("oneOf", []) if one != {"type": "null"}]
+        if len(alternatives) != 1:
+            return schema
+        return self.resolve(alternatives[0]) | {key: value for key, value in schema.items() if key != "oneOf"}
 
     def url(self, junk=None):
         """The path, with ids of nobody or with *junk* in place of them."""

@@ -58,8 +58,9 @@ def test_of_sixteen_requests_two_wait_and_fourteen_are_told_at_once(seller, data
 
 
 def test_an_unrelated_read_does_not_notice_a_pile_up(seller, database, invoice, row):
-    """Under 100 ms at the median while 16 requests stand before one row; a busy machine has its moments beyond that."""
+    """Under 100 ms at the median while 16 requests stand before one row, or as before on a machine that is too busy for that."""
     other = seller.invoice()
+    before_s = statistics.median(timed(lambda: seller.get(other))[1] for _ in range(60))
     over = False
 
     def again_and_again():
@@ -75,7 +76,7 @@ def test_an_unrelated_read_does_not_notice_a_pile_up(seller, database, invoice, 
         assert database.value(WAITING) <= 2
     for each in crowd:
         each.result()
-    assert statistics.median(took_s) < 0.1
+    assert statistics.median(took_s) < max(0.1, 3 * before_s)
     assert max(took_s) < 2
 
 

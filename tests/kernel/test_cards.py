@@ -164,9 +164,9 @@ def test_whatever_is_said_holds_none_and_the_rest_stays(one, other):
     "text", ["4" * 250_000, "4111 " * 50_000, "4-" * 125_000, "4111-1111-1111-1112 " * 12_000, "\u0664" * 250_000, "- " * 125_000]
 )
 def test_no_text_takes_long(text):
-    started = time.process_time()
+    started = time.thread_time()
     holds_card(text)
-    assert time.process_time() - started < 2
+    assert time.thread_time() - started < 2
 
 
 class Line(msgspec.Struct, rename={"title": "name"}):

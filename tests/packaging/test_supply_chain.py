@@ -93,6 +93,7 @@ def test_the_audit_needs_nothing_that_the_service_installs():
     assert not {"pip-audit", "cyclonedx-bom", "schemathesis"} & set(dict(PINNED))
 
 
+@pytest.mark.timeout(300)
 def test_the_bill_of_materials_lists_exactly_what_is_pinned_and_is_the_same_each_time(tmp_path):
     made = [bill(tmp_path / name) for name in ("one", "two")]
     assert made[0] == made[1]
