@@ -16,6 +16,9 @@ EVENTS ?= 1000
 FORGED ?= 1000
 SEED ?=
 
+# Some images set it. Every process that is started would then compile anew all that it imports: seconds, hundreds of times.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo dev test races lint bench wrongkeys crash histories chaos-gateway chaos-webhooks splits fuzz audit sbom docs requirements build clean
 .DEFAULT_GOAL := help
 

@@ -49,10 +49,34 @@ MIN_VARIETY: Final = 10
 Secret = Annotated[SecretStr, Field(min_length=32)]
 
 
-class Settings(BaseSettings):
-    """What an operator may decide. Each field is read from `PAYTRUST_<NAME>` or from the TOML file."""
+class PluginSettings(BaseSettings):
+    """Which plugins are loaded. Apart, because commands that only list them need no other setting."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=DOTENV, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    disabled_plugins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Entry-point names that are not loaded, comma-separated."""
+
+    @field_validator("disabled_plugins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments beat the environment, which beats `.env`, which beats the TOML file."""
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, toml_file=_toml_file(os.environ))
+
+
+class Settings(PluginSettings):
+    """What an operator may decide. Each field is read from `PAYTRUST_<NAME>` or from the TOML file."""
 
     database_url: SecretStr
     """How the service connects: a role that owns nothing and cannot bypass row-level security."""
@@ -105,8 +129,6 @@ class Settings(BaseSettings):
     """Allow http:// addresses, and gateways on this very machine: for sandboxes."""
     gateway_networks: Annotated[tuple[Network, ...], NoDecode] = ()
     """Networks in which gateways may be called though their addresses are not public, comma-separated: a provider behind a VPN."""
-    disabled_plugins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Entry-point names that are not loaded, comma-separated."""
     docs: bool = True
     """Serve /openapi.json and /docs."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -160,11 +182,6 @@ class Settings(BaseSettings):
                 raise ValueError("each key is written as <id>:<base64 of 32 bytes>; the id is 1 to 16 letters and digits")
         return value
 
-    @field_validator("disabled_plugins", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
-
     @field_validator("public_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
@@ -175,18 +192,6 @@ class Settings(BaseSettings):
     def admin_keys(self) -> list[str]:
         """The admin keys that are accepted, the current one first."""
         return [key.get_secret_value() for key in (self.admin_api_key, self.admin_api_key_previous) if key is not None]
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments beat the environment, which beats `.env`, which beats the TOML file."""
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, toml_file=_toml_file(os.environ))
 
 
 def _is_database_url(url: str) -> bool:
@@ -295,6 +300,6 @@ def _sentence(error: Mapping[str, Any]) -> str:
 
 
 def disabled_plugins() -> tuple[str, ...]:
-    """PAYTRUST_DISABLED_PLUGINS alone, for commands that need no other setting."""
-    names = os.environ.get("PAYTRUST_DISABLED_PLUGINS", "")
-    return tuple(name.strip() for name in names.split(",") if name.strip())
+    """The plugins that are not loaded, for commands that need no other setting. Raises `ConfigurationError`."""
+    _given(os.environ)  # says which file cannot be read
+    return PluginSettings().disabled_plugins

@@ -103,23 +103,38 @@ async def test_a_secret_in_any_column_is_heard(trained, owner_url):
 
 LEAKING = """
 import logging, sys
+import pytest
 
-def test_that_prints(canary):
-    canary.learn("the planted secret", {secret!r})
-    {leak}
+SECRET = {secret!r}
+
+@pytest.fixture(autouse=True)
+def learnt(canary):
+    canary.learn("the planted secret", SECRET)
+
+def test_that_prints():
+    print(SECRET)
+
+def test_that_writes_to_standard_error():
+    sys.stderr.write(SECRET)
+
+def test_that_logs():
+    logging.getLogger("x").warning(SECRET)
+
+def test_that_says_nothing():
+    pass
 """
 
 
-@pytest.mark.parametrize("leak", ["print({0!r})", "sys.stderr.write({0!r})", "logging.getLogger('x').warning({0!r})", "pass"])
-def test_a_test_that_prints_a_secret_fails(tmp_path, leak):
+def test_a_test_that_prints_a_secret_fails(tmp_path):
     root = Path(__file__).parents[2]
-    (tmp_path / "test_leaking.py").write_text(LEAKING.format(secret=SECRET, leak=leak.format(SECRET)))
+    (tmp_path / "test_leaking.py").write_text(LEAKING.format(secret=SECRET))
     config = ["-c", str(root / "pyproject.toml"), f"--rootdir={root}", "-p", "no:cacheprovider", "--no-cov", f"--confcutdir={root}"]
     command = [sys.executable, "-m", "pytest", *config, f"--basetemp={tmp_path / 'tmp'}", "-p", "conftest", tmp_path / "test_leaking.py"]
     environ = os.environ | {"PYTHONPATH": f"{root / 'tests'}{os.pathsep}{root / 'tests/canary'}"}
     done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == (0 if leak == "pass" else 1), done.stdout + done.stderr
-    assert leak == "pass" or "shows the planted secret" in done.stdout
+    for where in ("stdout", "stderr", "log"):
+        assert f"Captured {where} call (call) shows the planted secret" in done.stdout, done.stdout + done.stderr
+    assert "3 failed, 1 passed" in done.stdout
 
 
 # --- what most easily shows a secret ------------------------------------------------------------------------------------------

@@ -449,7 +449,8 @@ class Round:
     def repeated(self, allowed: set[str]) -> set[str]:
         """What asking again may lead to while the fault lasts: what is there was adopted, or is about to be."""
         found = answers(self.cell.fault, "find", self.cell.gateway, chosen=self.chosen)
-        return {"ok", "payment_in_progress", *allowed} | (found if self.cell.fault in LIES else set())
+        over = {"nothing_due"} if self.invoice()["status"] == "paid" else set()  # the webhook of who has found the page was first
+        return {"ok", "payment_in_progress", *allowed, *over} | (found if self.cell.fault in LIES else set())
 
     # --- what is --------------------------------------------------------------------------------------------------------------------
 

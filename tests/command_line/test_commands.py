@@ -194,7 +194,20 @@ def test_plugins_shows_what_is_installed(run):
     code, text = run("plugins")
     assert code == 0
     assert re.search(r"xendit +paytrust-xendit 0\.1\.0 +loaded +gateway xendit", text)
-    assert "disabled" in run("plugins", changes={"PAYTRUST_DISABLED_PLUGINS": "xendit"})[1]
+
+
+def test_plugins_are_disabled_wherever_settings_are_read(run, tmp_path):
+    disabled = re.compile(r"xendit +paytrust-xendit 0\.1\.0 +disabled")
+    assert not disabled.search(run("plugins")[1])
+    assert disabled.search(run("plugins", changes={"PAYTRUST_DISABLED_PLUGINS": "xendit"})[1])
+    (tmp_path / "paytrust.toml").write_text('disabled_plugins = ["xendit"]\n')
+    assert disabled.search(run("plugins")[1])
+    (tmp_path / ".env").write_text("PAYTRUST_DISABLED_PLUGINS=midtrans\n")
+    assert not disabled.search(run("plugins")[1]), ".env beats the TOML file"
+    (tmp_path / "paytrust.toml").write_text("disabled_plugins = [\n")
+    code, text = run("plugins")
+    assert code == 1
+    assert "paytrust.toml cannot be read" in text
 
 
 def test_a_gateway_account_is_added_from_json_and_listed_without_its_credentials(run):

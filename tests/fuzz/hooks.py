@@ -12,6 +12,7 @@ import copy
 import hashlib
 import itertools
 import os
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ world = msgspec.json.decode(Path(os.environ["PAYTRUST_FUZZ_WORLD"]).read_bytes()
 counts: Counter[str] = Counter()
 turns = itertools.count()
 repeatable: dict[str, Any] = {}
+WHOLE_KEY = re.compile(r"[0-9A-Za-z]{1,100}")
 
 NOTIFICATION = {
     "transaction_status": "settlement",
@@ -121,10 +123,13 @@ def _configured(body: Any) -> None:
 
 
 def _repeated(case: Any, turn: int) -> None:
-    """Now and then the last request that carried an Idempotency-Key, once more."""
+    """Now and then the last request that carried an Idempotency-Key, once more; otherwise a key that nobody has used, or nearly all are 422."""
     operation = f"{case.method} {case.path}"
-    if "Idempotency-Key" not in (case.headers or {}):
+    key = (case.headers or {}).get("Idempotency-Key")
+    if key is None:
         return
+    if turn % 8 and isinstance(key, str) and WHOLE_KEY.fullmatch(key):
+        case.headers["Idempotency-Key"] = f"{key}-{turn}-{os.getpid()}"
     if turn % 5 == 0 and operation in repeatable:
         case.path_parameters, case.query, case.body, case.headers["Idempotency-Key"] = copy.deepcopy(repeatable[operation])
     else:

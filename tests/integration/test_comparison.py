@@ -262,7 +262,8 @@ def test_failed_webhooks_are_listed_and_replayed(merchant, sandbox, run, databas
     assert code == 1
     assert event_id in text
     assert run("webhooks", "replay", event_id) == (0, "webhooks to be processed again: 1\n")
-    merchant.wait(invoice, "paid")
+    merchant.wait_for(lambda: database.value("SELECT status FROM webhooks WHERE id = $1", event_id) == "applied")
+    assert merchant.get(invoice)["status"] == "paid"
     database.rows("UPDATE webhooks SET status = 'failed', error_code = 'x' WHERE id = $1", event_id)
     choice = ("--from", "2020-01-01T00:00:00Z", "--gateway-id", merchant.xendit_id, "--code", "x")
     assert run("webhooks", "replay", *choice) == (0, "webhooks to be processed again: 1\n")

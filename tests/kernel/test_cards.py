@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from uuid import UUID
 
 import msgspec
@@ -161,12 +160,10 @@ def test_whatever_is_said_holds_none_and_the_rest_stays(one, other):
 
 
 @pytest.mark.parametrize(
-    "text", ["4" * 250_000, "4111 " * 50_000, "4-" * 125_000, "4111-1111-1111-1112 " * 12_000, "\u0664" * 250_000, "- " * 125_000]
+    "text", ["4" * 50_000, "4111 " * 10_000, "4-" * 25_000, "4111-1111-1111-1112 " * 2_500, "\u0664" * 50_000, "- " * 25_000]
 )
-def test_no_text_takes_long(text):
-    started = time.thread_time()
-    holds_card(text)
-    assert time.thread_time() - started < 2
+def test_no_text_takes_long(least_cpu_s, text):
+    assert least_cpu_s(lambda: holds_card(text), 0.5) < 0.5
 
 
 class Line(msgspec.Struct, rename={"title": "name"}):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -185,11 +184,12 @@ ADDRESSES = st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join) | s
 @example("https://" + "a." * 100_000)
 @example("https://" + "[" * 100_000)
 @example("https://" + "xn--" * 500)
-def test_whatever_comes_is_read_or_refused_and_quickly(url):
-    started = time.process_time()
-    with contextlib.suppress(ValueError):
-        urls.read(url)
-    assert time.process_time() - started < 0.05
+def test_whatever_comes_is_read_or_refused_and_quickly(least_cpu_s, url):
+    def read():
+        with contextlib.suppress(ValueError):
+            urls.read(url)
+
+    assert least_cpu_s(read, 0.05) < 0.05
     urls.runs_code(url)
 
 

@@ -85,7 +85,8 @@ async def test_answers_to_administrators_have_the_key_that_belongs_to_no_tenant(
     assert await owner.fetchval(named) is True
 
 
-async def test_sealing_asks_the_database_once_for_each_tenant(service_for, statements):
+async def test_sealing_asks_the_database_once_for_each_tenant(service_for, statements, monkeypatch):
+    monkeypatch.setattr(secrets_service, "FRESH_S", 3600)
     services = await service_for("one")
     tenant_id = (await services.tenants.create(CreateTenant("T"))).tenant_id
     statements.clear()
