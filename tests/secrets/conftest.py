@@ -6,7 +6,6 @@ import asyncpg
 import pytest
 
 from paytrust.accounts.model import CreateAccount, NewFee
-from paytrust.db import Database
 from paytrust.litestar import Services
 from paytrust.plugins import Registry
 from paytrust.tenants.model import CreateTenant
@@ -81,14 +80,18 @@ def credentials_of():
 
 
 @pytest.fixture
-def statements(monkeypatch):
-    """Every statement that goes to the database from now on."""
-    heard = []
-    original = Database.transaction
+def transactions(monkeypatch):
+    """Every transaction on a database from now on: `transactions(services.db)`. Other services of this process have their own."""
 
-    def transaction(self, **options):
-        heard.append(options)
-        return original(self, **options)
+    def of(db):
+        begun = []
+        original = db.transaction
 
-    monkeypatch.setattr(Database, "transaction", transaction)
-    return heard
+        def transaction(**options):
+            begun.append(options)
+            return original(**options)
+
+        monkeypatch.setattr(db, "transaction", transaction)
+        return begun
+
+    return of

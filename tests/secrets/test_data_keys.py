@@ -85,26 +85,26 @@ async def test_answers_to_administrators_have_the_key_that_belongs_to_no_tenant(
     assert await owner.fetchval(named) is True
 
 
-async def test_sealing_asks_the_database_once_for_each_tenant(service_for, statements, monkeypatch):
+async def test_sealing_asks_the_database_once_for_each_tenant(service_for, transactions, monkeypatch):
     monkeypatch.setattr(secrets_service, "FRESH_S", 3600)
     services = await service_for("one")
     tenant_id = (await services.tenants.create(CreateTenant("T"))).tenant_id
-    statements.clear()
+    begun = transactions(services.db)
     for number in range(20):
         claim = await services.idempotency.claim(tenant_id, str(number), b"f" * 32)
         await services.idempotency.settle(claim, DONE)
-    assert len(statements) == 20 * 2 + 1
+    assert len(begun) == 20 * 2 + 1
 
 
-async def test_one_looks_for_a_newer_key_while_the_others_go_on(service_for, statements):
+async def test_one_looks_for_a_newer_key_while_the_others_go_on(service_for, transactions):
     services = await service_for("one")
     tenant_id = (await services.tenants.create(CreateTenant("T"))).tenant_id
     place = Place(tenant_id, "t", "f", "r")
     await services.secrets.seal(b"x", place)
     services.secrets._known[tenant_id].until_s = 0
-    statements.clear()
+    begun = transactions(services.db)
     await asyncio.gather(*(services.secrets.seal(b"x", place) for _ in range(50)))
-    assert len(statements) == 1
+    assert len(begun) == 1
 
 
 async def test_what_is_kept_in_memory_is_bounded(service_for, monkeypatch):
