@@ -55,7 +55,7 @@ class Fuzz:
             while self.cases < cases and not self.failures:
                 missing = cases - self.cases
                 phases = "examples,coverage,fuzzing,stateful" if cases >= SMALL and self.rounds == 0 else "fuzzing,stateful"
-                examples = max(3, min(120, missing // (60 * len(self.world.urls))))
+                examples = max(1, min(120, missing // (60 * len(self.world.urls))))
                 for done in list(
                     threads.map(lambda url, phases=phases, examples=examples: self._round(url, phases, examples), self.world.urls)
                 ):
