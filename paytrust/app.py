@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -81,6 +82,16 @@ def _encoded(app: Litestar) -> bytes:
     return msgspec.json.encode(app.openapi_schema.to_schema())
 
 
+def _settle() -> None:
+    """
+    Take what the service consists of out of the garbage collector's sight: it lives as long as the process.
+
+    There are 100,000 objects, and to look at all of them again and again stopped every request for 50 ms each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 class _Service(Litestar):
     """The application behind its door."""
 
@@ -124,6 +135,7 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
         plugins=[plugin],
         openapi_config=docs if settings.docs else None,
         exception_handlers={Exception: api.on_error},
+        on_startup=[_settle],
         before_send=[_allow_page, *([_require_https] if settings.public_url.startswith("https://") else [])],
         logging_config=None,
         debug=False,

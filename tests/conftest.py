@@ -217,6 +217,24 @@ def another_owner_url(postgres, template):
 
 
 @pytest.fixture
+def transactions(monkeypatch):
+    """Every transaction on a database from now on: `transactions(services.db)`. Other services of this process have their own."""
+
+    def of(db):
+        begun = []
+        original = db.transaction
+
+        def transaction(**options):
+            begun.append(options)
+            return original(**options)
+
+        monkeypatch.setattr(db, "transaction", transaction)
+        return begun
+
+    return of
+
+
+@pytest.fixture
 def settings(owner_url):
     """Settings for a service on this test's own database."""
     return make_settings(owner_url)

@@ -61,6 +61,15 @@ class _Verified(msgspec.Struct, frozen=True):
     fresh_until_s: float
 
 
+class _Look:
+    """One question to the database, about all keys that were shown while the one before it was under way."""
+
+    def __init__(self) -> None:
+        self.lookups: set[bytes] = set()
+        self.rows: dict[bytes, Record] | None = None
+        self.failure: Exception | None = None
+
+
 class _NotLive(Exception):
     """A key is unknown, revoked or expired: why, and which one it was."""
 
@@ -151,6 +160,8 @@ class Keys:
         self._hashing = asyncio.Lock()
         self._waiting = 0
         self._recognising: dict[bytes, asyncio.Task[_Verified]] = {}
+        self._looking = asyncio.Lock()
+        self._next_look = _Look()
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
         self._changes = 0
 
@@ -315,14 +326,30 @@ class Keys:
 
     async def _find(self, lookup: bytes) -> Record:
         """The row of a live key, or `_NotLive`."""
-        async with self._db.transaction(system=True, readonly=True) as tx:
-            row = await store.find(tx, lookup)
+        row = await self._row(lookup)
         if row is not None and not row["revoked"] and (row["ends_in_s"] is None or row["ends_in_s"] > 0):
             return row
         self._verified.pop(lookup, None)
         if row is None:
             raise _NotLive(Reason.UNKNOWN_KEY)
         raise _NotLive(Reason.REVOKED_KEY if row["revoked"] else Reason.EXPIRED_KEY, row["tenant_id"], row["id"])
+
+    async def _row(self, lookup: bytes) -> Record | None:
+        """Read one row: a crowd with keys that nobody knows takes one connection, and leaves the others to those who have one."""
+        look = self._next_look
+        look.lookups.add(lookup)
+        async with self._looking:
+            if look.failure is not None:
+                raise look.failure
+            if look.rows is None:
+                self._next_look = _Look()
+                try:
+                    async with self._db.transaction(system=True, readonly=True) as tx:
+                        look.rows = await store.find(tx, look.lookups)
+                except Exception as exc:
+                    look.failure = exc
+                    raise
+        return look.rows.get(lookup)
 
     def _refuse(self, reason: Reason, who: Principal, caller: Caller) -> None:
         self._note(model.refused(reason, caller, tenant_id=who.tenant_id, key_id=who.key_id), caller)

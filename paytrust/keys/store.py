@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 from uuid import UUID
 
@@ -33,13 +34,14 @@ async def insert(tx: Transaction, key: Key, *, lookup: bytes, hash: str) -> Key:
     return _key(dict(row))
 
 
-async def find(tx: Transaction, lookup: bytes) -> Record | None:
-    """The key with this HMAC, live or not, in whatever tenant."""
-    return await tx.fetchrow(
-        "SELECT tenant_id, id, hash, scopes, allowed_addresses, revoked_at IS NOT NULL AS revoked,"
-        " extract(epoch FROM expires_at - now())::float8 AS ends_in_s FROM paytrust.api_keys WHERE lookup = $1",
-        lookup,
+async def find(tx: Transaction, lookups: Collection[bytes]) -> dict[bytes, Record]:
+    """The keys with these HMACs, live or not, in whatever tenant, by their HMACs."""
+    found = await tx.fetch(
+        "SELECT lookup, tenant_id, id, hash, scopes, allowed_addresses, revoked_at IS NOT NULL AS revoked,"
+        " extract(epoch FROM expires_at - now())::float8 AS ends_in_s FROM paytrust.api_keys WHERE lookup = ANY($1)",
+        lookups,
     )
+    return {row["lookup"]: row for row in found}
 
 
 async def get(tx: Transaction, key_id: UUID) -> Record | None:

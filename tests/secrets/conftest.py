@@ -77,21 +77,3 @@ def credentials_of():
         return {"secret_key": made.secret_key, "callback_token": made.callback_token}
 
     return read
-
-
-@pytest.fixture
-def transactions(monkeypatch):
-    """Every transaction on a database from now on: `transactions(services.db)`. Other services of this process have their own."""
-
-    def of(db):
-        begun = []
-        original = db.transaction
-
-        def transaction(**options):
-            begun.append(options)
-            return original(**options)
-
-        monkeypatch.setattr(db, "transaction", transaction)
-        return begun
-
-    return of
