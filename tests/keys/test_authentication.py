@@ -127,16 +127,17 @@ async def test_a_crowd_of_strangers_costs_a_look_or_two(db, keys, created, trans
     assert len(begun) <= 2
 
 
-async def test_when_a_look_fails_all_who_waited_for_it_are_told_and_the_next_is_a_new_one(db, keys, created, monkeypatch):
-    with monkeypatch.context() as broken:
-        broken.setattr(service.store, "find", failing)
-        answers = await asyncio.gather(keys.authenticate(created.api_key), keys.authenticate("a" * 64), return_exceptions=True)
-        assert [type(answer) for answer in answers] == [Unavailable] * 2
-    assert (await keys.authenticate(created.api_key)).key_id == created.key_id
-
-
-async def failing(_tx, _lookups):
-    raise Unavailable("the database cannot be reached")
+async def test_when_a_look_fails_all_who_waited_for_it_are_told_and_the_next_is_a_new_one(settings, created):
+    away = Database(settings.database_url.get_secret_value(), size=4)
+    keys = Keys(away, pepper="p" * 32)
+    shown = [created.api_key, "a" * 64]
+    answers = await asyncio.gather(*map(keys.authenticate, shown), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Unavailable] * 2
+    await away.open()
+    try:
+        assert (await keys.authenticate(created.api_key)).key_id == created.key_id
+    finally:
+        await away.close()
 
 
 async def test_a_process_that_is_told_nothing_notices_a_revoked_key_after_30_seconds(db, keys, created):
