@@ -46,10 +46,10 @@ _PATH = re.compile(r" - at (?:`key` in )?`\$(.*)`$")
 _TOKEN = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`", re.DOTALL)
 # Characters that PostgreSQL or XML cannot hold, and DEL, raw or escaped. Most raw ones are invalid JSON already.
-_CONTROL = re.compile(rb"\x7f|\xef\xbf[\xbe\xbf]|(?<!\\)(?:\\\\)*\\(?:[bf]|u(?:00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F]|7[fF])|[fF]{3}[eEfF]))")
+_CONTROL = re.compile(rb"\x7f|\xef\xbf[\xbe\xbf]|\\(?:[bf]|u(?:00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F]|7[fF])|[fF]{3}[eEfF]))")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
 # The closing quote may be missing: searching for it again from every quote would take quadratic time.
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_STRING = re.compile(rb'"[^"]*"?')
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -145,9 +145,11 @@ def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
 
 def decode(type_: Any, body: bytes) -> Any:
     """Decode *body* as *type_*, or raise `Malformed` or `Invalid` with a pointer."""
-    if _too_deep(body):
+    # Without escaped backslashes and quotes, what looks like an escape is one and what looks like the end of a string is it.
+    plain = body.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in body else body
+    if _too_deep(plain):
         raise Malformed(f"the body is nested deeper than {MAX_DEPTH} levels")
-    if _holds_control(body):
+    if _holds_control(plain):
         raise Malformed("the body holds control characters, which are not accepted in any text")
     try:
         body.decode()
@@ -167,9 +169,9 @@ def _refuse_card_numbers(decoded: Any) -> None:
         raise CardNumber("a text holds what looks like a card number, which must not be sent here", errors=errors[:MAX_ERRORS])
 
 
-def _holds_control(body: bytes) -> bool:
+def _holds_control(plain: bytes) -> bool:
     # Most bodies hold none of the bytes that a control character begins with, and the expression looks at every byte.
-    return any(byte in body for byte in (b"\\", b"\x7f", b"\xef\xbf")) and _CONTROL.search(body) is not None
+    return any(byte in plain for byte in (b"\\", b"\x7f", b"\xef\xbf")) and _CONTROL.search(plain) is not None
 
 
 def _invalid(*errors: FieldError) -> Invalid:
@@ -212,11 +214,11 @@ def _repeated(value: Any, at: tuple[str | int, ...]) -> str | None:
     return None
 
 
-def _too_deep(body: bytes) -> bool:
+def _too_deep(plain: bytes) -> bool:
     # Brackets inside strings count too: a false alarm needs 33 of them, all open, which no honest body has.
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+    if plain.count(b"[") + plain.count(b"{") <= MAX_DEPTH:
         return False
-    brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKETS)
+    brackets = _STRING.sub(b"", plain).translate(None, _NO_BRACKETS)
     # A loop over 256 KiB of brackets in Python would take a tenth of a second.
     return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > MAX_DEPTH
 

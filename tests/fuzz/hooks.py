@@ -23,10 +23,14 @@ import msgspec
 import schemathesis
 from ground import World
 
+from paytrust.invoices.model import NewLineItem
+from paytrust.invoices.routes import LineItemOut
+
 world = msgspec.json.decode(Path(os.environ["PAYTRUST_FUZZ_WORLD"]).read_bytes(), type=World)
 counts: Counter[str] = Counter()
 turns = itertools.count()
 repeatable: dict[str, Any] = {}
+READ_ONLY = set(LineItemOut.__struct_fields__) - set(NewLineItem.__struct_fields__)
 WHOLE_KEY = re.compile(r"[0-9A-Za-z]{1,100}")
 
 NOTIFICATION = {
@@ -92,9 +96,12 @@ def _priced(body: Any, turn: int) -> None:
     lines = body.get("line_items")
     if isinstance(lines, list) and len(lines) < 4:
         for line in lines:
+            for name in READ_ONLY & set(line if isinstance(line, dict) else ()):  # schemathesis sends the lines of an answer
+                del line[name]
             _replace(line, "unit_price", str(10_000 + turn % 1000))
             _replace(line, "quantity", 1 + turn % 5, kind=int)
-            _replace(line, "country_code", ("ID", "MY", "XX")[turn % 3])
+            _replace(line, "country_code", ("ID", "MY", "SG")[turn % 3])
+    _replace(body, "external_id", f"fuzz-{turn}-{os.getpid()}")
     _replace(body, "expires_at", (datetime.now(UTC) + timedelta(days=1)).isoformat())
     _replace(body, "success_url", "https://shop.example/thanks")
     _replace(body, "failure_url", "https://shop.example/sorry")
