@@ -25,7 +25,7 @@ from paytrust_midtrans import MidtransCredentials, MidtransGateway, MidtransOpti
 from paytrust_xendit import XenditCredentials, XenditGateway
 
 from paytrust import InvalidSignature, Money, UnreadableWebhook, Webhook, access, api, urls
-from paytrust.errors import Invalid
+from paytrust.errors import CardNumber, Invalid
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice
 from paytrust.money import EXPONENT, parse_percentage, parse_rate
@@ -389,8 +389,8 @@ TARGETS: Final = [
     Target("webhook of midtrans: what it is about", broken(NOTIFICATION), functools.partial(read_notice, midtrans), (UnreadableWebhook,)),
     Target("webhook of xendit: the token", headers, verify_xendit, (InvalidSignature,)),
     Target("webhook of midtrans: the signature", broken(NOTIFICATION), verify_midtrans, (InvalidSignature,)),
-    Target("body of an invoice", broken(INVOICE), functools.partial(read_body, CreateInvoice), (Invalid,)),
-    Target("body of a schedule", broken(SCHEDULE), functools.partial(read_body, AdjustInstallments), (Invalid,)),
+    Target("body of an invoice", broken(INVOICE), functools.partial(read_body, CreateInvoice), (Invalid, CardNumber)),
+    Target("body of a schedule", broken(SCHEDULE), functools.partial(read_body, AdjustInstallments), (Invalid, CardNumber)),
     Target("cursor of a list", cursor, read_cursor, (Invalid,)),
     Target("URL that comes in", url, read_url, (ValueError,)),
     Target("who forwarded a request", forwarded, read_client, (LookupError,)),
