@@ -60,8 +60,8 @@ def where(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | in
         if holds_card(value):
             yield at
     elif isinstance(value, msgspec.Struct):
-        for field in msgspec.structs.fields(value):
-            yield from where(getattr(value, field.name), (*at, field.encode_name))
+        for name, written in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
+            yield from where(getattr(value, name), (*at, written))
     elif isinstance(value, dict):
         for name, inner in value.items():
             hidden = holds_card(str(name))
