@@ -9,6 +9,8 @@ valid EAN-13 (a product's code) are none.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ import msgspec
 
 MIN_DIGITS: Final = 13
 MAX_DIGITS: Final = 19
-MIN_GROUP: Final = 4
+PREFIX: Final = 4
 INSTEAD: Final = "[card number]"
 
 _ISSUED: Final = re.compile(
@@ -36,9 +38,18 @@ _ISSUED: Final = re.compile(
     """,
     re.ASCII | re.VERBOSE,
 )
-_GROUPS: Final = re.compile(r"[0-9]+(?:[ -]{1,3}[0-9]+)*")
+# Groups that can be those of a card: a short one can only be the last, and none is part of a word or follows a "+".
+_GROUPS: Final = re.compile(
+    r"""
+      (?<![\w+]) (?=[0-9 -]{13}) [0-9]{4,} (?![\w+])
+      (?: [ -]{1,3} [0-9]{4,} (?![\w+]) )*
+      (?: [ -]{1,3} [0-9]{1,3} (?![\w+]) )?
+    """,
+    re.VERBOSE,
+)
 _GROUP: Final = re.compile(r"[0-9]+")
 _UUID: Final = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])")
+_DOUBLED: Final = bytes.maketrans(b"0123456789", b"0246813579")  # the sum of the digits of the double
 _DASHES: Final = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"), "-")
 
 
@@ -78,45 +89,37 @@ def _found(text: str) -> Iterator[tuple[int, int]]:
     plain = text if text.isascii() else _in_ascii(text)
     plain = _UUID.sub(lambda uuid: "x" * len(uuid[0]), plain)
     for sequence in _GROUPS.finditer(plain):
-        groups = [group.span() for group in _GROUP.finditer(plain, *sequence.span())]
-        if _joined(plain[: sequence.start()][-1:] + " "):
-            groups = groups[1:]
-        if groups and _joined(" " + plain[sequence.end() :][:1]):
-            groups = groups[:-1]
-        yield from _windows(plain, groups)
-
-
-def _joined(around: str) -> bool:
-    """Whether a number is part of something else: of a word, or after "+" a telephone number."""
-    return any(char.isalnum() or char in "+_" for char in around)
+        yield from _windows(plain, [group.span() for group in _GROUP.finditer(plain, *sequence.span())])
 
 
 def _windows(plain: str, groups: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    first = 0
+    digits = "".join(plain[start:end] for start, end in groups)
+    ends = list(itertools.accumulate(end - start for start, end in groups))
+    first, begin = 0, 0
     while first < len(groups):
-        digits, last = "", first
-        while last < len(groups) and len(digits) <= MAX_DIGITS:
-            digits += plain[groups[last][0] : groups[last][1]]
-            if _is_card(digits):
+        lengths = _lengths(digits[begin : begin + PREFIX])
+        for last in range(first, len(groups)) if lengths else ():
+            end = ends[last]
+            if end - begin > MAX_DIGITS:
+                break
+            if end - begin in lengths and _valid(digits[begin:end]):
                 yield groups[first][0], groups[last][1]
                 first = last
                 break
-            if groups[last][1] - groups[last][0] < MIN_GROUP:
-                break
-            last += 1
-        first += 1
+        begin, first = ends[first], first + 1
 
 
-def _is_card(digits: str) -> bool:
-    if not MIN_DIGITS <= len(digits) <= MAX_DIGITS or not _ISSUED.fullmatch(digits):
-        return False
-    return _luhn(digits) and not (len(digits) == 13 and _weighed(digits, 3) % 10 == 0)
+@functools.lru_cache(maxsize=10**PREFIX)
+def _lengths(prefix: str) -> frozenset[int]:
+    """How many digits a card's number has that begins with *prefix*: none when no network has issued it."""
+    return frozenset(n for n in range(MIN_DIGITS, MAX_DIGITS + 1) if _ISSUED.fullmatch(prefix.ljust(n, "0")))
 
 
-def _luhn(digits: str) -> bool:
-    # The sum of the digits of a doubled digit is the double less 9 where that has two.
-    doubled = (int(digit) * 2 for digit in digits[-2::-2])
-    return (sum(map(int, digits[-1::-2])) + sum(double - 9 if double > 9 else double for double in doubled)) % 10 == 0
+def _valid(digits: str) -> bool:
+    """Luhn's rule; but a valid EAN-13 is a product."""
+    written = digits.encode()
+    total = sum(written[-1::-2]) + sum(written[-2::-2].translate(_DOUBLED)) - ord("0") * len(written)
+    return total % 10 == 0 and not (len(digits) == 13 and _weighed(digits, 3) % 10 == 0)
 
 
 def _weighed(digits: str, weight: int) -> int:
