@@ -160,11 +160,9 @@ def test_whatever_is_said_holds_none_and_the_rest_stays(one, other):
 
 
 @pytest.mark.parametrize("part", ["4", "4-", "4111 ", "4111.", "4111-1111-1111-1112 ", "4222222222223.", "\u0664", "- "], ids=ascii)
-def test_a_longer_text_takes_longer_in_proportion_and_no_more(least_cpu_s, part):
+def test_no_text_that_fits_into_a_body_takes_long(least_cpu_s, part):
     text = part * (api.MAX_BODY_BYTES // len(part))
-    short = text[: len(text) // 16]
-    at_most_s = 3 * 16 * least_cpu_s(lambda: holds_card(short), 0)  # of the square of its length it would be 256 times
-    assert least_cpu_s(lambda: holds_card(text), at_most_s) < at_most_s
+    assert least_cpu_s(lambda: holds_card(text), 0.5) < 0.5
 
 
 class Line(msgspec.Struct, rename={"title": "name"}):
