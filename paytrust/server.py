@@ -30,6 +30,7 @@ def server(app: Any, settings: Settings) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=DRAIN_S,
         )
     )

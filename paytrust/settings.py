@@ -111,6 +111,8 @@ class Settings(PluginSettings):
     """A Redis or Valkey in which all processes count the requests of a key together: redis:// or rediss://."""
     receive_timeout_s: float = Field(30.0, gt=0, le=600)
     """How long a whole request may take to arrive."""
+    keep_alive_s: int = Field(75, ge=1, le=3600)
+    """How long a connection may be idle: longer than at a proxy (nginx and AWS: 60 s), or the service closes one that is just used again."""
     pool_size: int = Field(10, ge=2, le=100)
     """Connections for API calls, per process."""
     intake_pool_size: int = Field(4, ge=1, le=50)

@@ -105,10 +105,8 @@ class Lane:
         self.sandbox.start()
         self.database = Database(owner_url)
         self.slack_s = slack_s
-        # The service closes idle connections after 5 s, which a client may notice only when it has sent something.
-        limits = httpx.Limits(keepalive_expiry=2.0)
-        self.admin = httpx.Client(base_url=service_url, headers={"X-Admin-Key": admin_key}, timeout=60, trust_env=False, limits=limits)
-        self.api = httpx.Client(base_url=service_url, timeout=60, trust_env=False, limits=limits)
+        self.admin = httpx.Client(base_url=service_url, headers={"X-Admin-Key": admin_key}, timeout=60, trust_env=False)
+        self.api = httpx.Client(base_url=service_url, timeout=60, trust_env=False)
         self.nowhere = {
             "connection_refused": f"http://127.0.0.1:{free_port()}",
             "no_tls": self.sandbox.xendit.url.replace("http:", "https:"),

@@ -15,8 +15,6 @@ from urllib.parse import urlsplit
 import aiohttp
 
 CONNECTIONS: Final = 64
-REUSED_S: Final = 2.0
-"""The service closes a connection that was idle for 5 s, perhaps just when it is used again."""
 TRIES: Final = 12
 LONGEST_WAIT_S: Final = 5.0
 TIMEOUT_S: Final = 60.0
@@ -52,7 +50,7 @@ class Post:
         """When the first copy of each was acknowledged, by time.monotonic()."""
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=REUSED_S)
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS)
         self._client = aiohttp.ClientSession(
             connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), skip_auto_headers=["user-agent"]
         )

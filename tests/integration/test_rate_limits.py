@@ -409,6 +409,27 @@ def test_a_request_that_takes_long_to_answer_is_not_cut_off(serve, own_database)
             assert waiting.result().status_code == 200
 
 
+def served_again(service, idle_s):
+    """Whether a connection serves another request when it was idle for so long."""
+    with socket.create_connection((service.settings.host, service.settings.port), timeout=20) as connection:
+        for pause_s in (0, idle_s):
+            time.sleep(pause_s)
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            answer = connection.recv(65_536)
+    return answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_idle_connection_is_kept_for_those_who_keep_theirs_for_some_seconds(serve):
+    with serve() as service:
+        assert service.settings.keep_alive_s > 60  # nginx's and AWS's: whoever closes first must not be the service
+        assert served_again(service, 7)  # most clients' is 5
+
+
+def test_an_idle_connection_is_closed_after_the_time_that_is_set(serve):
+    with serve(keep_alive_s=1) as service:
+        assert not served_again(service, 3)
+
+
 # --- manners ----------------------------------------------------------------------------------------------------------------
 
 
