@@ -6,6 +6,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -183,7 +184,7 @@ def test_a_payment_made_before_a_crash_and_paid_since_is_applied(seller, far, ga
 
 def test_what_the_gateway_does_not_know_stays_unknown_and_is_made_again_only_on_demand(seller, xendit, look, problem, payments, payable):
     xendit.fault("reset_before", on="create", times=1)
-    body = seller.body(external_id=f"order-{time.monotonic_ns()}")
+    body = seller.body(external_id=f"order-{uuid4()}")
     problem(seller.api.post("/invoices", json=body), 504)
     [invoice] = seller.api.get("/invoices", params={"external_id": body["external_id"]}).json()["invoices"]
     look(invoice)
@@ -205,7 +206,7 @@ def test_an_attempt_that_is_just_being_made_is_left_alone(seller, xendit, look, 
 
 def test_of_several_made_by_an_unknown_call_the_oldest_is_adopted_and_the_others_expire(outside, seller, xendit, look, problem):
     xendit.fault("reset_after", on="create", times=1)
-    body = seller.body(external_id=f"order-{time.monotonic_ns()}")
+    body = seller.body(external_id=f"order-{uuid4()}")
     problem(seller.api.post("/invoices", json=body), 504)
     [first] = xendit.payments
     for _ in range(2):
