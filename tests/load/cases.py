@@ -181,7 +181,7 @@ def _sample(
         postgres_ms=used["postgres"] * 1000 / count,
         load_ms=used["load"] * 1000 / count,
         gateway_ms=used["gateway"] * 1000 / count,
-        foreign=(after.machine_s - before.machine_s - after.ours_s + before.ours_s) / elapsed_s,
+        foreign=(after.foreign_s - before.foreign_s) / elapsed_s,
         stolen=(after.stolen_s - before.stolen_s) / elapsed_s,
         requests=len(inside),
         failed=failed,

@@ -114,6 +114,11 @@ class Usage(msgspec.Struct, frozen=True):
     stolen_s: float
     """What the hypervisor gave to others while we wanted to run."""
 
+    @property
+    def foreign_s(self) -> float:
+        """What processes had that are not ours."""
+        return self.machine_s - self.ours_s
+
 
 def usage(roots: Mapping[str, int]) -> Usage:
     """Read /proc. What a child used moves to its parent when it ends, so the sum of a tree only grows."""
