@@ -23,6 +23,8 @@ from paytrust.litestar import PayTrustPlugin
 from paytrust.plugins import Registry
 from paytrust.settings import Settings, load
 
+__all__ = ["create_app"]
+
 STATIC: Final = Path(__file__).parent / "static"
 
 _PAGE: Final = b"""<!doctype html>

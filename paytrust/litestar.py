@@ -65,6 +65,8 @@ from paytrust.webhooks.jobs import WebhookJobs
 from paytrust.webhooks.service import Inbox, Webhooks
 from paytrust.work import Worker
 
+__all__ = ["PayTrustPlugin", "Registry", "Settings", "load"]
+
 log = structlog.stdlib.get_logger("paytrust.access")
 
 RECONCILER_POLL_S = 10.0
