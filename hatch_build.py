@@ -13,10 +13,10 @@ FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 
 
 class SwaggerUIBuildHook(BuildHookInterface):
-    """Copies the files from a package of the build environment (see `build-system.requires`) to paytrust/static/swagger-ui."""
+    """Copies the files from a package of the build environment (see `build-system.requires`) to paytrust/api/static/swagger-ui."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
-        target = Path(self.root, "paytrust", "static", "swagger-ui")
+        target = Path(self.root, "paytrust", "api", "static", "swagger-ui")
         # Found, never imported: importing it would need the web framework it is made for.
         spec = importlib.util.find_spec("fastapi_swagger")
         if spec is None or spec.origin is None:
@@ -25,4 +25,4 @@ class SwaggerUIBuildHook(BuildHookInterface):
         target.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             shutil.copyfile(source / name, target / name)
-        build_data["artifacts"].append("paytrust/static/swagger-ui/*")
+        build_data["artifacts"].append("paytrust/api/static/swagger-ui/*")

@@ -4,16 +4,7 @@ PayTrust: payment orchestration with plugins. This module is what plugin authors
 It pulls in neither the web framework nor the database layer, so a plugin's tests stay small and quick.
 """
 
-from paytrust.errors import (
-    GatewayError,
-    GatewayRejected,
-    GatewayUnavailable,
-    InvalidSignature,
-    OutcomeUnknown,
-    PayTrustError,
-    UnreadableWebhook,
-)
-from paytrust.gateways import (
+from paytrust.contract.gateways import (
     Credentials,
     Customer,
     Gateway,
@@ -27,12 +18,21 @@ from paytrust.gateways import (
     Webhook,
     WebhookNotice,
 )
-from paytrust.hookspecs import hookimpl
-from paytrust.http import Answer, GatewayHTTP, new_client
+from paytrust.contract.hooks import hookimpl
+from paytrust.contract.http import Answer, GatewayHTTP, new_client
+from paytrust.contract.sandboxes import Sandbox, SandboxAccount
+from paytrust.contract.taxes import TaxAnswer, TaxQuery, TaxRule
+from paytrust.errors import (
+    GatewayError,
+    GatewayRejected,
+    GatewayUnavailable,
+    InvalidSignature,
+    OutcomeUnknown,
+    PayTrustError,
+    UnreadableWebhook,
+)
 from paytrust.money import EXPONENT, Money
-from paytrust.sandboxes import Sandbox, SandboxAccount
-from paytrust.taxes import TaxAnswer, TaxQuery, TaxRule
-from paytrust.urls import Reach
+from paytrust.security.urls import Reach
 
 __all__ = [
     "EXPONENT",

@@ -16,16 +16,17 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from paytrust import api, logs
-from paytrust.door import Door, answer
+from paytrust.api import guards, problems
+from paytrust.api.admission import Door, answer
 from paytrust.errors import NotFound
+from paytrust.infra import logs
+from paytrust.infra.settings import Settings, load
 from paytrust.litestar import PayTrustPlugin
-from paytrust.plugins import Registry
-from paytrust.settings import Settings, load
+from paytrust.plugins.registry import Registry
 
 __all__ = ["create_app"]
 
-STATIC: Final = Path(__file__).parent / "static"
+STATIC: Final = Path(__file__).parent / "api" / "static"
 
 _PAGE: Final = b"""<!doctype html>
 <html lang="en">
@@ -70,7 +71,7 @@ async def _allow_page(message: Message, scope: Scope) -> None:
 
 def _no_such_asset(request: Request[Any, Any, Any], _: Exception) -> Response[Any]:
     """No file can have this name: it is too long (Litestar's internal error), or holds a NUL."""
-    return api.on_error(request, NotFound("there is nothing at this path"))
+    return problems.on_error(request, NotFound("there is nothing at this path"))
 
 
 @get("/openapi.json", include_in_schema=False, sync_to_thread=False)
@@ -116,7 +117,7 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
     settings = settings or load()
     logs.configure(settings)
     plugin = PayTrustPlugin(settings, registry=registry)
-    limited = api.stranger_guard(plugin.services.rates.strangers, trusted_proxies=settings.trusted_proxies)
+    limited = guards.stranger_guard(plugin.services.rates.strangers, trusted_proxies=settings.trusted_proxies)
     docs = OpenAPIConfig(
         title="PayTrust",
         version=metadata.version("paytrust"),
@@ -136,7 +137,7 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
         route_handlers=[assets, Router("/", route_handlers=[_openapi], guards=[limited])] if settings.docs else [],
         plugins=[plugin],
         openapi_config=docs if settings.docs else None,
-        exception_handlers={Exception: api.on_error},
+        exception_handlers={Exception: problems.on_error},
         on_startup=[_settle],
         before_send=[_allow_page, *([_require_https] if settings.public_url.startswith("https://") else [])],
         logging_config=None,

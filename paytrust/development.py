@@ -22,14 +22,14 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust import migrations
 from paytrust.accounts.model import CreateAccount, NewFee, UpdateAccount
+from paytrust.contract.sandboxes import Sandbox, SandboxAccount
 from paytrust.errors import ConfigurationError
+from paytrust.infra import migrations
+from paytrust.infra.settings import Settings, load
 from paytrust.keys.model import CreateKey
-from paytrust.litestar import Services
-from paytrust.plugins import Registry
-from paytrust.sandboxes import Sandbox, SandboxAccount
-from paytrust.settings import Settings, load
+from paytrust.plugins.registry import Registry
+from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
 
 DATABASE: Final = "paytrust_dev"

@@ -9,7 +9,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from paytrust.settings import Settings
+from paytrust.infra.settings import Settings
 
 DRAIN_S: Final = 16
 """For requests under way: a gateway call of 15 s and writing down its outcome. Then workers have 4 s and pools 5 s: 25 s in all."""

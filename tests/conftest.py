@@ -27,8 +27,9 @@ import pytest
 import structlog
 from canary import Canary, listen
 
-from paytrust import development, migrations
-from paytrust.settings import Settings
+from paytrust import development
+from paytrust.infra import migrations
+from paytrust.infra.settings import Settings
 
 ADMIN_KEY = "3f9c1b7e5a20d8465e1f0a9b7c6d2e834b5a"
 FEE = {"percentage": "0.029", "fixed": "2000"}

@@ -23,7 +23,7 @@ import msgspec
 from paytrust_sandbox.money import EXPONENTS
 
 from paytrust.books import service as books
-from paytrust.db import Transaction
+from paytrust.infra.db import Transaction
 
 OVER = frozenset({"paid", "cancelled", "expired", "failed"})
 PAID_THERE = frozenset({"PAID", "SETTLED", "capture", "settlement"})

@@ -21,8 +21,8 @@ from litestar.params import FromPath
 from litestar.response import Redirect
 
 from paytrust import development
+from paytrust.infra.settings import Settings
 from paytrust.litestar import PayTrustPlugin
-from paytrust.settings import Settings
 
 PRICES: Final = {"coffee": "25000", "tea": "18000"}
 

@@ -20,8 +20,8 @@ import httpx
 
 from paytrust import development
 from paytrust.books.service import Books
-from paytrust.db import Database
 from paytrust.development import Ready
+from paytrust.infra.db import Database
 
 WAIT_S = 20
 LINES = [

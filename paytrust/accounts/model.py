@@ -8,11 +8,11 @@ from uuid import UUID
 
 import msgspec
 
+from paytrust.contract.gateways import Limits
 from paytrust.errors import FieldError, Invalid, pointer
-from paytrust.gateways import Limits
 from paytrust.money import EXPONENT, Money, parse_percentage
 from paytrust.secrets.model import NOBODY, Place, Sealed
-from paytrust.urls import Reach
+from paytrust.security.urls import Reach
 
 
 class NewFee(msgspec.Struct, forbid_unknown_fields=True):

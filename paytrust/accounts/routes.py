@@ -10,7 +10,8 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from paytrust.accounts.model import AccountOut, CreateAccount, UpdateAccount
 from paytrust.accounts.service import Accounts
-from paytrust.api import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor, problems
+from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor
+from paytrust.api.problems import problems
 from paytrust.idempotency.routes import claim_of
 
 

@@ -8,20 +8,20 @@ import aiohttp
 import msgspec
 import structlog
 
-from paytrust import redaction, urls
 from paytrust.accounts import model, store
 from paytrust.accounts.model import Account, AccountOut, CreateAccount, Fee, FeeOut, UpdateAccount
-from paytrust.db import Database, Transaction
+from paytrust.contract.gateways import Gateway, Limits
+from paytrust.contract.http import GatewayHTTP, new_client
 from paytrust.errors import FieldError, GatewayUnavailable, Invalid, NotFound
-from paytrust.gateways import Gateway, Limits
-from paytrust.http import GatewayHTTP, new_client
 from paytrust.idempotency.model import Claim
-from paytrust.ids import new_id
-from paytrust.plugins import Registry
+from paytrust.infra.db import Database, Transaction
+from paytrust.infra.ids import new_id
+from paytrust.plugins.registry import Registry
 from paytrust.secrets.model import NOBODY, Sealed, Stale
 from paytrust.secrets.service import Secrets
+from paytrust.security import redaction, urls
+from paytrust.security.urls import Reach
 from paytrust.tenants import service as tenants
-from paytrust.urls import Reach
 
 GATEWAYS_KEPT: Final = 1_000
 RESEALED_AT_ONCE: Final = 100

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from paytrust.accounts.model import Account, Fee
-from paytrust.db import Record, Transaction
+from paytrust.infra.db import Record, Transaction
 from paytrust.secrets.model import Sealed
 
 _SELECT = """

@@ -3,7 +3,7 @@ from __future__ import annotations
 from piccolo.columns import JSONB, UUID, BigInt, Boolean, Bytea, Numeric, Text, Timestamptz
 from piccolo.table import Table
 
-from paytrust.db import ENGINE
+from paytrust.infra.db import ENGINE
 
 
 class GatewayAccounts(Table, tablename="gateway_accounts", schema="paytrust", db=ENGINE):

@@ -7,7 +7,7 @@ import msgspec
 
 from paytrust.books import store
 from paytrust.books.model import BoundedAccount, Transfer
-from paytrust.db import Database, Transaction
+from paytrust.infra.db import Database, Transaction
 
 
 class Mistake(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from paytrust.books.model import BoundedAccount, Transfer
-from paytrust.db import Record, Transaction
+from paytrust.infra.db import Record, Transaction
 
 # The foreign keys of the transfers are checked when the statement ends, so the accounts may come with them.
 _POST = """

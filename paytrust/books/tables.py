@@ -3,7 +3,7 @@ from __future__ import annotations
 from piccolo.columns import UUID, BigInt, SmallInt, Text, Timestamptz
 from piccolo.table import Table
 
-from paytrust.db import ENGINE
+from paytrust.infra.db import ENGINE
 
 
 class BookAccounts(Table, tablename="book_accounts", schema="paytrust", db=ENGINE):

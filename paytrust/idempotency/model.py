@@ -14,9 +14,9 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust.cards import holds_card
 from paytrust.errors import Busy, CardNumber, FieldError, Invalid, Unprocessable, pointer
 from paytrust.secrets.model import NOBODY, Place
+from paytrust.security.card_numbers import holds_card
 
 HEADER: Final = "Idempotency-Key"
 ADMINISTRATION: Final = NOBODY

@@ -20,7 +20,7 @@ from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from litestar.utils.scope.state import ScopeState
 
-from paytrust import api
+from paytrust.api import guards, problems
 from paytrust.idempotency import model
 from paytrust.idempotency.model import ADMINISTRATION, HEADER, Answer, Claim
 from paytrust.idempotency.service import Idempotency
@@ -55,7 +55,7 @@ def claim_guard(service: Service) -> Callable[..., Awaitable[None]]:
             return
         key = model.read_key(given)
         request = cast("Request[Any, Any, Any]", connection)
-        scope = ADMINISTRATION if handler.opt["access"] == "admin" else api.principal_of(request).tenant_id
+        scope = ADMINISTRATION if handler.opt["access"] == "admin" else guards.principal_of(request).tenant_id
         fingerprint = model.fingerprint(
             request.method, request.scope["path_template"], request.path_params, request.scope["query_string"], await request.body()
         )
@@ -109,7 +109,7 @@ class KeepAnswers(ASGIMiddleware):
                 await self._service().settle(claim, _answer(held))
             except Exception as exc:  # noqa: BLE001 - every exception of our routes ends in the same place
                 request = Request[Any, Any, Any](scope, receive, send)
-                await api.on_error(request, exc).to_asgi_response(app=None, request=request)(scope, receive, send)
+                await problems.on_error(request, exc).to_asgi_response(app=None, request=request)(scope, receive, send)
                 return
         for message in held:
             await send(message)
@@ -146,4 +146,4 @@ def document(handler: HTTPRouteHandler) -> None:
     """Say in the OpenAPI document that the route takes the header, and what it may answer for it."""
     if applies_to(handler):
         handler.operation_class = RepeatableOperation
-        handler.responses = api.problems(400, 409, 422) | dict(handler.responses or {})
+        handler.responses = problems.problems(400, 409, 422) | dict(handler.responses or {})

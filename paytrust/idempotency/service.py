@@ -14,11 +14,11 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from paytrust.db import Database, Transaction
 from paytrust.errors import Busy, Unavailable
 from paytrust.idempotency import model, store
 from paytrust.idempotency.model import ADMINISTRATION, Answer, Claim, KeyReused, RequestInProgress
-from paytrust.ids import new_id
+from paytrust.infra.db import Database, Transaction
+from paytrust.infra.ids import new_id
 from paytrust.secrets.model import Sealed, Stale
 from paytrust.secrets.service import Secrets
 

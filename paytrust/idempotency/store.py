@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from paytrust.db import Record, Transaction
 from paytrust.idempotency.model import Claim
+from paytrust.infra.db import Record, Transaction
 
 
 async def claim(tx: Transaction, scope: UUID, key: str, *, fingerprint: bytes, object_id: UUID, lease: timedelta) -> Claim | None:

@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from paytrust.books import model as books
 from paytrust.books.model import Cause, Transfer
+from paytrust.contract.gateways import Limits
 from paytrust.errors import Conflict
-from paytrust.gateways import Limits
 from paytrust.invoices.model import Amount, Installment, Invoice, InvoiceStatus, Rules, contained, positive
 from paytrust.money import Money, split
 

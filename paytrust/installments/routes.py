@@ -7,11 +7,11 @@ from litestar import get, patch
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from paytrust.access import Principal
-from paytrust.api import problems
+from paytrust.api.problems import problems
 from paytrust.installments.model import AdjustInstallments
 from paytrust.installments.service import Installments
 from paytrust.invoices.routes import InstallmentOut, schedule_out
+from paytrust.security.access import Principal
 
 
 class ScheduleOut(msgspec.Struct, frozen=True):

@@ -8,10 +8,10 @@ import structlog
 from paytrust.accounts import service as accounts
 from paytrust.accounts.service import Accounts
 from paytrust.books import service as books
-from paytrust.db import Database, Transaction
+from paytrust.contract.gateways import Limits
 from paytrust.errors import Busy, Conflict, GatewayError
-from paytrust.gateways import Limits
-from paytrust.ids import new_id
+from paytrust.infra.db import Database, Transaction
+from paytrust.infra.ids import new_id
 from paytrust.installments import model, store
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices import service as invoices

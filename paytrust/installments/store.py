@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust.db import Transaction
+from paytrust.infra.db import Transaction
 from paytrust.invoices.model import Installment
 
 

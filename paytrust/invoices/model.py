@@ -17,12 +17,12 @@ import iso3166
 import msgspec
 from msgspec import Meta
 
-from paytrust import urls
 from paytrust.accounts.model import Account, Fee
+from paytrust.contract.gateways import NO_LIMITS, Limits
+from paytrust.contract.taxes import TaxBasis, TaxQuery, TaxRule, decide
 from paytrust.errors import Conflict, FieldError, Invalid
-from paytrust.gateways import NO_LIMITS, Limits
 from paytrust.money import EXPONENT, MAX_MINOR, Money, distribute, parse_rate, split
-from paytrust.taxes import TaxBasis, TaxQuery, TaxRule, decide
+from paytrust.security import urls
 
 T = TypeVar("T")
 

@@ -11,8 +11,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
-from paytrust.access import Principal
-from paytrust.api import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor, principal_of, problems
+from paytrust.api.guards import principal_of
+from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor
+from paytrust.api.problems import problems
+from paytrust.contract.taxes import TaxBasis
 from paytrust.idempotency.routes import claim_of
 from paytrust.invoices.model import (
     CreateInvoice,
@@ -25,7 +27,7 @@ from paytrust.invoices.model import (
     ReceiptFlag,
 )
 from paytrust.invoices.service import Invoices
-from paytrust.taxes import TaxBasis
+from paytrust.security.access import Principal
 
 
 class LineItemOut(msgspec.Struct, frozen=True, kw_only=True):

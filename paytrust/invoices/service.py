@@ -12,14 +12,14 @@ import structlog
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
-from paytrust.db import Database, Transaction
+from paytrust.contract.gateways import NO_LIMITS
+from paytrust.contract.taxes import TaxRule, TaxRuleFailed
 from paytrust.errors import GatewayUnavailable, Invalid, NotFound
-from paytrust.gateways import NO_LIMITS
 from paytrust.idempotency.model import Claim
-from paytrust.ids import new_id
+from paytrust.infra.db import Database, Transaction
+from paytrust.infra.ids import new_id
 from paytrust.invoices import model, store
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary, ExternalIdTaken, Invoice, InvoiceStatus, Moment, ReceiptFlag
-from paytrust.taxes import TaxRule, TaxRuleFailed
 
 HIGH_TAX_RATE: Final = Decimal("0.27")
 

@@ -8,10 +8,10 @@ from uuid import UUID
 import msgspec
 
 from paytrust.accounts.model import Fee
-from paytrust.db import Record, Transaction
+from paytrust.contract.taxes import TaxBasis
+from paytrust.infra.db import Record, Transaction
 from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, LineItem, Moment, NewCustomer, ReceiptFlag
 from paytrust.money import Money
-from paytrust.taxes import TaxBasis
 
 # One statement, so that invoice, lines, schedule and the first attempt exist together or not at all.
 _INSERT = """

@@ -3,7 +3,7 @@ from __future__ import annotations
 from piccolo.columns import JSONB, UUID, BigInt, Bytea, Numeric, SmallInt, Text, Timestamptz
 from piccolo.table import Table
 
-from paytrust.db import ENGINE
+from paytrust.infra.db import ENGINE
 
 
 class Invoices(Table, tablename="invoices", schema="paytrust", db=ENGINE):

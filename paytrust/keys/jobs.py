@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import structlog
 
-from paytrust.db import LOST
+from paytrust.infra.db import LOST
 from paytrust.keys.service import Keys
 from paytrust.keys.store import CHANNEL
 

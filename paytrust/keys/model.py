@@ -14,9 +14,9 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust import access
-from paytrust.access import Caller, Scope
 from paytrust.errors import FieldError, Invalid, pointer
+from paytrust.security import access
+from paytrust.security.access import Caller, Scope
 
 KEY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 WINDOW_S: Final = 3600.0

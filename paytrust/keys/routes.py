@@ -8,11 +8,12 @@ from litestar import Request, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from paytrust.access import Caller
-from paytrust.api import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor, problems
+from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor
+from paytrust.api.problems import problems
 from paytrust.idempotency.routes import claim_of
 from paytrust.keys.model import AuditEntry, AuditFilters, CreateKey, Key, ShownKey
 from paytrust.keys.service import Keys
+from paytrust.security.access import Caller
 
 
 class KeyPage(msgspec.Struct):

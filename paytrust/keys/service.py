@@ -15,15 +15,15 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
-from paytrust import access
-from paytrust.access import ANONYMOUS, LOCAL, Caller, Network, Principal, Scope
-from paytrust.db import Database, Record, Transaction
 from paytrust.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable, pointer
 from paytrust.idempotency import service as idempotency
 from paytrust.idempotency.model import Claim
-from paytrust.ids import new_id
+from paytrust.infra.db import Database, Record, Transaction
+from paytrust.infra.ids import new_id
 from paytrust.keys import model, store
 from paytrust.keys.model import Action, Audited, AuditEntry, AuditFilters, CreateKey, Entry, Key, Reason, ShownKey, Tally
+from paytrust.security import access
+from paytrust.security.access import ANONYMOUS, LOCAL, Caller, Network, Principal, Scope
 from paytrust.tenants import service as tenants
 
 CACHE_TTL_S: Final = 30.0

@@ -4,11 +4,11 @@ from collections.abc import Collection
 from typing import Any, Final
 from uuid import UUID
 
-from paytrust.access import Scope
-from paytrust.db import Record, Transaction, rows
-from paytrust.ids import new_id
+from paytrust.infra.db import Record, Transaction, rows
+from paytrust.infra.ids import new_id
 from paytrust.keys.model import Action, AuditEntry, AuditFilters, Entry, Key, Reason
 from paytrust.keys.tables import ApiKeys
+from paytrust.security.access import Scope
 
 CHANNEL: Final = "paytrust_keys"
 """Where a trigger on the table tells every process that a key was changed."""

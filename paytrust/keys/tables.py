@@ -3,7 +3,7 @@ from __future__ import annotations
 from piccolo.columns import UUID, Array, BigInt, Bytea, Text, Timestamptz
 from piccolo.table import Table
 
-from paytrust.db import ENGINE
+from paytrust.infra.db import ENGINE
 
 
 class ApiKeys(Table, tablename="api_keys", schema="paytrust", db=ENGINE):

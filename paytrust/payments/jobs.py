@@ -11,9 +11,9 @@ import structlog
 
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
-from paytrust.db import Database, Transaction
+from paytrust.contract.gateways import GatewayPayment, PaymentStatus
 from paytrust.errors import Busy, GatewayError, GatewayRejected, GatewayUnavailable, NotFound, PayTrustError, Unavailable
-from paytrust.gateways import GatewayPayment, PaymentStatus
+from paytrust.infra.db import Database, Transaction
 from paytrust.invoices import service as invoices
 from paytrust.invoices.model import OUR_REFERENCE, Invoice, InvoiceStatus, move
 from paytrust.money import Money

@@ -10,13 +10,13 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust import urls
 from paytrust.books import model as books
 from paytrust.books.model import BoundedAccount, Cause, Transfer
+from paytrust.contract.gateways import Customer, GatewayPayment, PaymentLine, PaymentRequest, PaymentStatus
 from paytrust.errors import Conflict, PayTrustError
-from paytrust.gateways import Customer, GatewayPayment, PaymentLine, PaymentRequest, PaymentStatus
 from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, Moment, ReceiptFlag
 from paytrust.money import Money
+from paytrust.security import urls
 
 
 class AttemptStatus(StrEnum):

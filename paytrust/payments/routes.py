@@ -10,11 +10,11 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
-from paytrust.access import Principal
-from paytrust.api import problems
+from paytrust.api.problems import problems
 from paytrust.invoices.model import Moment
 from paytrust.payments.model import Attempt, AttemptStatus
 from paytrust.payments.service import Payments
+from paytrust.security.access import Principal
 
 
 class PaymentOut(msgspec.Struct, frozen=True, kw_only=True):

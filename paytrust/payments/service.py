@@ -12,8 +12,7 @@ from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.books import service as books
-from paytrust.bulkheads import GuardedGateway, Lane
-from paytrust.db import Database, Transaction
+from paytrust.contract.gateways import GatewayPayment, ListsPayments, PaymentStatus
 from paytrust.errors import (
     Busy,
     Conflict,
@@ -25,13 +24,14 @@ from paytrust.errors import (
     Unprocessable,
     UnreadableWebhook,
 )
-from paytrust.gateways import GatewayPayment, ListsPayments, PaymentStatus
-from paytrust.ids import new_id
+from paytrust.infra.db import Database, Transaction
+from paytrust.infra.ids import new_id
 from paytrust.invoices import service as invoices
 from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, Moment, move, payment_reference
 from paytrust.money import Money
 from paytrust.payments import model, store
 from paytrust.payments.model import AmountNotCollectable, Attempt, AttemptStatus, CurrencyMismatch, PaymentReversed
+from paytrust.plugins.calls import GuardedGateway, Lane
 
 ABANDONED_AFTER: Final = timedelta(seconds=60)
 """An attempt that has been "creating" for longer lost the process that was creating it."""

@@ -6,8 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust.db import Record, Transaction
-from paytrust.gateways import GatewayPayment
+from paytrust.contract.gateways import GatewayPayment
+from paytrust.infra.db import Record, Transaction
 from paytrust.invoices.model import ReceiptFlag
 from paytrust.money import Money
 from paytrust.payments.model import Attempt, AttemptStatus, Check, Difference, DifferenceKind, Receipt

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from paytrust.vault import DoesNotOpen, decrypt, encrypt
+from paytrust.security.encryption import DoesNotOpen, decrypt, encrypt
 
 VERSION: Final = b"\x02"
 KEY_BYTES: Final = 32

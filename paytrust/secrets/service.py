@@ -17,13 +17,13 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from paytrust.db import Database, Transaction
 from paytrust.errors import ConfigurationError, NotFound
-from paytrust.ids import new_id
+from paytrust.infra.db import Database, Transaction
+from paytrust.infra.ids import new_id
 from paytrust.secrets import model, store
 from paytrust.secrets.model import NOBODY, DataKey, Place, Sealed
 from paytrust.secrets.store import Wrapped
-from paytrust.vault import DoesNotOpen, Vault
+from paytrust.security.encryption import DoesNotOpen, Vault
 
 FRESH_S: Final = 15.0
 """How long a process goes on with the key it knows before it looks whether there is another."""

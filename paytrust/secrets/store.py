@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust.db import Record, Transaction
+from paytrust.infra.db import Record, Transaction
 
 
 class Wrapped(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from piccolo.columns import UUID, Bytea, Text, Timestamptz
 from piccolo.table import Table
 
-from paytrust.db import ENGINE
+from paytrust.infra.db import ENGINE
 
 
 class DataKeys(Table, tablename="data_keys", schema="paytrust", db=ENGINE):

@@ -7,7 +7,8 @@ from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from paytrust.api import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor, problems
+from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor
+from paytrust.api.problems import problems
 from paytrust.idempotency.routes import claim_of
 from paytrust.tenants.model import CreateTenant, Tenant
 from paytrust.tenants.service import Tenants

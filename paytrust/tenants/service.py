@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from paytrust.db import Database, Transaction
 from paytrust.errors import NotFound
 from paytrust.idempotency.model import Claim
-from paytrust.ids import new_id
+from paytrust.infra.db import Database, Transaction
+from paytrust.infra.ids import new_id
 from paytrust.tenants import store
 from paytrust.tenants.model import CreateTenant, Tenant
 

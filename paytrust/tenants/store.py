@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from paytrust.db import Transaction, rows
+from paytrust.infra.db import Transaction, rows
 from paytrust.tenants.model import Tenant
 from paytrust.tenants.tables import Tenants
 

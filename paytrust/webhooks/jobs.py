@@ -10,8 +10,8 @@ import structlog
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
-from paytrust.db import Database
 from paytrust.errors import PayTrustError
+from paytrust.infra.db import Database
 from paytrust.payments.service import Payments
 from paytrust.webhooks import store
 from paytrust.webhooks.model import (

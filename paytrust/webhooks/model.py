@@ -10,8 +10,8 @@ from uuid import UUID
 
 import msgspec
 
+from paytrust.contract.gateways import WebhookNotice
 from paytrust.errors import Busy, GatewayError, PayTrustError, Unavailable, UnreadableWebhook
-from paytrust.gateways import WebhookNotice
 
 RETRY_AFTER: Final = (timedelta(minutes=1), timedelta(minutes=6), timedelta(minutes=36))
 """FR-040: counted from the first failure."""

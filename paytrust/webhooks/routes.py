@@ -12,19 +12,10 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
-from paytrust.access import Caller
-from paytrust.api import (
-    DEFAULT_PAGE,
-    BodyTooLarge,
-    Cursor,
-    Limit,
-    Moment,
-    decode_cursor,
-    decode_moment,
-    encode_cursor,
-    problems,
-)
+from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor
+from paytrust.api.problems import BodyTooLarge, problems
 from paytrust.errors import FieldError, Invalid, pointer
+from paytrust.security.access import Caller
 from paytrust.webhooks.model import MAX_BODY_BYTES, REPLAY_AT_ONCE, WebhookContent, WebhookOut
 from paytrust.webhooks.service import Inbox, Webhooks
 

@@ -9,15 +9,15 @@ from uuid import UUID
 
 import structlog
 
-from paytrust.access import neighbourhood
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
-from paytrust.db import Database
+from paytrust.contract.gateways import Gateway, Webhook, WebhookNotice
 from paytrust.errors import Busy, InvalidSignature, NotFound, Unavailable, UnreadableWebhook
-from paytrust.gateways import Gateway, Webhook, WebhookNotice
-from paytrust.ids import new_id
-from paytrust.rates import Allowance, Windows
+from paytrust.infra.db import Database
+from paytrust.infra.ids import new_id
+from paytrust.infra.rate_limits import Allowance, Windows
+from paytrust.security.access import neighbourhood
 from paytrust.webhooks import model, store
 from paytrust.webhooks.model import WebhookContent, WebhookOut
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust.db import Record, Transaction
-from paytrust.gateways import Webhook, WebhookNotice
+from paytrust.contract.gateways import Webhook, WebhookNotice
+from paytrust.infra.db import Record, Transaction
 from paytrust.webhooks.model import Received, Try, WebhookContent, WebhookOut, WebhookStatus
 
 LEASE = timedelta(seconds=60)

@@ -7,11 +7,11 @@ from litestar import Litestar, get
 from litestar.routes import HTTPRoute
 from litestar.testing import AsyncTestClient
 
-from paytrust import api
-from paytrust.access import LOCAL, Principal, Scope
+from paytrust.api import guards, problems
 from paytrust.app import create_app
-from paytrust.ids import new_id
-from paytrust.rates import Quota, Windows
+from paytrust.infra.ids import new_id
+from paytrust.infra.rate_limits import Quota, Rates, Windows
+from paytrust.security.access import LOCAL, Principal, Scope
 
 PUBLIC = {"/health/live", "/health/ready", "/webhooks/{gateway:str}/{token:str}", "/{rest:path}"}
 
@@ -46,9 +46,9 @@ async def test_a_route_that_says_nothing_we_know_opens_for_nobody(opt):
     async def authenticate(*_):
         return Principal(new_id(), new_id(), frozenset(Scope))
 
-    rates = api.Rates(Quota("api-key", 9), Quota("admin-key", 9), Windows("address", 9))
-    guard = api.access_guard(authenticate, lambda *_: LOCAL, knows=lambda _: True, rates=rates, trusted_proxies=())
-    app = Litestar([forgotten], guards=[guard], exception_handlers={Exception: api.on_error})
+    rates = Rates(Quota("api-key", 9), Quota("admin-key", 9), Windows("address", 9))
+    guard = guards.access_guard(authenticate, lambda *_: LOCAL, knows=lambda _: True, rates=rates, trusted_proxies=())
+    app = Litestar([forgotten], guards=[guard], exception_handlers={Exception: problems.on_error})
     async with AsyncTestClient(app) as client:
         for headers in ({}, {"x-api-key": "0" * 64}, {"x-admin-key": "x"}):
             assert (await client.get("/", headers=headers)).status_code == 403

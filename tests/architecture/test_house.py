@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = {"secrets", "idempotency", "tenants", "keys", "accounts", "books", "invoices", "installments", "payments", "webhooks"}
 FILES = {"__init__", "model", "tables", "store", "service", "routes", "jobs"}
+FOLDERS = {"api", "commands", "contract", "embedded", "infra", "plugins", "security"}
 ENDINGS = (".py", ".md", ".toml", ".txt", ".sql", ".yml", ".html")
 MOCKS = {"unittest.mock", "mock", "pytest_mock", "respx", "pytest_httpx", "responses", "httpretty", "vcr", "flexmock"}
 
@@ -29,6 +31,26 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom):
             names += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
     return names
+
+
+def test_every_folder_is_a_room_or_a_layer_that_is_named_here():
+    folders = {path.parent.name for path in (ROOT / "paytrust").glob("*/*.py")}
+    assert folders == ROOMS | FOLDERS
+
+
+@pytest.mark.parametrize(
+    "package", ["paytrust", *sorted(f"plugins/{p.name}/{p.name.replace('-', '_')}" for p in (ROOT / "plugins").iterdir())]
+)
+def test_no_modules_import_each_other_in_a_circle(package):
+    """Imports inside functions and under TYPE_CHECKING count too: a reader has to follow them all the same."""
+    base = (ROOT / package).parent
+    names = {".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__"): path for path in sources(package)}
+    graph = {}
+    for name, path in names.items():
+        found = {other for other in imports(path) if other in names}
+        # `from package import module` names both; what is meant is the module.
+        graph[name] = {other for other in found if other != name and not any(each.startswith(f"{other}.") for each in found)}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_a_room_has_only_the_files_a_room_may_have():

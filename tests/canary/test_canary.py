@@ -142,8 +142,8 @@ def test_a_test_that_prints_a_secret_fails(tmp_path):
 
 def test_nothing_the_service_holds_shows_a_secret_in_its_repr(service, make_merchant, canary):
     from paytrust.accounts import service as accounts
-    from paytrust.litestar import Services
-    from paytrust.plugins import Registry
+    from paytrust.plugins.registry import Registry
+    from paytrust.services import Services
 
     merchant = make_merchant()
     services = Services(service, Registry())

@@ -37,8 +37,9 @@ from chaos_gateway.cells import CALLS, DELIVERIES, FAULTS, Cell, Played, everyth
 from chaos_gateway.lane import Lane
 from chaos_gateway.rounds import REACHED, play
 
-from paytrust import development, migrations
+from paytrust import development
 from paytrust.embedded import EmbeddedPostgres
+from paytrust.infra import migrations
 
 HERE = Path(__file__).parent
 PAYTRUST = str(Path(sys.executable).with_name("paytrust"))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from paytrust import logs
-from paytrust.bulkheads import Breakers, Lane
-from paytrust.litestar import Services
+from paytrust.infra import logs
+from paytrust.infra.settings import load
+from paytrust.infra.worker import Worker
 from paytrust.payments.jobs import Reconciler
 from paytrust.payments.service import Payments
-from paytrust.plugins import Registry
-from paytrust.settings import load
+from paytrust.plugins.breaker import Breakers
+from paytrust.plugins.calls import Lane
+from paytrust.plugins.registry import Registry
+from paytrust.services import Services
 from paytrust.webhooks.jobs import WebhookJobs
-from paytrust.work import Worker
 
 POLL_S = 0.2
 

@@ -16,7 +16,7 @@ from chaos_gateway.cells import ARRIVING, LIES, REFUSED, STATUS, UNREACHABLE, Ce
 from chaos_gateway.lane import Lane
 
 DEADLINE_S = 10.0
-"""Of one call to a gateway: `paytrust.http.DEADLINE_S`, as gateway plugins are promised it."""
+"""Of one call to a gateway: `paytrust.contract.http.DEADLINE_S`, as gateway plugins are promised it."""
 INTAKE_S = 3.0
 """Within which a webhook is answered, whatever goes on."""
 PATIENCE_S = 40.0

@@ -18,8 +18,9 @@ from typing import Final
 import httpx
 import msgspec
 
-from paytrust import development, migrations
+from paytrust import development
 from paytrust.embedded import EmbeddedPostgres
+from paytrust.infra import migrations
 
 START_S: Final = 60.0
 RECEIVE_TIMEOUT_S: Final = 3.0

@@ -19,8 +19,11 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from paytrust import development, migrations
-from paytrust.cli import cli, out
+from paytrust import development
+from paytrust.cli import cli
+from paytrust.commands import COMMANDS, Commands
+from paytrust.commands.base import out
+from paytrust.infra import migrations
 
 PAYTRUST = [str(Path(sys.executable).with_name("paytrust"))]
 pytestmark = pytest.mark.timeout(300)  # a dozen processes, on a machine that may be busy
@@ -340,3 +343,10 @@ def test_serve_stops_cleanly_on_a_signal(environ, tmp_path, stop):
     assert process.returncode in {0, -stop}
     assert '"level": "error"' not in log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_list_of_commands_says_what_each_says_of_itself(name):
+    """`paytrust --help` shows the list, so that it need not load what it names."""
+    command = Commands("paytrust").get_command(None, name)
+    assert " ".join(command.help.split()).startswith(COMMANDS[name])

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from paytrust import db
-from paytrust.bulkheads import GuardedGateway
+from paytrust.infra import db
+from paytrust.plugins.calls import GuardedGateway
 
 WRITES = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) paytrust\.")
 ROOMS = re.compile(r"paytrust\.\w+\.(?:routes|jobs|service)")

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 from crash import points
 
-import paytrust.litestar
+import paytrust.services
 from paytrust import app, cli, server  # noqa: F401 - imported before the fork
 
 PR_SET_PDEATHSIG = 1
@@ -65,7 +65,7 @@ def main(path: Path, log: Path) -> None:
     trap = Trap(log)
     points.watch(trap.reached)
     # What only waits for its next turn need not wait long.
-    paytrust.litestar.RECONCILER_POLL_S = paytrust.litestar.SLOW_POLL_S = 0.5
+    paytrust.services.RECONCILER_POLL_S = paytrust.services.SLOW_POLL_S = 0.5
     app.create_app()  # which imports the plugins, and what is imported late
     for _ in sys.stdin:
         pid = os.fork()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from crash.points import POINTS
 
-from paytrust.bulkheads import GuardedGateway
+from paytrust.plugins.calls import GuardedGateway
 
 TESTS = Path(__file__).parents[1]
 ROOMS = sorted(folder.name for folder in (TESTS.parent / "paytrust").iterdir() if (folder / "store.py").exists())

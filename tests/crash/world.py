@@ -26,8 +26,9 @@ from crash.service import Armed
 from paytrust_sandbox.remote import MidtransRemote, XenditRemote
 from paytrust_sandbox.servers import MidtransConfig, XenditConfig
 
-from paytrust import development, migrations
+from paytrust import development
 from paytrust.embedded import EmbeddedPostgres
+from paytrust.infra import migrations
 
 TESTS = Path(__file__).parents[1]
 CLOCK_FACTOR = 900

@@ -12,12 +12,14 @@ import click
 import pytest
 
 import paytrust
-from paytrust import errors, gateways, hookspecs, sandboxes, settings, taxes
+from paytrust import errors
 from paytrust.cli import cli
+from paytrust.contract import gateways, hooks, sandboxes, taxes
+from paytrust.contract.gateways import Gateway
 from paytrust.errors import PayTrustError
-from paytrust.gateways import Gateway
+from paytrust.infra import settings
 
-HOOKS = [name for name, hook in vars(hookspecs).items() if hasattr(hook, "paytrust_spec")]
+HOOKS = [name for name, hook in vars(hooks).items() if hasattr(hook, "paytrust_spec")]
 ROOMS = ("tenants", "keys", "accounts", "invoices", "installments", "payments", "webhooks")
 
 
@@ -34,7 +36,9 @@ def every_error():
 
 
 def every_command(group=cli, path=("paytrust",)):
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from every_command(command, (*path, name))
         else:
@@ -42,13 +46,13 @@ def every_command(group=cli, path=("paytrust",)):
 
 
 def handlers():
-    modules = [importlib.import_module(f"paytrust.{room}.routes") for room in ROOMS] + [importlib.import_module("paytrust.health")]
+    modules = [importlib.import_module(f"paytrust.{room}.routes") for room in ROOMS] + [importlib.import_module("paytrust.api.health")]
     return [handler for module in modules for handler in module.HANDLERS]
 
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_every_hook_is_documented_with_its_signature(name, read):
-    arguments = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters)
+    arguments = ", ".join(inspect.signature(getattr(hooks, name)).parameters)
     assert f"\n## {name}({arguments})\n" in read("docs/reference/hooks.md")
 
 

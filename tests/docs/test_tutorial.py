@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from paytrust import development
-from paytrust.plugins import Registry
+from paytrust.plugins.registry import Registry
 
 COPIED = {"invoice_id": "INVOICE_ID", "payment_url": "PAYMENT_URL"}
 """What a page asks its reader to copy from an answer, and the name it gives it."""

@@ -13,7 +13,7 @@ import pytest
 from litestar import Litestar
 
 from paytrust.litestar import PayTrustPlugin
-from paytrust.plugins import GROUP, PluginState, Registry
+from paytrust.plugins.registry import GROUP, PluginState, Registry
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import httpx
 import msgspec
 
 from paytrust import development
-from paytrust.settings import Settings
+from paytrust.infra.settings import Settings
 
 LIMITS: Final = dict.fromkeys(
     ("key_limit_per_minute", "admin_limit_per_minute", "address_limit_per_minute", "webhook_limit_per_minute"), 1_000_000

@@ -24,11 +24,13 @@ import msgspec
 from paytrust_midtrans import MidtransCredentials, MidtransGateway, MidtransOptions
 from paytrust_xendit import XenditCredentials, XenditGateway
 
-from paytrust import InvalidSignature, Money, UnreadableWebhook, Webhook, access, api, urls
+from paytrust import InvalidSignature, Money, UnreadableWebhook, Webhook
+from paytrust.api import bodies, pagination, problems
 from paytrust.errors import CardNumber, Invalid
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice
 from paytrust.money import EXPONENT, parse_percentage, parse_rate
+from paytrust.security import access, urls
 
 CPU_S: Final = 0.050
 TAKEN, REFUSED = "taken", "refused"
@@ -157,7 +159,7 @@ def damaged(random: Random, true: dict[str, Any]) -> bytes:
         if random.random() < 0.02:
             piece *= random.randrange(LARGE // len(piece))
         raw = raw[:at] + piece + raw[at + random.randrange(9) :]
-    return raw[: api.MAX_BODY_BYTES]  # more does not get this far
+    return raw[: problems.MAX_BODY_BYTES]  # more does not get this far
 
 
 def broken(true: dict[str, Any]) -> Make:
@@ -306,12 +308,12 @@ TRUSTED: Final = (access.network("10.0.0.0/8"), access.network("::1"))
 
 
 def read_body(type_: Any, body: bytes) -> None:
-    api.decode(type_, body)
+    bodies.decode(type_, body)
     json.loads(body)  # what we take, everybody takes
 
 
 def read_cursor(text: str) -> None:
-    assert api.decode_cursor(text) is not None
+    assert pagination.decode_cursor(text) is not None
 
 
 def read_client(given_: tuple[str | None, list[str]]) -> None:

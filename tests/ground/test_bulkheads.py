@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from paytrust import bulkheads
-from paytrust.bulkheads import Breakers, Lane
+from paytrust.contract.validation import PluginFailed
 from paytrust.errors import GatewayRejected, GatewayUnavailable, OutcomeUnknown
-from paytrust.promises import PluginFailed
+from paytrust.plugins import breaker, calls
+from paytrust.plugins.breaker import Breakers
+from paytrust.plugins.calls import Lane
 
 ACCOUNT, TENANT = uuid4(), uuid4()
 
@@ -105,17 +106,17 @@ async def test_the_odd_failure_among_successes_closes_nothing(ask):
 
 async def test_failures_of_long_ago_are_forgotten(ask, clock, breakers):
     await fail(ask, 4)
-    clock.now += bulkheads.WINDOW_S + 1
+    clock.now += breaker.WINDOW_S + 1
     await fail(ask, 4)
     assert not await refused(ask)
-    clock.now += bulkheads.WINDOW_S + 1
+    clock.now += breaker.WINDOW_S + 1
     await ask()
     assert not breakers._known
 
 
 async def test_after_a_while_one_call_at_a_time_tries_and_success_opens_the_account_again(ask, clock, breakers):
     await fail(ask, 5)
-    clock.now += bulkheads.OPEN_S - 0.1
+    clock.now += breaker.OPEN_S - 0.1
     assert await refused(ask)
     clock.now += 0.2
     entered, go_on = asyncio.Event(), asyncio.Event()
@@ -135,10 +136,10 @@ async def test_after_a_while_one_call_at_a_time_tries_and_success_opens_the_acco
 
 async def test_a_try_that_fails_leaves_the_account_alone_for_another_while(ask, clock):
     await fail(ask, 5)
-    clock.now += bulkheads.OPEN_S + 0.1
+    clock.now += breaker.OPEN_S + 0.1
     await fail(ask, 1)
     assert await refused(ask)
-    clock.now += bulkheads.OPEN_S + 0.1
+    clock.now += breaker.OPEN_S + 0.1
     await ask()
     assert not await refused(ask)
 
@@ -146,7 +147,7 @@ async def test_a_try_that_fails_leaves_the_account_alone_for_another_while(ask, 
 @pytest.mark.parametrize("nothing_learned", [RuntimeError("a bug"), asyncio.CancelledError()])
 async def test_a_try_that_teaches_nothing_lets_another_one_try(ask, clock, nothing_learned):
     await fail(ask, 5)
-    clock.now += bulkheads.OPEN_S + 0.1
+    clock.now += breaker.OPEN_S + 0.1
     with pytest.raises(OutcomeUnknown):
         await ask(nothing_learned)
     assert not await refused(ask)
@@ -154,7 +155,7 @@ async def test_a_try_that_teaches_nothing_lets_another_one_try(ask, clock, nothi
 
 async def test_a_cancelled_try_lets_another_one_try(ask, clock):
     await fail(ask, 5)
-    clock.now += bulkheads.OPEN_S + 0.1
+    clock.now += breaker.OPEN_S + 0.1
     probe = asyncio.create_task(ask(lambda: asyncio.sleep(60)))
     await asyncio.sleep(0.05)
     probe.cancel()
@@ -172,9 +173,9 @@ async def test_with_zero_failures_no_account_is_ever_left_alone(clock):
 
 
 async def test_breakers_are_bounded(breakers):
-    for _ in range(bulkheads.BREAKERS_KEPT + 100):
+    for _ in range(breaker.BREAKERS_KEPT + 100):
         breakers.end(uuid4(), probe=False, failed=True)
-    assert len(breakers._known) == bulkheads.BREAKERS_KEPT
+    assert len(breakers._known) == breaker.BREAKERS_KEPT
 
 
 async def test_one_tenant_takes_no_more_than_its_share_and_who_waits_too_long_is_told_that_nothing_was_sent(ask, lane):
@@ -186,7 +187,7 @@ async def test_one_tenant_takes_no_more_than_its_share_and_who_waits_too_long_is
         assert await ask(tenant=uuid4()) == "fine"
         assert await ask(account=uuid4()) == "fine"
         assert await ask(gateway="other", tenant=uuid4()) == "fine"
-    async with asyncio.timeout(bulkheads.PLACE_WAIT_S + 2):
+    async with asyncio.timeout(calls.PLACE_WAIT_S + 2):
         assert all(await asyncio.gather(*crowd))
     go_on.set()
     await asyncio.gather(*hanging)
@@ -231,7 +232,7 @@ async def test_crowding_does_not_count_as_failing(ask):
 
 
 async def test_a_plugin_that_hangs_is_cut_off_and_that_counts(ask, monkeypatch):
-    monkeypatch.setattr(bulkheads, "PLUGIN_DEADLINE_S", 0.05)
+    monkeypatch.setattr(calls, "PLUGIN_DEADLINE_S", 0.05)
     for _ in range(5):
         with pytest.raises(GatewayUnavailable, match="acme did not finish"):
             await ask(lambda: asyncio.sleep(60), unsure=GatewayUnavailable)
@@ -239,8 +240,8 @@ async def test_a_plugin_that_hangs_is_cut_off_and_that_counts(ask, monkeypatch):
 
 
 async def test_a_plugin_that_cannot_be_stopped_keeps_its_place_until_it_ends_and_nobody_waits_for_it(ask, lane, monkeypatch):
-    monkeypatch.setattr(bulkheads, "PLUGIN_DEADLINE_S", 0.05)
-    monkeypatch.setattr(bulkheads, "FAREWELL_S", 0.05)
+    monkeypatch.setattr(calls, "PLUGIN_DEADLINE_S", 0.05)
+    monkeypatch.setattr(calls, "FAREWELL_S", 0.05)
     end = asyncio.Event()
 
     async def stubborn():
@@ -260,8 +261,8 @@ async def test_a_plugin_that_cannot_be_stopped_keeps_its_place_until_it_ends_and
 
 
 def test_a_plugin_that_cannot_be_stopped_does_not_keep_the_process_from_ending(monkeypatch):
-    monkeypatch.setattr(bulkheads, "PLUGIN_DEADLINE_S", 0.05)
-    monkeypatch.setattr(bulkheads, "FAREWELL_S", 0.05)
+    monkeypatch.setattr(calls, "PLUGIN_DEADLINE_S", 0.05)
+    monkeypatch.setattr(calls, "FAREWELL_S", 0.05)
     over = False
 
     async def stubborn():

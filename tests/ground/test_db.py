@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from paytrust import development
-from paytrust.db import Database, check_service_role, rows
 from paytrust.errors import Busy, ConfigurationError, Unavailable
+from paytrust.infra.db import Database, check_service_role, rows
 from paytrust.tenants.tables import Tenants
 
 

@@ -23,20 +23,20 @@ import msgspec
 import pytest
 from pydantic import SecretStr
 
-import paytrust.litestar
+import paytrust.services
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import NOBODY, CreateAccount, NewFee, UpdateAccount
-from paytrust.db import Database
 from paytrust.errors import OutcomeUnknown
 from paytrust.idempotency.model import Answer
 from paytrust.idempotency.service import hold
+from paytrust.infra.db import Database
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary
 from paytrust.keys.model import AuditFilters
-from paytrust.litestar import Services
 from paytrust.payments.jobs import Reconciler
-from paytrust.plugins import Registry
-from paytrust.rotation import rotate
+from paytrust.plugins.registry import Registry
+from paytrust.secrets.jobs import rotate
+from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
 
 FILTER = re.compile(r"(?:\b\w+\.)?\b(?:tenant_id|scope) = (?:(?P<parameter>\$\d+)|\w+\.(?:tenant_id|scope)\b)")
@@ -224,7 +224,7 @@ async def arena(module_owner_url, settings_for, sandbox):
     settings = settings_for(module_owner_url, worker=False)
     master_keys = {"new": SecretStr(base64.b64encode(b"n" * 32).decode())} | settings.encryption_keys
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paytrust.litestar, "Database", Listening)
+        patch.setattr(paytrust.services, "Database", Listening)
         services = Services(settings, Registry())
         rotating = Services(settings.model_copy(update={"encryption_keys": master_keys}), Registry())
     async with services.running():
@@ -234,7 +234,7 @@ async def arena(module_owner_url, settings_for, sandbox):
         await b.live()
         await b.administrate()
     async with rotating.running():
-        await rotate(rotating, new_data_keys=True, heard_after_s=0)
+        await rotate(rotating.secrets, rotating.sealed_stores, new_data_keys=True, heard_after_s=0)
     yield Arena(owner, a.tenant_id, b.tenant_id, list(Listening.heard[b.tenant_id]))
     await owner.close()
 

@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from paytrust import redaction
-from paytrust.access import network
+from paytrust.contract.http import GatewayHTTP, new_client
 from paytrust.errors import GatewayRejected, GatewayUnavailable, OutcomeUnknown
-from paytrust.http import GatewayHTTP, new_client
-from paytrust.urls import Reach
+from paytrust.security import redaction
+from paytrust.security.access import network
+from paytrust.security.urls import Reach
 
 
 @contextlib.asynccontextmanager

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from paytrust.accounts.model import CreateAccount, NewFee
-from paytrust.db import Database
+from paytrust.infra.db import Database
 from paytrust.invoices import model, store
-from paytrust.litestar import Services
-from paytrust.plugins import Registry
+from paytrust.plugins.registry import Registry
+from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
 
 

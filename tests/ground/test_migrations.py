@@ -14,8 +14,9 @@ from piccolo.columns import Array
 from piccolo.table import Table
 
 import paytrust
-from paytrust import development, migrations
+from paytrust import development
 from paytrust.errors import ConfigurationError
+from paytrust.infra import migrations
 
 
 def tables():

@@ -8,7 +8,7 @@ from importlib import metadata
 
 import pytest
 
-from paytrust.plugins import PluginState, Registry
+from paytrust.plugins.registry import PluginState, Registry
 
 GOOD = """
     from paytrust import Gateway, hookimpl

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paytrust import development, rates
+from paytrust import development
 from paytrust.errors import ConfigurationError
-from paytrust.rates import STORE_DEADLINE_S, WINDOW_S, Quota, Store, Windows
+from paytrust.infra import rate_limits
+from paytrust.infra.rate_limits import STORE_DEADLINE_S, WINDOW_S, Quota, Store, Windows
 
 
 class Clock:
@@ -122,7 +123,9 @@ def test_a_crowd_of_subjects_takes_a_bounded_memory(clock):
         for number in range(60_000):
             windows.take(f"10.{number >> 8}.{number & 255}.0/24")
         assert len(windows) == 10_000
-        of_rates = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, rates.__file__), tracemalloc.Filter(True, __file__)])
+        of_rates = tracemalloc.take_snapshot().filter_traces(
+            [tracemalloc.Filter(True, rate_limits.__file__), tracemalloc.Filter(True, __file__)]
+        )
         assert sum(trace.size for trace in of_rates.traces) < 20_000_000  # a service in another thread allocates too
     finally:
         tracemalloc.stop()
@@ -160,7 +163,7 @@ async def store(valkey):
 
 
 async def test_processes_that_share_a_store_let_the_limit_pass_together(store, monkeypatch):
-    monkeypatch.setattr(rates, "STORE_DEADLINE_S", 30)  # who is too slow to hear the store counts by itself
+    monkeypatch.setattr(rate_limits, "STORE_DEADLINE_S", 30)  # who is too slow to hear the store counts by itself
     quotas = [Quota("test", 25, one) for one in store]
     answers = await asyncio.gather(*(quotas[n % 2].take("together") for n in range(60)))
     assert sum(answer.granted for answer in answers) == 25
@@ -181,7 +184,7 @@ async def test_what_was_counted_in_a_store_outlives_the_process(valkey):
 async def test_a_store_that_is_away_is_said_once_and_each_process_counts_by_itself(valkey, store, logged):
     quotas = [Quota("test", 2, one) for one in store]
     assert (await quotas[0].take("away")).granted
-    logs = logged(rates)
+    logs = logged(rate_limits)
     valkey.stop()
     try:
         answers = [await quotas[0].take("away") for _ in range(5)]

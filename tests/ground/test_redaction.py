@@ -8,19 +8,19 @@ import sys
 
 import pytest
 
-from paytrust import redaction
+from paytrust.security import redaction
 
 SECRET, TOKEN = "planted-secret-2f81c6", "planted-token-9d03"
 
 CARELESS = """
 import asyncio, sys
-from paytrust import logs
+from paytrust.infra import logs
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import CreateAccount, NewFee
 from paytrust.errors import GatewayUnavailable
-from paytrust.litestar import Services
-from paytrust.plugins import Registry
-from paytrust.settings import load
+from paytrust.services import Services
+from paytrust.plugins.registry import Registry
+from paytrust.infra.settings import load
 from paytrust.tenants.model import CreateTenant
 
 settings = load(log_format=sys.argv[1], log_level="debug")

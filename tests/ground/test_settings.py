@@ -8,9 +8,9 @@ import traceback
 
 import pytest
 
-from paytrust import settings
 from paytrust.errors import ConfigurationError
-from paytrust.settings import Settings
+from paytrust.infra import settings
+from paytrust.infra.settings import Settings
 
 KEY = base64.b64encode(b"k" * 32).decode()
 ADMIN_KEY = "3f9c1b7e5a20d8465e1f0a9b7c6d2e834b5a"

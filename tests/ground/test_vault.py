@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 from uuid import uuid4
 
 import pytest
@@ -8,21 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paytrust.errors import ConfigurationError
-from paytrust.settings import Settings
-from paytrust.vault import Vault
+from paytrust.security.encryption import Vault
 
 
 def vault(keys):
-    encoded = ",".join(f"{name}:{base64.b64encode(key * 32).decode()}" for name, key in keys.items())
-    return Vault(
-        Settings(
-            _env_file=None,
-            database_url="postgresql://x@/x",
-            admin_api_key="3f9c1b7e5a20d8465e1f0a9b7c6d2e834b5a",
-            key_pepper="p" * 32,
-            encryption_keys=encoded,
-        )
-    )
+    return Vault({name: key * 32 for name, key in keys.items()})
 
 
 OLD, NEW = {"old": b"o"}, {"new": b"n"}

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from paytrust import watchdog
-from paytrust.watchdog import Watchdog
+from paytrust.infra import watchdog
+from paytrust.infra.watchdog import Watchdog
 
 
 @pytest.fixture

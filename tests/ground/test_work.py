@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from paytrust import work
 from paytrust.errors import Unavailable
-from paytrust.work import Worker
+from paytrust.infra import worker as worker_module
+from paytrust.infra.worker import Worker
 
 
 class Steps:
@@ -80,7 +80,7 @@ async def test_stopping_lets_the_step_finish():
 
 
 async def test_a_step_that_does_not_finish_is_cut_off(monkeypatch):
-    monkeypatch.setattr(work, "STOP_S", 0.2)
+    monkeypatch.setattr(worker_module, "STOP_S", 0.2)
     cut = []
 
     async def step():

@@ -31,9 +31,10 @@ from histories.machine import OUTCOMES, History, World
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RULE_MARKER, run_state_machine_as_test
 
-from paytrust import development, logs, migrations
+from paytrust import development
 from paytrust.embedded import EmbeddedPostgres
-from paytrust.settings import Settings
+from paytrust.infra import logs, migrations
+from paytrust.infra.settings import Settings
 
 STEPS = 20
 RULES = tuple(name for name, thing in vars(History).items() if hasattr(thing, RULE_MARKER))

@@ -28,12 +28,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from paytrust import EXPONENT, Money, PaymentStatus, PayTrustError
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account, CreateAccount, NewFee
+from paytrust.infra.settings import Settings
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary
-from paytrust.litestar import Services
 from paytrust.payments.jobs import Reconciler
-from paytrust.plugins import GROUP, Registry
-from paytrust.settings import Settings
+from paytrust.plugins.registry import GROUP, Registry
+from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
 
 OUTCOMES = (

@@ -8,16 +8,16 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from paytrust.db import Database
 from paytrust.errors import ConfigurationError, Unauthenticated
 from paytrust.idempotency.model import ADMINISTRATION, Answer, Claim, KeyReused, RequestInProgress
 from paytrust.idempotency.service import Idempotency
+from paytrust.infra.db import Database
 from paytrust.keys.model import CreateKey
 from paytrust.keys.service import KeyNotLive, Keys
 from paytrust.secrets.service import Secrets
+from paytrust.security.encryption import Vault
 from paytrust.tenants.model import CreateTenant
 from paytrust.tenants.service import Tenants
-from paytrust.vault import Vault
 
 ONE, OTHER = b"1" * 32, b"2" * 32
 DONE = Answer(201, [(b"content-type", b"application/json")], b'{"done": true}')
@@ -40,7 +40,7 @@ async def owner(owner_url):
 
 @pytest.fixture
 def idempotency(db, settings):
-    return Idempotency(db, Secrets(db, Vault(settings)))
+    return Idempotency(db, Secrets(db, Vault(settings.master_keys())))
 
 
 @pytest.fixture(params=["administration", "a tenant"])

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from paytrust.books.service import Books
-from paytrust.db import Database
+from paytrust.infra.db import Database
 
 
 def adjust(merchant, invoice, *amounts, **body):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from paytrust import development
-from paytrust.plugins import GROUP, PluginState, Registry
+from paytrust.plugins.registry import GROUP, PluginState, Registry
 
 TEMPLATE = Path(__file__).parents[2] / "examples/gateway_plugin"
 CARELESS = '''

@@ -14,9 +14,9 @@ import pytest
 
 from paytrust.accounts import service as accounts
 from paytrust.errors import GatewayUnavailable
-from paytrust.litestar import Services
 from paytrust.payments.jobs import Comparison
-from paytrust.plugins import Registry
+from paytrust.plugins.registry import Registry
+from paytrust.services import Services
 
 TOTAL = "514550"
 

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import asyncpg
 import pytest
 
-from paytrust.db import Database
 from paytrust.errors import Busy
+from paytrust.infra.db import Database
 from paytrust.invoices import service as invoices
 
 WAITING = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND a.application_name = 'paytrust api'"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from paytrust import api, litestar
+from paytrust.api import context, problems
 
 pytestmark = pytest.mark.usefixtures("nothing_written")
 
@@ -81,7 +81,7 @@ def test_a_whole_body_cut_off_at_any_point_writes_nothing(raw, head, shop):
 
 def test_a_sender_who_goes_away_in_the_middle_is_no_error_of_ours(raw, head, logged):
     """Anybody can do it as often as he likes: an error with its stack would fill the log, and wake somebody."""
-    errors, requests = logged(api), logged(litestar)
+    errors, requests = logged(problems), logged(context)
     for path in (b"/invoices", b"/webhooks/xendit/" + b"a" * 32):
         raw(head("content-length: 1000").replace(b"/invoices", path) + b"{", hurry=True)
     until = time.monotonic() + 20

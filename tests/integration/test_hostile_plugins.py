@@ -10,14 +10,14 @@ import httpx
 import pytest
 
 from paytrust import development
-from paytrust.plugins import GROUP, Registry
+from paytrust.plugins.registry import GROUP, Registry
 
 PLUGIN = """
 import asyncio, datetime, sys, time
 
 import msgspec
 from paytrust import hookimpl
-from paytrust.gateways import Credentials, Gateway, GatewayPayment, PaymentStatus, WebhookNotice
+from paytrust.contract.gateways import Credentials, Gateway, GatewayPayment, PaymentStatus, WebhookNotice
 from paytrust.money import Money
 
 

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-import paytrust.litestar
 from paytrust import development
+from paytrust.api import context
 
 LIMITS = {"key_limit_per_minute": 20, "admin_limit_per_minute": 1000, "address_limit_per_minute": 5, "webhook_limit_per_minute": 5}
 EVERYWHERE = {"trusted_proxies": "127.0.0.1"}
@@ -190,7 +190,7 @@ def test_a_stranger_over_the_limit_is_turned_away_with_every_method_and_the_mann
 
 
 def test_a_flood_is_one_line_in_the_log_for_each_address(serve, logged):
-    lines = logged(paytrust.litestar)
+    lines = logged(context)
     with serve(**EVERYWHERE) as service:
         for _ in range(20):
             for address in ("203.0.113.7", "198.51.100.9"):

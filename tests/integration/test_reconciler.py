@@ -11,9 +11,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from paytrust.litestar import Services
 from paytrust.payments.jobs import Reconciler
-from paytrust.plugins import Registry
+from paytrust.plugins.registry import Registry
+from paytrust.services import Services
 
 TOTAL = "514550"
 

@@ -22,7 +22,7 @@ from paytrust import (
     WebhookNotice,
     development,
 )
-from paytrust.plugins import Registry
+from paytrust.plugins.registry import Registry
 
 LIMITS = {
     "JPY": Limits(minimum=Money(50, "JPY"), maximum=Money(1_000_000, "JPY")),

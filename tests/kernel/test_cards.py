@@ -9,10 +9,11 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from paytrust import api, cards
-from paytrust.cards import INSTEAD, holds_card, where, without_cards
-from paytrust.ids import new_id
+from paytrust.api import problems
+from paytrust.infra.ids import new_id
 from paytrust.invoices.model import payment_reference
+from paytrust.security import card_numbers
+from paytrust.security.card_numbers import INSTEAD, holds_card, where, without_cards
 
 # The networks' own test numbers.
 CARDS = {
@@ -161,7 +162,7 @@ def test_whatever_is_said_holds_none_and_the_rest_stays(one, other):
 
 @pytest.mark.parametrize("part", ["4", "4-", "4111 ", "4111.", "4111-1111-1111-1112 ", "4222222222223.", "\u0664", "- "], ids=ascii)
 def test_no_text_that_fits_into_a_body_takes_long(least_cpu_s, part):
-    text = part * (api.MAX_BODY_BYTES // len(part))
+    text = part * (problems.MAX_BODY_BYTES // len(part))
     assert least_cpu_s(lambda: holds_card(text), 0.5) < 0.5
 
 
@@ -180,4 +181,4 @@ def test_it_is_pointed_at_by_the_names_of_the_body_and_never_by_itself():
     card = "4111 1111 1111 1111"
     body = Body([Line("x"), Line(card, msgspec.Raw(b'"4111111111111111"'))], {"a": "b", card: card}, {"deep": [{"er": card}]})
     assert list(where(body)) == [("lines", 1, "name"), ("metadata",), ("metadata",), ("options", "deep", 0, "er")]
-    assert cards.MIN_DIGITS == 13
+    assert card_numbers.MIN_DIGITS == 13

@@ -11,9 +11,9 @@ import yarl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from paytrust import urls
-from paytrust.access import network
-from paytrust.urls import Reach
+from paytrust.security import urls
+from paytrust.security.access import network
+from paytrust.security.urls import Reach
 
 GOOD = {
     "https://checkout.xendit.co/web/6f1d2c": "checkout.xendit.co",

@@ -8,12 +8,12 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from paytrust.access import Caller, Scope
-from paytrust.db import Database
 from paytrust.errors import NotFound, Unauthenticated, Unavailable
+from paytrust.infra.db import Database
 from paytrust.keys import service
 from paytrust.keys.model import AuditFilters, CreateKey
 from paytrust.keys.service import Audit, Keys, MalformedKey
+from paytrust.security.access import Caller, Scope
 from paytrust.tenants.model import CreateTenant
 from paytrust.tenants.service import Tenants
 

@@ -10,8 +10,8 @@ import pytest
 from paytrust.keys import jobs
 from paytrust.keys.jobs import KeyChanges
 from paytrust.keys.service import Keys
-from paytrust.litestar import Services
-from paytrust.plugins import Registry
+from paytrust.plugins.registry import Registry
+from paytrust.services import Services
 
 
 @pytest.fixture

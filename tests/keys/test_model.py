@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from paytrust.access import Caller, client_address, contains, network
 from paytrust.errors import Invalid
 from paytrust.keys import model
 from paytrust.keys.model import Action, Audited, Reason, Tally
+from paytrust.security.access import Caller, client_address, contains, network
 
 PROXIES = (network("10.0.0.0/8"), network("2001:db8:ffff::/48"))
 

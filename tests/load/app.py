@@ -7,7 +7,7 @@ from importlib import metadata
 from litestar import Litestar
 
 from paytrust.app import create_app
-from paytrust.plugins import GROUP, Registry
+from paytrust.plugins.registry import GROUP, Registry
 
 
 def registry() -> Registry:

@@ -32,15 +32,15 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import Session, joinedload
 from sqlalchemy.orm.attributes import set_committed_value
 
-from paytrust import logs
 from paytrust.accounts.model import place_of_credentials
-from paytrust.ids import new_id
+from paytrust.infra import logs
+from paytrust.infra.ids import new_id
+from paytrust.infra.settings import Settings, load
 from paytrust.invoices.model import payment_reference
 from paytrust.money import EXPONENT
 from paytrust.secrets.model import Sealed
 from paytrust.secrets.service import Secrets
-from paytrust.settings import Settings, load
-from paytrust.vault import Vault
+from paytrust.security.encryption import Vault
 
 KEY_TTL_S: Final = 30.0
 HEADERS: Final = [
@@ -179,7 +179,7 @@ class Services:
         self.engine.dialect.use_insertmanyvalues_wo_returning = True
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.http = httpx.AsyncClient(timeout=10, trust_env=False, limits=httpx.Limits(max_connections=100, max_keepalive_connections=50))
-        self.secrets = Secrets(None, Vault(settings))  # opening asks the database nothing
+        self.secrets = Secrets(None, Vault(settings.master_keys()))  # opening asks the database nothing
         self.pepper = settings.key_pepper.get_secret_value().encode()
         self.hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self.keys: dict[bytes, tuple[float, ApiKey]] = {}

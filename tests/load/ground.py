@@ -16,12 +16,13 @@ import msgspec
 from app import registry
 from drive import EXTERNAL_ID
 
-from paytrust import development, migrations
+from paytrust import development
 from paytrust.accounts.model import CreateAccount, NewFee
 from paytrust.embedded import EmbeddedPostgres
+from paytrust.infra import migrations
+from paytrust.infra.settings import load
 from paytrust.keys.model import CreateKey
-from paytrust.litestar import Services
-from paytrust.settings import load
+from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
 
 KEPT: Final = {"migrations", "tenants", "api_keys", "gateway_accounts", "gateway_account_currencies"}

@@ -25,8 +25,8 @@ from asgi import calling
 from drive import EXTERNAL_ID
 from ground import Ground, Merchant
 
-import paytrust.litestar
-from paytrust.db import Database
+import paytrust.services
+from paytrust.infra.db import Database
 
 _PARAMETER: Final = re.compile(r"\$(\d+)")
 _TENANT: Final = re.compile(r"SET LOCAL app\.tenant = '[^']*'")
@@ -60,12 +60,12 @@ class _Recorder(Database):
 
 @contextlib.contextmanager
 def _listening() -> Iterator[list[Any]]:
-    original = paytrust.litestar.Database
-    paytrust.litestar.Database = _Recorder  # type: ignore[misc]
+    original = paytrust.services.Database
+    paytrust.services.Database = _Recorder  # type: ignore[misc]
     try:
         yield _Recorder.heard
     finally:
-        paytrust.litestar.Database = original  # type: ignore[misc]
+        paytrust.services.Database = original  # type: ignore[misc]
 
 
 async def record(ground: Ground) -> tuple[list[Statement], dict[str, Any]]:

@@ -48,7 +48,7 @@ def test_the_cores_wheel_carries_migrations_documentation_page_and_types(wheels)
     core = next(wheel for wheel in wheels if wheel.name.startswith("paytrust-"))
     names = set(zipfile.ZipFile(core).namelist())
     assert {f"paytrust/_migrations/{path.name}" for path in (ROOT / "migrations").glob("*.sql")} <= names
-    assert {"paytrust/static/swagger-ui/swagger-ui-bundle.js", "paytrust/static/docs.js", "paytrust/py.typed"} <= names
+    assert {"paytrust/api/static/swagger-ui/swagger-ui-bundle.js", "paytrust/api/static/docs.js", "paytrust/py.typed"} <= names
     assert not [name for name in names if name.startswith(("tests/", "migrations/", "plugins/"))]
 
 

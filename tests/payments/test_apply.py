@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paytrust.accounts.model import Fee
+from paytrust.contract.gateways import REFERENCE
 from paytrust.errors import Conflict
-from paytrust.gateways import REFERENCE
 from paytrust.invoices.model import REACHABLE, IllegalTransition, Invoice, InvoiceStatus, NewCustomer, move, payment_reference, schedule
 from paytrust.money import Money
 from paytrust.payments.model import apply, check_payable, issue, request_for

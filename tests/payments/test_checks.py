@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from paytrust.gateways import GatewayPayment, PaymentStatus
+from paytrust.contract.gateways import GatewayPayment, PaymentStatus
 from paytrust.money import Money
 from paytrust.payments.model import Attempt, AttemptStatus, next_check, surplus
 

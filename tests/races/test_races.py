@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from paytrust.books.service import Books
-from paytrust.db import Database
+from paytrust.infra.db import Database
 
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "4"))
 SHIFT_S = 0.06

@@ -16,8 +16,8 @@ import asyncpg
 import httpx
 import pytest
 
-from paytrust import migrations
 from paytrust.embedded import EmbeddedPostgres
+from paytrust.infra import migrations
 
 PAYTRUST = str(Path(sys.executable).with_name("paytrust"))
 HEALED_S = 30

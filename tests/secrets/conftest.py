@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 
 from paytrust.accounts.model import CreateAccount, NewFee
-from paytrust.litestar import Services
-from paytrust.plugins import Registry
+from paytrust.plugins.registry import Registry
+from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
 
 CREDENTIALS = {"secret_key": "canary-xnd-secret-5f2c81", "callback_token": "canary-callback-93ab07"}

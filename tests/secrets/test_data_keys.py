@@ -14,8 +14,8 @@ from paytrust.errors import ConfigurationError, NotFound
 from paytrust.idempotency.model import ADMINISTRATION, Answer
 from paytrust.secrets import service as secrets_service
 from paytrust.secrets.model import NOBODY, DataKey, Place, Sealed
+from paytrust.security.encryption import DoesNotOpen
 from paytrust.tenants.model import CreateTenant
-from paytrust.vault import DoesNotOpen
 
 SCOPE, KEY_ID = uuid4(), uuid4()
 PLACE = Place(SCOPE, "gateway_accounts", "credentials", "1")

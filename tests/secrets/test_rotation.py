@@ -14,9 +14,10 @@ import asyncpg
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from paytrust import migrations, rotation
 from paytrust.accounts.model import UpdateAccount
 from paytrust.idempotency.model import ADMINISTRATION, Answer
+from paytrust.infra import migrations
+from paytrust.secrets import jobs
 from paytrust.secrets import service as secrets_service
 from paytrust.secrets.model import Place
 from paytrust.tenants.model import CreateTenant
@@ -38,6 +39,10 @@ async def tenants(services, count):
     return made
 
 
+async def rotate(services, **options):
+    return await jobs.rotate(services.secrets, services.sealed_stores, **options)
+
+
 # --- the master key ---------------------------------------------------------------------------------------------------------
 
 
@@ -46,25 +51,25 @@ async def test_after_a_rotation_the_old_master_key_can_go(service_for, account_o
     accounts = [await account_of(before), await account_of(before), await account_of(before, tenant_id=None)]
     was = await owner.fetch("SELECT id, credentials FROM gateway_accounts ORDER BY id")
     both = await service_for("new", "old")
-    report = await rotation.rotate(both)
+    report = await rotate(both)
     assert (report.rewrapped, report.made, report.resealed, report.failed) == (3, 0, {"credentials": 0, "kept answers": 0}, [])
     assert report.needed == {"new": {"data keys": 3}}
     assert await owner.fetch("SELECT id, credentials FROM gateway_accounts ORDER BY id") == was, "what data keys seal stays as it is"
     after = await service_for("new")
     await after.secrets.check()
     assert {(await credentials_of(after, account))["secret_key"] for account in accounts} == {"canary-xnd-secret-5f2c81"}
-    again = await rotation.rotate(both)
+    again = await rotate(both)
     assert (again.rewrapped, again.made) == (0, 0)
 
 
 async def test_a_process_goes_on_while_keys_are_rotated(service_for, account_of, credentials_of):
     running = await service_for("old", "new")  # knows the new one, as the instructions say
     account = await account_of(running)
-    await rotation.rotate(await service_for("new", "old"))
+    await rotate(await service_for("new", "old"))
     assert await credentials_of(running, account)
     tenant_id = (await running.tenants.create(CreateTenant("T"))).tenant_id
     await keep_an_answer(running, tenant_id, "k")
-    second = await rotation.rotate(await service_for("new", "old"))
+    second = await rotate(await service_for("new", "old"))
     assert second.rewrapped == 1, "the key that it made meanwhile"
     assert await running.idempotency.claim(tenant_id, "k", ONE) == DONE
 
@@ -73,7 +78,7 @@ async def test_what_the_settings_cannot_open_is_named_and_left_as_it_is(service_
     (lost,) = await tenants(await service_for("lost"), 1)
     (kept,) = await tenants(await service_for("old"), 1)
     before = await owner.fetchval("SELECT wrapped FROM data_keys WHERE scope = $1", lost)
-    report = await rotation.rotate(await service_for("new", "old"))
+    report = await rotate(await service_for("new", "old"))
     assert report.rewrapped == 1
     (failed,) = report.failed
     assert str(lost) in failed
@@ -88,7 +93,7 @@ async def test_a_wrong_key_of_the_right_name_changes_nothing(service_for, keys, 
     before = await owner.fetch("SELECT id, wrapped FROM data_keys ORDER BY id")
     wrong = "old:" + base64.b64encode(b"w" * 32).decode()
     services = await service_for(encryption_keys=f"{keys('new')},{wrong}")
-    report = await rotation.rotate(services)
+    report = await rotate(services)
     assert (report.rewrapped, len(report.failed)) == (0, 3)
     assert await owner.fetch("SELECT id, wrapped FROM data_keys ORDER BY id") == before
     assert "is not the one of that name" in (await services.secrets.openable())["old"]
@@ -97,7 +102,7 @@ async def test_a_wrong_key_of_the_right_name_changes_nothing(service_for, keys, 
 async def test_two_who_rotate_at_once_share_the_work(service_for, owner, monkeypatch):
     monkeypatch.setattr(secrets_service, "AT_ONCE", 3)
     await tenants(await service_for("old"), 20)
-    reports = await asyncio.gather(*[rotation.rotate(await service_for("new", "old")) for _ in range(4)])
+    reports = await asyncio.gather(*[rotate(await service_for("new", "old")) for _ in range(4)])
     assert sum(report.rewrapped for report in reports) == 20
     assert {tuple(report.failed) for report in reports} == {()}
     assert {row[0] for row in await owner.fetch("SELECT master_key FROM data_keys")} == {"new"}
@@ -109,7 +114,7 @@ async def test_two_who_give_new_data_keys_at_once_leave_one_current_key_each(ser
     services = await service_for("one")
     accounts = [await account_of(services) for _ in range(8)]
     both = [await service_for("one") for _ in range(3)]
-    await asyncio.gather(*(rotation.rotate(one, new_data_keys=True, heard_after_s=0) for one in both))
+    await asyncio.gather(*(rotate(one, new_data_keys=True, heard_after_s=0) for one in both))
     assert await owner.fetchval("SELECT count(*) FROM data_keys WHERE retired_at IS NULL") == 8
     for account in accounts:
         assert await credentials_of(await service_for("one"), account)
@@ -124,7 +129,7 @@ async def test_new_data_keys_seal_everything_anew(service_for, account_of, crede
     tenant_id = await owner.fetchval("SELECT tenant_id FROM gateway_accounts")
     await keep_an_answer(services, tenant_id, "k")
     await keep_an_answer(services, ADMINISTRATION, "k")
-    report = await rotation.rotate(services, new_data_keys=True, heard_after_s=0)
+    report = await rotate(services, new_data_keys=True, heard_after_s=0)
     assert (report.made, report.resealed, report.failed) == (2, {"credentials": 1, "kept answers": 2}, [])
     used = "SELECT count(*) FROM data_keys k WHERE retired_at IS NOT NULL AND id IN (SELECT data_key_of(credentials) FROM gateway_accounts"
     assert await owner.fetchval(used + " UNION SELECT data_key_of(answer) FROM idempotency_keys)") == 0
@@ -136,7 +141,7 @@ async def test_new_data_keys_seal_everything_anew(service_for, account_of, crede
 async def test_what_was_sealed_with_a_retired_key_still_opens(service_for, owner):
     slow = await service_for("one")
     (tenant_id,) = await tenants(slow, 1)
-    await rotation.rotate(await service_for("one"), new_data_keys=True, heard_after_s=0)
+    await rotate(await service_for("one"), new_data_keys=True, heard_after_s=0)
     await keep_an_answer(slow, tenant_id, "late")  # it has not looked again yet
     assert await owner.fetchval("SELECT retired_at IS NOT NULL FROM data_keys, idempotency_keys WHERE id = data_key_of(answer)")
     assert await (await service_for("one")).idempotency.claim(tenant_id, "late", ONE) == DONE
@@ -159,7 +164,7 @@ async def test_a_damaged_value_is_named_and_the_rest_is_done(service_for, accoun
     damaged, sound = await account_of(services), await account_of(services)
     was = dict(await owner.fetch("SELECT id, credentials FROM gateway_accounts"))
     await owner.execute("UPDATE gateway_accounts SET credentials = substring(credentials FOR 30) WHERE id = $1", damaged)
-    report = await rotation.rotate(services, new_data_keys=True, heard_after_s=0)
+    report = await rotate(services, new_data_keys=True, heard_after_s=0)
     (failed,) = report.failed
     assert str(damaged) in failed
     assert report.resealed["credentials"] == 1
@@ -238,8 +243,8 @@ async def test_a_rotation_puts_data_keys_under_what_the_version_before_left(befo
     services = await service_for("old")
     tenant_id = await owner.fetchval("SELECT id FROM tenants")
     await keep_an_answer(services, tenant_id, "k")
-    assert (await rotation.needed(services)) == {"old": {"credentials": 2, "kept answers": 1}}
-    report = await rotation.rotate(await service_for("new", "old"), heard_after_s=0)
+    assert (await jobs.needed(services.secrets, services.sealed_stores)) == {"old": {"credentials": 2, "kept answers": 1}}
+    report = await rotate(await service_for("new", "old"), heard_after_s=0)
     assert (report.made, report.resealed, report.failed) == (2, {"credentials": 2, "kept answers": 1}, [])
     assert report.needed == {"new": {"data keys": 2}}
     after = await service_for("new")
@@ -265,7 +270,7 @@ async def test_a_rotation_waits_until_every_process_has_heard_and_leaves_nothing
     writing = asyncio.create_task(write())
     await asyncio.sleep(0.1)
     told = []
-    report = await rotation.rotate(await service_for("old"), heard_after_s=2, tell=told.append)
+    report = await rotate(await service_for("old"), heard_after_s=2, tell=told.append)
     done.set()
     written = await writing
     assert any("waiting" in line for line in told)
@@ -281,7 +286,7 @@ async def test_killed_between_the_new_keys_and_the_rest_the_next_rotation_waits_
     while (await services.secrets.replace(made_before=None)).changed:
         pass  # and here it was killed
     told = []
-    report = await rotation.rotate(services, heard_after_s=1, tell=told.append)
+    report = await rotate(services, heard_after_s=1, tell=told.append)
     assert any("waiting" in line for line in told)
     assert (report.made, report.resealed["credentials"], report.needed) == (0, 2, {"old": {"data keys": 2}})
 

@@ -10,7 +10,7 @@ from paytrust_tax_id import IndonesianVat, register_tax_rules
 from paytrust_tax_id.rates import ALIASES, RATES
 
 from paytrust import Money, TaxAnswer, TaxQuery, TaxRule
-from paytrust.taxes import Overruled, decide
+from paytrust.contract.taxes import Overruled, decide
 
 TODAY = date(2026, 11, 22)
 RULE = IndonesianVat()

@@ -10,7 +10,7 @@ from paytrust_tax_my import MalaysianSst, register_tax_rules
 from paytrust_tax_my.rates import ALIASES, RATES
 
 from paytrust import Money, TaxAnswer, TaxQuery, TaxRule
-from paytrust.taxes import Overruled, decide
+from paytrust.contract.taxes import Overruled, decide
 
 TODAY = date(2026, 11, 22)
 RULE = MalaysianSst()

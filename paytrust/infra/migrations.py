@@ -47,7 +47,7 @@ def available() -> list[Migration]:
 
 def _folder() -> Path:
     installed = Path(str(resources.files("paytrust"))) / "_migrations"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "migrations"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "migrations"
 
 
 async def migrate(owner_dsn: str) -> list[str]:

@@ -17,9 +17,9 @@ import aiohttp
 import certifi
 import msgspec
 
-from paytrust import redaction
 from paytrust.errors import GatewayError, GatewayRejected, GatewayUnavailable, OutcomeUnknown
-from paytrust.urls import Reach
+from paytrust.security import redaction
+from paytrust.security.urls import Reach
 
 T = TypeVar("T")
 

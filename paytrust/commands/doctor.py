@@ -1,16 +1,22 @@
-"""What `paytrust doctor` looks at."""
+"""`paytrust doctor`, and what it looks at."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
+
+import click
 import msgspec
 
-from paytrust import db, rotation
-from paytrust.db import Database
+from paytrust.commands.base import out
 from paytrust.errors import PayTrustError
+from paytrust.infra import db
+from paytrust.infra.db import Database
+from paytrust.infra.settings import Settings, load
 from paytrust.keys.model import fingerprint
-from paytrust.litestar import Services
-from paytrust.plugins import PluginState, Registry
-from paytrust.settings import Settings, load
+from paytrust.plugins.registry import PluginState, Registry
+from paytrust.secrets import jobs
+from paytrust.services import Services
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -107,7 +113,7 @@ async def _secrets(settings: Settings, database: Database) -> list[Finding]:
     await services.db.open()
     try:
         wrong = await services.secrets.openable()
-        needed = await rotation.needed(services)
+        needed = await jobs.needed(services.secrets, services.sealed_stores)
     finally:
         await services.db.close()
     first, *others = services.secrets.master_keys
@@ -117,12 +123,12 @@ async def _secrets(settings: Settings, database: Database) -> list[Finding]:
             if master_key not in wrong:
                 findings.append(
                     Finding(
-                        f"PAYTRUST_ENCRYPTION_KEYS lacks the master key {master_key}, which stored secrets need: {rotation.named(uses)}",
+                        f"PAYTRUST_ENCRYPTION_KEYS lacks the master key {master_key}, which stored secrets need: {jobs.named(uses)}",
                         good=False,
                     )
                 )
         elif wrong.get(master_key) is None:
-            findings.append(Finding(f"the master key {master_key} is needed for {rotation.named(uses)}"))
+            findings.append(Finding(f"the master key {master_key} is needed for {jobs.named(uses)}"))
     if any(master_key != first or uses.keys() - {"data keys"} for master_key, uses in needed.items()):
         findings.append(Finding(f"run `paytrust secrets rotate`: then only {first} is needed, and only for data keys", good=None))
     findings += [
@@ -141,3 +147,13 @@ async def _durability(database: Database) -> list[Finding]:
         for row in rows
         if row["setting"] == "off"
     ]
+
+
+@click.command()
+def doctor() -> None:
+    """Check settings, plugins and database, and say what to do about what is wrong."""
+    findings = asyncio.run(examine())
+    for finding in findings:
+        mark = {True: "[green]ok[/green]  ", False: "[red]no[/red]  ", None: "[yellow]note[/yellow]"}[finding.good]
+        out.print(f"{mark} {finding.what}")
+    sys.exit(any(finding.good is False for finding in findings))

@@ -15,7 +15,7 @@ from typing import Final
 import idna
 import msgspec
 
-from paytrust.access import Network, contains, network
+from paytrust.security.access import Network, contains, network
 
 MAX_URL: Final = 2048
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from paytrust import redaction
+from paytrust.security import redaction
 
 if TYPE_CHECKING:
-    from paytrust.settings import Settings
+    from paytrust.infra.settings import Settings
 
 
 def configure(settings: Settings) -> None:

@@ -21,8 +21,8 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from paytrust.access import Network, network
 from paytrust.errors import ConfigurationError
+from paytrust.security.access import Network, network
 
 PREFIX: Final = "PAYTRUST_"
 ELSEWHERE: Final = {"PAYTRUST_CONFIG", "PAYTRUST_DATA", "PAYTRUST_PG_BIN", "PAYTRUST_PG_USER"}
@@ -180,7 +180,7 @@ class Settings(PluginSettings):
         if not value:
             raise ValueError("needs at least one key, written as <id>:<base64 of 32 bytes>")
         for key_id, key in value.items():
-            if not (key_id.isascii() and key_id.isalnum()) or len(key_id) > 16 or len(decode_key(key)) != 32:
+            if not (key_id.isascii() and key_id.isalnum()) or len(key_id) > 16 or len(_decode(key)) != 32:
                 raise ValueError("each key is written as <id>:<base64 of 32 bytes>; the id is 1 to 16 letters and digits")
         return value
 
@@ -190,6 +190,10 @@ class Settings(PluginSettings):
         if not value.startswith(("https://", "http://")):
             raise ValueError("needs to start with https:// or http://")
         return value.rstrip("/")
+
+    def master_keys(self) -> dict[str, bytes]:
+        """The keys under which data keys are sealed, the one that seals first."""
+        return {key_id: _decode(key) for key_id, key in self.encryption_keys.items()}
 
     def admin_keys(self) -> list[str]:
         """The admin keys that are accepted, the current one first."""
@@ -216,7 +220,7 @@ def is_weak(key: str) -> bool:
     return any(word in plain for word in PLACEHOLDERS) or len(set(key)) < MIN_VARIETY or repeated or sequence
 
 
-def decode_key(key: SecretStr) -> bytes:
+def _decode(key: SecretStr) -> bytes:
     """The bytes of a base64 key; empty when it is no base64."""
     try:
         return base64.b64decode(key.get_secret_value(), validate=True)

@@ -24,8 +24,8 @@ from piccolo.engine.postgres import PostgresEngine
 from piccolo.query.base import Query
 from piccolo.querystring import QueryString
 
-from paytrust import migrations
 from paytrust.errors import Busy, ConfigurationError, Unavailable
+from paytrust.infra import migrations
 
 T = TypeVar("T")
 Record = asyncpg.Record

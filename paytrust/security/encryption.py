@@ -8,13 +8,13 @@ which field): moved to another row it does not open.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from paytrust.errors import ConfigurationError
-from paytrust.settings import Settings, decode_key
 
 VERSION: Final = b"\x01"
 NONCE_BYTES: Final = 12
@@ -25,10 +25,10 @@ class DoesNotOpen(ConfigurationError):
 
 
 class Vault:
-    """Seals with the first key of the settings and opens with any of them."""
+    """Seals with the first of *keys*, each of 32 bytes, and opens with any of them."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._keys = {key_id: AESGCM(decode_key(key)) for key_id, key in settings.encryption_keys.items()}
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self._keys = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self.primary = next(iter(self._keys))
         """The id of the key that seals."""
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
-from paytrust.litestar import Services
 from paytrust.secrets.model import NOBODY, Place, Stale
-from paytrust.secrets.service import FIRST, HEARD_AFTER_S, Change
-from paytrust.vault import DoesNotOpen
+from paytrust.secrets.service import FIRST, HEARD_AFTER_S, Change, Secrets
+from paytrust.security.encryption import DoesNotOpen
 
 
 class Keeper(Protocol):
@@ -40,16 +39,20 @@ class Report(msgspec.Struct, frozen=True):
 
 
 async def rotate(
-    services: Services, *, new_data_keys: bool = False, heard_after_s: float = HEARD_AFTER_S, tell: Callable[[str], None] = lambda _: None
+    secrets: Secrets,
+    keepers: Mapping[str, Keeper],
+    *,
+    new_data_keys: bool = False,
+    heard_after_s: float = HEARD_AFTER_S,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """
     Seal every data key with the first master key, and with data keys what the master key itself sealed before.
 
     With *new_data_keys* every scope gets another data key, and what is kept is sealed anew with that.
     """
-    secrets = services.secrets
     started = await secrets.clock()
-    rewrapped, failed = await _rewrap_all(services, tell)
+    rewrapped, failed = await _rewrap_all(secrets, tell)
     made = 0
     while change := (await secrets.replace(made_before=started if new_data_keys else None)).changed:
         made += change
@@ -58,16 +61,16 @@ async def rotate(
         tell(f"waiting {wait_s:.0f} s, until no process seals with what was replaced")
         await asyncio.sleep(wait_s)
     resealed: Counter[str] = Counter()
-    for what, keeper in _keepers(services).items():
-        resealed[what] = await _reseal_all(services, what, keeper, failed, tell)
-    return Report(rewrapped, made, dict(resealed), failed, await needed(services))
+    for what, keeper in keepers.items():
+        resealed[what] = await _reseal_all(secrets, what, keeper, failed, tell)
+    return Report(rewrapped, made, dict(resealed), failed, await needed(secrets, keepers))
 
 
-async def needed(services: Services) -> dict[str, dict[str, int]]:
+async def needed(secrets: Secrets, keepers: Mapping[str, Keeper]) -> dict[str, dict[str, int]]:
     """For each master key that something in the database is sealed with: of what how many."""
     found: dict[str, dict[str, int]] = {}
-    counts = {"data keys": await services.secrets.counts()}
-    counts |= {what: await keeper.under_master_keys() for what, keeper in _keepers(services).items()}
+    counts = {"data keys": await secrets.counts()}
+    counts |= {what: await keeper.under_master_keys() for what, keeper in keepers.items()}
     for what, by_key in counts.items():
         for master_key, count in by_key.items():
             found.setdefault(master_key, {})[what] = count
@@ -79,28 +82,24 @@ def named(uses: dict[str, int]) -> str:
     return ", ".join(f"{what} ({count})" for what, count in uses.items())
 
 
-def _keepers(services: Services) -> dict[str, Keeper]:
-    return {"credentials": services.accounts, "kept answers": services.idempotency}
-
-
-async def _rewrap_all(services: Services, tell: Callable[[str], None]) -> tuple[int, list[str]]:
+async def _rewrap_all(secrets: Secrets, tell: Callable[[str], None]) -> tuple[int, list[str]]:
     done = 0
     failed: list[str] = []
     change = Change(0, [], FIRST)
     while change.last is not None:
-        change = await services.secrets.rewrap(change.last)
+        change = await secrets.rewrap(change.last)
         done, failed = done + change.changed, [*failed, *change.failed]
         if change.changed:
             tell(f"data keys sealed anew: {done}")
     return done, failed
 
 
-async def _reseal_all(services: Services, what: str, keeper: Keeper, failed: list[str], tell: Callable[[str], None]) -> int:
+async def _reseal_all(secrets: Secrets, what: str, keeper: Keeper, failed: list[str], tell: Callable[[str], None]) -> int:
     done, after = 0, None
     while found := await keeper.sealed_before(after):
         for stale in found:
             try:
-                sealed = await services.secrets.seal(services.secrets.open(stale.sealed, stale.place), stale.place)
+                sealed = await secrets.seal(secrets.open(stale.sealed, stale.place), stale.place)
             except DoesNotOpen as exc:
                 failed.append(f"{_name(stale.place)}: {exc.detail}")
                 continue

@@ -1,7 +1,7 @@
 """
 Where strangers over their limit are turned away: before a route is looked for, because that is what most of an answer costs.
 
-The rule is the guard's (`api.access_guard`), which stands behind it and alone where PayTrust is mounted: whoever shows no key that this
+The rule is the guard's (`guards.access_guard`), which stands behind it and alone where PayTrust is mounted: whoever shows no key that this
 process knows is limited by address, on every route that does not say `limited: False`.
 """
 
@@ -15,10 +15,10 @@ import msgspec
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Scope
 
-from paytrust import api
-from paytrust.access import Network, client_address, neighbourhood
+from paytrust.api import guards, problems
 from paytrust.errors import TooManyRequests
-from paytrust.rates import Windows
+from paytrust.infra.rate_limits import Windows
+from paytrust.security.access import Network, client_address, neighbourhood
 
 _PARAMETER: Final = re.compile(r"\{[^}]*\}")
 
@@ -57,7 +57,7 @@ class Door:
         allowance = self._strangers.refusal(address)
         if allowance is None or self._passes(scope["path"], keys.get(b"x-api-key"), keys.get(b"x-admin-key")):
             return None
-        return api.limited(scope, allowance)
+        return guards.limited(scope, allowance)
 
     def _passes(self, path: str, key: str | None, admin_key: str | None) -> bool:
         return bool(
@@ -69,9 +69,9 @@ class Door:
 
 def answer(scope: Scope, refusal: TooManyRequests) -> tuple[HTTPResponseStartEvent, HTTPResponseBodyEvent]:
     """The same that the error handlers of the routes make of *refusal*."""
-    body = msgspec.json.encode(api.problem(scope, refusal))
-    headers = [(b"content-type", api.PROBLEM.encode()), (b"content-length", str(len(body)).encode())]
-    headers += [(name.encode(), value.encode()) for name, value in api.problem_headers(refusal).items()]
+    body = msgspec.json.encode(problems.problem(scope, refusal))
+    headers = [(b"content-type", problems.PROBLEM.encode()), (b"content-length", str(len(body)).encode())]
+    headers += [(name.encode(), value.encode()) for name, value in problems.problem_headers(refusal).items()]
     return (
         {"type": "http.response.start", "status": refusal.status, "headers": headers},
         {"type": "http.response.body", "body": body, "more_body": False},

@@ -15,11 +15,11 @@ import msgspec
 import pluggy
 import structlog
 
-from paytrust import hookspecs
-from paytrust.gateways import Gateway
+from paytrust.contract import hooks
+from paytrust.contract.gateways import Gateway
+from paytrust.contract.sandboxes import Sandbox
+from paytrust.contract.taxes import TaxRule
 from paytrust.money import EXPONENT
-from paytrust.sandboxes import Sandbox
-from paytrust.taxes import TaxRule
 
 GROUP: Final = "paytrust"
 log = structlog.stdlib.get_logger("paytrust.plugins")
@@ -103,8 +103,8 @@ def _add_once(names: set[str], name: str, kind: str) -> None:
 
 def _collect(point: metadata.EntryPoint) -> list[Registered]:
     """Run one plugin's hooks and check what it registers."""
-    manager = pluggy.PluginManager(hookspecs.NAMESPACE)
-    manager.add_hookspecs(hookspecs)
+    manager = pluggy.PluginManager(hooks.NAMESPACE)
+    manager.add_hookspecs(hooks)
     manager.register(point.load(), name=point.name)
     manager.check_pending()  # a hook we do not specify is a typo
     found: list[Registered] = []

@@ -24,6 +24,8 @@ MAX_SUBJECTS: Final = 10_000
 STORE_DEADLINE_S: Final = 1.0
 STORE_RETRY_S: Final = 5.0
 STORE_CONNECTIONS: Final = 16
+STRANGERS: Final = "address"
+"""The policy for whoever has shown no valid key."""
 
 log = structlog.stdlib.get_logger("paytrust.rates")
 
@@ -198,3 +200,11 @@ class Store:
 def _allowance(policy: str, limit: int, used: int, *, granted: bool, oldest_age_s: float, is_news: bool = False) -> Allowance:
     more_in_s = min(max(math.ceil(WINDOW_S - oldest_age_s), 1), WINDOW_S)
     return Allowance(policy, limit, granted, max(limit - used, 0), more_in_s, is_news)
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """How often each API key, each admin key, and whoever has shown no valid key may ask."""
+
+    keys: Quota
+    admins: Quota
+    strangers: Windows

@@ -6,8 +6,8 @@ import msgspec
 from litestar import get
 from litestar.di import NamedDependency
 
-from paytrust.api import problems
-from paytrust.db import Database
+from paytrust.api.problems import problems
+from paytrust.infra.db import Database
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import pluggy
 
-from paytrust.gateways import Gateway
-from paytrust.sandboxes import Sandbox
-from paytrust.taxes import TaxRule
+from paytrust.contract.gateways import Gateway
+from paytrust.contract.sandboxes import Sandbox
+from paytrust.contract.taxes import TaxRule
 
 NAMESPACE: Final = "paytrust"
 hookspec = pluggy.HookspecMarker(NAMESPACE)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import msgspec
 
-from paytrust.http import Answer, GatewayHTTP
+from paytrust.contract.http import Answer, GatewayHTTP
 from paytrust.money import EXPONENT, Money
 
 REFERENCE_MAX: Final = 50

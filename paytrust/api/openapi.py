@@ -6,14 +6,13 @@ from what was just created to everything that can be asked about it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Components, Link, OpenAPIHeader, OpenAPIType, Operation, Reference, Schema, SecurityScheme
 
-from paytrust import api
-from paytrust.idempotency import routes as idempotency
+from paytrust.api import problems
 
 SECURITY: Final[dict[str, list[dict[str, list[str]]]]] = {
     "read": [{"paytrustApiKey": ["read"]}],
@@ -56,20 +55,22 @@ def components() -> Components:
     )
 
 
-def documented(routes: dict[str, list[HTTPRouteHandler]]) -> list[HTTPRouteHandler]:
-    """Copies of all handlers, each with the tag it is listed under, the key it wants, and all it may answer."""
+def documented(routes: dict[str, list[HTTPRouteHandler]], *, also: Callable[[HTTPRouteHandler], None]) -> list[HTTPRouteHandler]:
+    """Copies of all handlers, each with the tag it is listed under, the key it wants, and all it may answer; *also* adds to a copy."""
     handlers = [handler for found in routes.values() for handler in found]
-    return [_documented(handler, tag, handlers) for tag, found in routes.items() for handler in found]
+    return [_documented(handler, tag, handlers, also) for tag, found in routes.items() for handler in found]
 
 
-def _documented(original: HTTPRouteHandler, tag: str, handlers: list[HTTPRouteHandler]) -> HTTPRouteHandler:
+def _documented(
+    original: HTTPRouteHandler, tag: str, handlers: list[HTTPRouteHandler], also: Callable[[HTTPRouteHandler], None]
+) -> HTTPRouteHandler:
     handler = copy.copy(original)
     handler.tags = [tag]
     handler.security = SECURITY[handler.opt["access"]]
-    idempotency.document(handler)
+    also(handler)
     limited = handler.opt.get("limited", True)
-    limits = api.problems(429) if limited else {}
-    received = api.problems(408) if handler.http_methods & {"POST", "PATCH"} else {}
+    limits = problems.problems(429) if limited else {}
+    received = problems.problems(408) if handler.http_methods & {"POST", "PATCH"} else {}
     handler.responses = {**(handler.responses or {}), **limits, **received}
     handler.operation_id = _operation_id(original)
     handler.operation_class = _operation(handler.operation_class, limited=limited, links=_links(original, handlers))

@@ -15,9 +15,9 @@ from typing import ClassVar
 
 import msgspec
 
+from paytrust.contract.validation import PluginFailed, as_promised
 from paytrust.errors import PayTrustError
 from paytrust.money import Money, parse_rate
-from paytrust.promises import PluginFailed, as_promised
 
 
 class TaxQuery(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,161 @@
+"""Access to routes: keys, scopes and rate limits, and who the caller is."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.types import Scope
+
+from paytrust.api.problems import MAX_DETAIL, MAX_ERRORS, invalid, request_id
+from paytrust.errors import FieldError, Forbidden, PayTrustError, TooManyRequests, pointer
+from paytrust.infra.rate_limits import STRANGERS, Allowance, Rates, Windows
+from paytrust.security import card_numbers
+from paytrust.security.access import ANONYMOUS, Caller, Network, Principal, client_address, neighbourhood
+from paytrust.security.access import Scope as KeyScope
+
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
+Connection = ASGIConnection[Any, Any, Any, Any]
+Authenticate = Callable[[str | None, Caller, KeyScope], Awaitable[Principal]]
+AdmitAdmin = Callable[[str | None, Caller], Caller]
+
+
+def access_guard(
+    authenticate: Authenticate,
+    admit_admin: AdmitAdmin,
+    *,
+    knows: Callable[[str | None], bool],
+    rates: Rates,
+    trusted_proxies: Sequence[Network],
+) -> Callable[..., Awaitable[None]]:
+    """
+    A Litestar guard that reads the route's `access`: "read", "write", "admin" or "public". No `access`, no entry.
+
+    A public route is limited by address, unless it says `limited: False`. A key that this process has not verified
+    yet (*knows*) is counted against its address before anything is looked up, and not at all once it has proved good.
+    """
+
+    async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
+        access = handler.opt.get("access")
+        caller = caller_of(connection, trusted_proxies)
+        connection.scope["paytrust.caller"] = caller  # type: ignore[typeddict-unknown-key]
+        if access == "public":
+            if handler.opt.get("limited", True):
+                _grant(connection, rates.strangers.take(neighbourhood(caller.address)))
+            return
+        if access == "admin":
+            with _blamed(connection, rates.strangers, caller, beforehand=False):
+                caller = admit_admin(connection.headers.get("x-admin-key"), caller)
+            connection.scope["paytrust.caller"] = caller  # type: ignore[typeddict-unknown-key]
+            _grant(connection, await rates.admins.take(caller.actor))
+        elif access in {"read", "write"}:
+            key = connection.headers.get("x-api-key")
+            with _blamed(connection, rates.strangers, caller, beforehand=not knows(key)):
+                principal = await authenticate(key, caller, KeyScope(access))
+            connection.scope["paytrust.principal"] = principal  # type: ignore[typeddict-unknown-key]
+            structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
+            _grant(connection, await rates.keys.take(str(principal.key_id)))
+        else:
+            raise Forbidden("this route says nobody may use it")
+        _check_query(connection, handler)
+
+    return guard
+
+
+def stranger_guard(strangers: Windows, *, trusted_proxies: Sequence[Network]) -> Callable[..., None]:
+    """A Litestar guard for routes that are open to everybody: limited by address."""
+
+    def guard(connection: Connection, _: BaseRouteHandler) -> None:
+        _grant(connection, strangers.take(neighbourhood(caller_of(connection, trusted_proxies).address)))
+
+    return guard
+
+
+@contextlib.contextmanager
+def _blamed(connection: Connection, strangers: Windows, caller: Caller, *, beforehand: bool) -> Iterator[None]:
+    """
+    Count a failure of the caller against his address: *beforehand* what may still succeed, so that a crowd cannot slip through.
+
+    What is not the caller's fault does not count.
+    """
+    address = neighbourhood(caller.address)
+    if beforehand:
+        _grant(connection, strangers.take(address))
+    blame = False
+    try:
+        yield
+    except PayTrustError as exc:
+        blame = exc.status < 500
+        if blame and not beforehand:
+            _grant(connection, strangers.take(address))
+        raise
+    finally:
+        if beforehand and not blame:
+            strangers.give_back(address)
+
+
+def _grant(connection: Connection, allowance: Allowance) -> None:
+    if refused := limited(connection.scope, allowance):
+        raise refused
+
+
+def limited(scope: Scope, allowance: Allowance) -> TooManyRequests | None:
+    """Note *allowance* for the headers of the answer; the error to answer with when it does not grant the request."""
+    scope["paytrust.allowance"] = allowance  # type: ignore[typeddict-unknown-key]
+    if allowance.granted:
+        return None
+    return TooManyRequests(f"the limit is {allowance.limit} requests a minute by {allowance.policy}", retry_after_s=allowance.more_in_s)
+
+
+def is_old_news(scope: Scope) -> bool:
+    """Whether the request was counted against its address, which was over its limit before: thousands of lines would say the same."""
+    allowance: Allowance | None = scope.get("paytrust.allowance")  # type: ignore[assignment]
+    return allowance is not None and allowance.policy == STRANGERS and not allowance.granted and not allowance.is_news
+
+
+def rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """What the answer says about the limit that was looked at last; nothing where none was."""
+    allowance: Allowance | None = scope.get("paytrust.allowance")  # type: ignore[assignment]
+    return [] if allowance is None else allowance.headers()
+
+
+def _check_query(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Refuse what the framework would pass over: a misspelt filter must not list everything."""
+    errors: list[FieldError] = []
+    for name, values in connection.query_params.dict().items():
+        if name not in handler.parsed_fn_signature.parameters:
+            errors.append(FieldError(pointer(name[:MAX_DETAIL]), "there is no such parameter"))
+        elif len(values) > 1:
+            errors.append(FieldError(pointer(name), "this parameter is given twice"))
+        elif _UNPRINTABLE.search(values[0]):
+            errors.append(FieldError(pointer(name), "holds control characters"))
+        elif card_numbers.holds_card(values[0]):
+            errors.append(FieldError(pointer(name), "holds what looks like a card number"))
+    if errors:
+        raise invalid(*errors[:MAX_ERRORS])
+
+
+def caller_of(connection: Connection, trusted_proxies: Sequence[Network]) -> Caller:
+    """Whoever is at the other end, before any key was looked at."""
+    peer = connection.client.host if connection.client else None
+    address = client_address(peer, connection.headers.getall("x-forwarded-for", ()), trusted_proxies)
+    return msgspec.structs.replace(ANONYMOUS, address=address, request_id=request_id(connection.scope))
+
+
+def principal_of(request: Request[Any, Any, Any]) -> Principal:
+    """Whoever the guard let in."""
+    principal: Principal = request.scope["paytrust.principal"]  # type: ignore[typeddict-item]
+    return principal
+
+
+def admitted(request: Request[Any, Any, Any]) -> Caller:
+    """Whom the guard let in, and from where; on an admin's route which admin key."""
+    caller: Caller = request.scope["paytrust.caller"]  # type: ignore[typeddict-item]
+    return caller
