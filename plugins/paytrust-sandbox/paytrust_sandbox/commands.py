@@ -1,5 +1,6 @@
 """Bodies of control API calls. Unknown fields are refused: a misspelt instruction must not pass for obeyed."""
 
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -20,6 +21,10 @@ class Act(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     @property
     def wanted(self) -> str:
         return "full" if self.amount is None else str(self.amount)
+
+
+Action = Callable[[str, Act], None]
+"""What befalls the payment with this reference."""
 
 
 class Forgery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

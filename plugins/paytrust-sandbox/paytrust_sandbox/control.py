@@ -47,8 +47,8 @@ class Control:
         return json_response(
             {
                 "gateway": simulator.name,
-                "url": simulator.base_url,
-                "webhook_url": simulator.webhook_url,
+                "url": simulator.state.base_url,
+                "webhook_url": simulator.state.webhook_url,
                 "now": simulator.clock.now().isoformat(),
                 "clock_factor": simulator.clock.factor,
                 "actions": sorted(simulator.actions),
@@ -86,7 +86,7 @@ class Control:
         return json_response([delivery for delivery in self._courier.deliveries if wanted in {None, delivery.reference}])
 
     def set_url(self, request: Request) -> Response:
-        self._simulator.webhook_url = command(request, Address).url
+        self._simulator.state.webhook_url = command(request, Address).url
         return self.overview(request)
 
     def hold(self, _: Request) -> Response:
@@ -105,7 +105,7 @@ class Control:
     def replay(self, request: Request) -> Response:
         what = command(request, Replay)
         delivery = self._last(what.reference)
-        url = delivery.url or self._simulator.webhook_url
+        url = delivery.url or self._simulator.state.webhook_url
         if not url:
             raise refused(409, "there is no webhook URL to send to")
         headers = self._simulator.resend_headers() if what.new_id else {}
@@ -131,12 +131,13 @@ class Control:
         return self.faults(request)
 
     def settings(self, _: Request) -> Response:
-        return json_response(self._simulator.settings)
+        return json_response(self._simulator.state.settings)
 
     def change_settings(self, request: Request) -> Response:
-        changed = msgspec.structs.asdict(self._simulator.settings) | command(request, dict[str, object])
+        settings = self._simulator.state.settings
+        changed = msgspec.structs.asdict(settings) | command(request, dict[str, object])
         try:
-            self._simulator.configure(msgspec.convert(changed, type(self._simulator.settings)))
+            self._simulator.configure(msgspec.convert(changed, type(settings)))
         except msgspec.ValidationError as exc:
             raise refused(400, str(exc)) from exc
         return self.settings(request)
@@ -151,7 +152,7 @@ class Control:
         return self.overview(request)
 
     def elsewhere(self, _: Request) -> Response:
-        """Where redirects lead: whoever follows one with its key in hand shows up among the requests."""
+        """Where redirects lead: a client that follows one, with its key in hand, shows up among the requests."""
         return json_response({"message": "you should not be here"})
 
     def _last(self, reference: str | None) -> Delivery:

@@ -23,8 +23,8 @@ GZIP = 31  # zlib's way to say: gzip container, largest window
 class Answers(Protocol):
     """How this gateway words what any gateway may answer."""
 
-    base_url: str
-
+    @property
+    def base_url(self) -> str: ...
     def rejection(self, operation: str) -> Response: ...
     def unauthorized(self, operation: str) -> Response: ...
     def forbidden(self, operation: str) -> Response: ...
@@ -66,7 +66,7 @@ async def hang_after(case: Case) -> None:
 
 
 async def late_answer(case: Case) -> None:
-    """The work is done at once and the answer takes `seconds`: whoever hears of it otherwise hears of it first."""
+    """The work is done at once and the answer takes `seconds`: a webhook about it may arrive first."""
     response = await case.process()
     await asyncio.sleep(case.fault.seconds)
     await case.exchange.respond(response)
@@ -98,13 +98,13 @@ async def malformed_json(case: Case) -> None:
 
 
 async def wrong_schema(case: Case) -> None:
-    """Valid JSON, of a shape nobody announced."""
+    """Valid JSON, of a shape that is not documented."""
     response = await case.process()
     await case.exchange.respond(json_response({"result": [json.loads(response.body)]}, response.status))
 
 
 async def wrong_types(case: Case) -> None:
-    """The fields everybody expects, with values of other types."""
+    """The expected fields, with values of other types."""
     response = await case.process()
     body = to_json(_of_other_types(json.loads(response.body)))
     await case.exchange.respond(Response(response.status, body, response.headers))

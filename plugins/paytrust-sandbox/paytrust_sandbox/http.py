@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-LARGEST_EXPONENT = 50  # whoever writes 1e999999 means to keep us busy
+LARGEST_EXPONENT = 50  # 1e999999 would keep the server busy for hours
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 

@@ -15,7 +15,7 @@ POLL_S = 0.05
 
 
 class OpenProtocol(HttpToolsProtocol):
-    """HTTP/1.1 as uvicorn speaks it; the transport travels in the scope, for whoever means to misuse it."""
+    """HTTP/1.1 as uvicorn speaks it; the transport travels in the scope, so that a fault can break it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -35,7 +35,7 @@ class Listener:
         self.simulator = simulator
         self._socket: socket.socket | None = _bind(host, port)
         self.host, self.port = self._socket.getsockname()[:2]
-        simulator.base_url = f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        simulator.state.base_url = f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
         self._server: uvicorn.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
 

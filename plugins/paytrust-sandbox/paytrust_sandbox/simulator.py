@@ -7,46 +7,39 @@ import inspect
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
 from paytrust_sandbox.clock import Clock
-from paytrust_sandbox.commands import Act, Forgery, Settings
+from paytrust_sandbox.commands import Action, Forgery, Settings
 from paytrust_sandbox.effects import EFFECTS, Case
 from paytrust_sandbox.exchange import Exchange, Receive, Send
 from paytrust_sandbox.exchange import Message as AsgiMessage
 from paytrust_sandbox.faults import Faults
 from paytrust_sandbox.http import Refusal, Request, Response, Route, Router, json_response
 from paytrust_sandbox.records import Payment, ReceivedRequest
+from paytrust_sandbox.state import State
 from paytrust_sandbox.webhooks import Courier, Habits, Message
 
 LOG_LIMIT = 10_000
 UNRECORDED = frozenset({"control", "page"})
 WITHOUT_KEY = UNRECORDED | {"elsewhere"}
 
-Action = Callable[[str, Act], None]
-
 
 class Simulator(ABC):
     """One gateway: state in memory, everything on one event loop."""
 
     name: ClassVar[str]
-    merchant_name: ClassVar[str] = "Sandbox Store"
-    settings: Settings
+    state: State
     actions: dict[str, Action]
 
-    def __init__(self, *, key: str, webhook_url: str, clock_factor: float, habits: Habits) -> None:
-        self.key = key
-        self.webhook_url = webhook_url
-        self.base_url = ""
+    def __init__(self, *, clock_factor: float, habits: Habits) -> None:
         self.clock = Clock(clock_factor)
         self.faults = Faults()
         self.courier = Courier(self.clock, self.faults, habits, self.tampered_message)
         self.requests: deque[ReceivedRequest] = deque(maxlen=LOG_LIMIT)
         self.router = Router()
         self._befallen: set[Exchange] = set()
-        self.configure(self.default_settings())
 
     async def __call__(self, scope: AsgiMessage, receive: Receive, send: Send) -> None:
         """Serve one request; the fault, if there is one, decides what becomes of it."""
@@ -70,6 +63,10 @@ class Simulator(ABC):
             record.status = exchange.status
             record.duration_s = round(time.monotonic() - started, 4)
 
+    @property
+    def base_url(self) -> str:
+        return self.state.base_url
+
     def release_hanging(self) -> None:
         """Drop the connections that a fault keeps open."""
         for exchange in list(self._befallen):
@@ -82,11 +79,11 @@ class Simulator(ABC):
         self.courier.reset()
         self.requests.clear()
         self.clock.reset()
-        self.configure(self.default_settings())
+        self.configure(type(self.state.settings)())
         self.forget()
 
     def configure(self, settings: Settings) -> None:
-        self.settings = settings
+        self.state.settings = settings
         self.courier.delay_s = settings.webhook_delay_s
 
     async def close(self) -> None:
@@ -104,12 +101,9 @@ class Simulator(ABC):
 
     async def perform(self, route: Route, request: Request) -> Response:
         """Carry out one API operation. Gateways wrap it where they have manners of their own."""
-        if self.settings.latency_s:
-            await asyncio.sleep(self.settings.latency_s)
+        if self.state.settings.latency_s:
+            await asyncio.sleep(self.state.settings.latency_s)
         return await _answer(route, request)
-
-    @abstractmethod
-    def default_settings(self) -> Settings: ...
 
     @abstractmethod
     def tick(self) -> None:
@@ -161,7 +155,7 @@ class Simulator(ABC):
                 return json_response({"message": "no such page"}, 404)
             if route.operation in WITHOUT_KEY:
                 return await _answer(route, request)
-            if self.given_key(request) != self.key:
+            if self.given_key(request) != self.state.key:
                 return self.unauthorized(route.operation)
             return await self.perform(route, request)
         except Refusal as refusal:

@@ -85,7 +85,7 @@ def merchant() -> Iterator[Merchant]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[httpx.Client]:
-    """A client without a key, as payers and strangers have."""
+    """A client without a key, as payers have."""
     with httpx.Client(trust_env=False, timeout=5) as client:
         yield client
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import httpx
@@ -132,6 +133,27 @@ class TestPlugin:
             if module.split(".")[0].startswith("paytrust") and module.split(".")[0] != "paytrust_sandbox"
         }
         assert knowing == {"plugin.py"}
+
+
+def test_no_file_imports_in_a_circle_not_even_for_types():
+    package = Path(paytrust_sandbox.__file__).parent
+    known = {_module(path, package): path for path in package.rglob("*.py")}
+    imports = {
+        name: {found for node in ast.walk(ast.parse(path.read_text())) for found in _modules(node)} & known.keys()
+        for name, path in known.items()
+    }
+    assert len(list(TopologicalSorter(imports).static_order())) == len(known)  # raises CycleError with the circle's files
+
+
+def _module(path: Path, package: Path) -> str:
+    return ".".join((package.name, *path.relative_to(package).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def _modules(node: ast.AST) -> list[str]:
+    """Return the modules *node* may import: of `from package import name`, `package.name` where that is a module."""
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return _imported(node)
 
 
 def _imported(node: ast.AST) -> list[str]:

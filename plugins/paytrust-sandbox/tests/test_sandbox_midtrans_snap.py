@@ -70,7 +70,7 @@ def test_discounts_are_items_of_negative_price(transactions):
         {"item_details": [{"name": "W", "price": 10_400.0, "quantity": 1}]},
         {"item_details": [{"name": "W", "price": 10_400, "quantity": 0}]},
         {"item_details": {"name": "W"}},
-        {"customer_details": {"email": "nobody"}},
+        {"customer_details": {"email": "ani"}},
         {"customer_details": {"first_name": "A" * 256}},
         {"callbacks": {"finish": "h" * 256}},
         {"custom_field1": "x" * 256},
@@ -155,7 +155,7 @@ def test_without_a_start_time_the_clock_starts_when_a_method_is_chosen(transacti
     assert expiry - chosen == timedelta(minutes=10)
 
 
-def test_a_page_that_expires_alone_notifies_nobody(transactions, midtrans, browser):
+def test_a_page_that_expires_alone_is_not_notified(transactions, midtrans, browser):
     page = transactions.snap(page_expiry={"duration": 1, "unit": "hour"}).json()["redirect_url"]
     midtrans.advance(3601)
     assert "This page has expired." in browser.get(page).text

@@ -198,7 +198,7 @@ class TestRetries:
         assert [attempt.status for attempt in xendit.deliveries[0].attempts] == [500, 503, 404, 200]
         assert len({received.headers["webhook-id"] for received in merchant.received}) == 1
 
-    def test_a_webhook_nobody_takes_is_given_up(self, midtrans, transactions, merchant):
+    def test_a_webhook_that_is_never_accepted_is_given_up(self, midtrans, transactions, merchant):
         merchant.answers.extend([500] * 9)
         midtrans.webhook_url = merchant.url
         transactions.charge()

@@ -6,6 +6,7 @@ from typing import Any
 from paytrust_sandbox.midtrans.channels import IN_NOTIFICATION
 from paytrust_sandbox.midtrans.orders import Order, Transaction
 from paytrust_sandbox.midtrans.signature import signature
+from paytrust_sandbox.midtrans.state import MidtransSettings
 from paytrust_sandbox.midtrans.times import wib
 from paytrust_sandbox.records import Payment
 
@@ -59,6 +60,15 @@ def detailed(transaction: Transaction, merchant_id: str, server_key: str, code: 
         **{name: transaction.body[name] for name in CUSTOM if transaction.body.get(name) is not None},
         "signature_key": signature(transaction.order_id, code, transaction.amount_text, server_key),
     }
+
+
+def dressed(body: Fields, settings: MidtransSettings) -> Fields:
+    """Return *body* with the variations that are switched on."""
+    if settings.uppercase_status and "transaction_status" in body:
+        body = {**body, "transaction_status": body["transaction_status"].upper()}
+    if settings.omit_fraud_status:
+        body = {name: value for name, value in body.items() if name != "fraud_status"}
+    return {**body, "a_field_of_tomorrow": {"yes": [1, None]}} if settings.extra_fields else body
 
 
 def tampered(fault: str, value: Any, server_key: str) -> Any:

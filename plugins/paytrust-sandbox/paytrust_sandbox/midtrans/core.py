@@ -1,18 +1,18 @@
 """Core: charge, and everything done to a transaction afterwards, whether Snap or Core made it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from paytrust_sandbox.http import Request, Response, Router, json_response
+from paytrust_sandbox.midtrans.acts import Acts
 from paytrust_sandbox.midtrans.answers import CONFLICT, INVALID, NOT_FOUND, UNCHANGEABLE, core_body, core_refusal
-from paytrust_sandbox.midtrans.bodies import STATUS_CODES, charged, detailed, status_code
+from paytrust_sandbox.midtrans.bodies import STATUS_CODES, charged, detailed, dressed, status_code
 from paytrust_sandbox.midtrans.channels import channel_of, takes
 from paytrust_sandbox.midtrans.expiry import core_expiry
+from paytrust_sandbox.midtrans.notices import Notices
 from paytrust_sandbox.midtrans.orders import Transaction, new_transaction
 from paytrust_sandbox.midtrans.refunds import refund_of
+from paytrust_sandbox.midtrans.state import MidtransState
 from paytrust_sandbox.midtrans.validation import problems, recipients
-
-if TYPE_CHECKING:
-    from paytrust_sandbox.midtrans.simulator import MidtransSimulator
 
 FREE_AGAIN = ("cancel", "expire")
 
@@ -20,8 +20,10 @@ FREE_AGAIN = ("cancel", "expire")
 class Core:
     """The endpoints under `/v2`."""
 
-    def __init__(self, simulator: "MidtransSimulator") -> None:
-        self._simulator = simulator
+    def __init__(self, state: MidtransState, acts: Acts, notices: Notices) -> None:
+        self._state = state
+        self._acts = acts
+        self._notices = notices
 
     def add_to(self, router: Router) -> None:
         for method, path, operation, handler in (
@@ -41,20 +43,20 @@ class Core:
     def charge(self, request: Request) -> Response:
         body = core_body(request)
         transaction = self._new(request, body)
-        simulator = self._simulator
-        simulator.orders.start(transaction)
+        state = self._state
+        state.orders.start(transaction)
         card = transaction.payment_type == "credit_card"
         if card and not body["credit_card"].get("authentication"):
-            simulator.acts.paid(transaction)
-        elif simulator.settings.send_pending:
-            simulator.notify(transaction)
+            self._acts.paid(transaction)
+        elif state.settings.send_pending:
+            self._notices.send(transaction)
         message = f"Success, {transaction.payment_type.replace('_', ' ').title()} transaction is created"
-        return self._answer(charged(transaction, simulator.merchant_id, status_code(transaction, STATUS_CODES), message))
+        return self._answer(charged(transaction, state.merchant_id, status_code(transaction, STATUS_CODES), message))
 
     def status(self, request: Request) -> Response:
         transaction = self._find(request)
-        code, simulator = status_code(transaction, STATUS_CODES), self._simulator
-        return self._answer(detailed(transaction, simulator.merchant_id, simulator.key, code, "Success, transaction is found"))
+        code, state = status_code(transaction, STATUS_CODES), self._state
+        return self._answer(detailed(transaction, state.merchant_id, state.key, code, "Success, transaction is found"))
 
     def cancel(self, request: Request) -> Response:
         return self._moved(request, "cancel", "200", "Success, transaction is canceled")
@@ -65,29 +67,29 @@ class Core:
 
     def approve(self, request: Request) -> Response:
         transaction = self._challenged(request)
-        self._simulator.acts.moved(transaction, transaction.status, fraud_status="accept")
+        self._acts.moved(transaction, transaction.status, fraud_status="accept")
         return self._about(transaction, "200", "Success, transaction is approved")
 
     def deny(self, request: Request) -> Response:
         transaction = self._challenged(request)
-        self._simulator.acts.moved(transaction, "deny", fraud_status="deny")
+        self._acts.moved(transaction, "deny", fraud_status="deny")
         return self._about(transaction, "200", "Success, transaction is denied")
 
     def capture(self, request: Request) -> Response:
         body = core_body(request)
-        transaction = self._simulator.orders.transactions.get(str(body.get("transaction_id")))
+        transaction = self._state.orders.transactions.get(str(body.get("transaction_id")))
         if transaction is None:
             raise core_refusal("404", NOT_FOUND)
         if transaction.status != "authorize" or transaction.challenged:
             raise core_refusal("412", UNCHANGEABLE)
-        self._simulator.acts.moved(transaction, "capture")
+        self._acts.moved(transaction, "capture")
         return self._about(transaction, "200", "Success, transaction is captured")
 
     def refund(self, request: Request) -> Response:
         transaction = self._find(request)
         amount, key, reason = refund_of(transaction, core_body(request))
         if all(refund["refund_key"] != key for refund in transaction.refunds):
-            self._simulator.acts.refunded(transaction, amount, key, reason)
+            self._acts.refunded(transaction, amount, key, reason)
         refund = next(refund for refund in transaction.refunds if refund["refund_key"] == key)
         shown = ("refund_chargeback_id", "refund_amount", "refund_key")
         body = self._fields(transaction, "200", "Success, refund request is approved")
@@ -98,7 +100,7 @@ class Core:
         number = dict(request.query).get("card_number", "")
         if not number.isdecimal():
             raise core_refusal("400", INVALID, "card_number is required")
-        token = self._simulator.cards.token(number)
+        token = self._state.cards.token(number)
         return json_response({"status_code": "200", "status_message": "Credit card token is created as Token ID.", "token_id": token})
 
     def _new(self, request: Request, body: dict[str, Any]) -> Transaction:
@@ -111,9 +113,9 @@ class Core:
         if not takes(channel, body["transaction_details"]["gross_amount"]):
             raise core_refusal("400", INVALID, "transaction_details.gross_amount is not within the limits of the payment method")
         card = body.get("credit_card")
-        if channel == "credit_card" and not (isinstance(card, dict) and self._simulator.cards.known(card.get("token_id"))):
+        if channel == "credit_card" and not (isinstance(card, dict) and self._state.cards.known(card.get("token_id"))):
             raise core_refusal("411", "Credit card token is missing, invalid or timed out.")
-        details, now = body["transaction_details"], self._simulator.clock.now()
+        details, now = body["transaction_details"], self._state.clock.now()
         self._check_free(details["order_id"])
         try:
             return new_transaction(
@@ -124,14 +126,14 @@ class Core:
                 recipients=recipients(request),
                 at=now,
                 expires_at=core_expiry(body, channel, now),
-                base_url=self._simulator.base_url,
+                base_url=self._state.base_url,
             )
         except ValueError as exc:
             raise core_refusal("400", INVALID, str(exc)) from exc
 
     def _check_free(self, order_id: str) -> None:
         """An order_id is free again once its attempts were cancelled before payment, or have expired."""
-        attempts = self._simulator.orders.order(order_id).transactions
+        attempts = self._state.orders.order(order_id).transactions
         if any(one.was_paid or one.status not in FREE_AGAIN for one in attempts):
             raise core_refusal("406", CONFLICT)
 
@@ -139,7 +141,7 @@ class Core:
         transaction = self._find(request)
         if not transaction.may(target):
             raise core_refusal("412", UNCHANGEABLE)
-        self._simulator.acts.moved(transaction, target)
+        self._acts.moved(transaction, target)
         return self._about(transaction, code, message)
 
     def _challenged(self, request: Request) -> Transaction:
@@ -149,7 +151,7 @@ class Core:
         return transaction
 
     def _find(self, request: Request) -> Transaction:
-        transaction = self._simulator.orders.find(request.params["id"])
+        transaction = self._state.orders.find(request.params["id"])
         if transaction is None:
             raise core_refusal("404", NOT_FOUND)
         return transaction
@@ -158,7 +160,7 @@ class Core:
         return self._answer(self._fields(transaction, code, message))
 
     def _fields(self, transaction: Transaction, code: str, message: str) -> dict[str, Any]:
-        return charged(transaction, self._simulator.merchant_id, code, message)
+        return charged(transaction, self._state.merchant_id, code, message)
 
     def _answer(self, body: dict[str, Any]) -> Response:
-        return json_response(self._simulator.dressed(body))
+        return json_response(dressed(body, self._state.settings))

@@ -5,20 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from paytrust_sandbox.commands import Act
 from paytrust_sandbox.http import Refusal, Request, Response, Router, html_response, see_other
+from paytrust_sandbox.midtrans.acts import Acts
 from paytrust_sandbox.midtrans.bodies import STATUS_CODES, status_code
 from paytrust_sandbox.midtrans.channels import enabled
 from paytrust_sandbox.midtrans.orders import Order, Session, Transaction
+from paytrust_sandbox.midtrans.state import MidtransState
 from paytrust_sandbox.midtrans.times import wib
 from paytrust_sandbox.money import shown
 from paytrust_sandbox.page import Bill, Line, render
-
-if TYPE_CHECKING:
-    from paytrust_sandbox.midtrans.simulator import MidtransSimulator
 
 OVER = {
     "expire": "This payment has expired.",
@@ -60,8 +59,9 @@ See = Callable[[Request], View]
 class Pages:
     """Shows orders to their payers and does what they press."""
 
-    def __init__(self, simulator: "MidtransSimulator") -> None:
-        self._simulator = simulator
+    def __init__(self, state: MidtransState, acts: Acts) -> None:
+        self._state = state
+        self._acts = acts
 
     def add_to(self, router: Router) -> None:
         for path, view in (("/snap/v3/redirection/{token}", self._snap), ("/simulator/{id}", self._core)):
@@ -72,7 +72,7 @@ class Pages:
     def qr_code(self, request: Request) -> Response:
         """A picture in the place of a QR code, with the address a scanner would open."""
         transaction = self._transaction(request)
-        text = f"{self._simulator.base_url}/simulator/{transaction.transaction_id}"
+        text = f"{self._state.base_url}/simulator/{transaction.transaction_id}"
         picture = (
             '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 120"><rect width="640" height="120" fill="#fff" stroke="#000"/>'
             f'<text x="320" y="66" font-size="14" text-anchor="middle">{text}</text></svg>'
@@ -80,19 +80,19 @@ class Pages:
         return Response(200, picture.encode(), {"content-type": "image/svg+xml"})
 
     def _snap(self, request: Request) -> View:
-        session = self._simulator.orders.sessions.get(request.params["token"])
+        session = self._state.orders.sessions.get(request.params["token"])
         if session is None:
             raise Refusal(html_response("<!doctype html><title>Not found</title><p>There is no such payment page.</p>", 404))
-        order = self._simulator.orders.order(session.order_id)
-        return View(request.path, order, order.transaction, session, self._simulator.clock.now())
+        order = self._state.orders.order(session.order_id)
+        return View(request.path, order, order.transaction, session, self._state.clock.now())
 
     def _core(self, request: Request) -> View:
         transaction = self._transaction(request)
-        order = self._simulator.orders.order(transaction.order_id)
-        return View(request.path, order, transaction, None, self._simulator.clock.now())
+        order = self._state.orders.order(transaction.order_id)
+        return View(request.path, order, transaction, None, self._state.clock.now())
 
     def _transaction(self, request: Request) -> Transaction:
-        transaction = self._simulator.orders.transactions.get(request.params["id"])
+        transaction = self._state.orders.transactions.get(request.params["id"])
         if transaction is None:
             raise Refusal(html_response("<!doctype html><title>Not found</title><p>There is no such transaction.</p>", 404))
         return transaction
@@ -111,7 +111,7 @@ class Pages:
         return see_other(request.path)
 
     def _do(self, view: View, form: dict[str, str]) -> None:
-        order_id, acts = view.order.order_id, self._simulator.acts
+        order_id, acts = view.order.order_id, self._acts
         if form.get("do") == "expire":
             acts.expire(order_id, Act())
         else:
@@ -125,7 +125,7 @@ class Pages:
         until = transaction.expires_at if transaction and transaction.status == "pending" else view.session and view.session.page_expires_at
         return Bill(
             gateway="Midtrans",
-            merchant=self._simulator.merchant_name,
+            merchant=self._state.merchant_name,
             reference=subject.order_id,
             description=" ".join(_numbers(transaction)) if transaction else "",
             amount=shown(Decimal(subject.gross_amount), "IDR"),

@@ -1,16 +1,13 @@
 """What befalls Xendit invoices: payers pay, time passes, banks settle. Each change announces itself by webhook."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
-from paytrust_sandbox.commands import Act, refused
+from paytrust_sandbox.commands import Act, Action, refused
 from paytrust_sandbox.money import asked
 from paytrust_sandbox.xendit.invoices import Invoice, stamp
+from paytrust_sandbox.xendit.notices import Notices
 from paytrust_sandbox.xendit.refunds import Refund
-
-if TYPE_CHECKING:
-    from paytrust_sandbox.simulator import Action
-    from paytrust_sandbox.xendit.simulator import XenditSimulator
+from paytrust_sandbox.xendit.state import XenditState
 
 REFUND_TAKES = timedelta(seconds=0.2)
 
@@ -18,10 +15,11 @@ REFUND_TAKES = timedelta(seconds=0.2)
 class Acts:
     """The changes, and the names under which the control API offers them."""
 
-    def __init__(self, simulator: "XenditSimulator") -> None:
-        self._simulator = simulator
+    def __init__(self, state: XenditState, notices: Notices) -> None:
+        self._state = state
+        self._notices = notices
 
-    def by_name(self) -> "dict[str, Action]":
+    def by_name(self) -> dict[str, Action]:
         return {
             "pay": self.pay,
             "expire": self.expire,
@@ -30,35 +28,44 @@ class Acts:
             "refund_fail": self.refund_fail,
         }
 
+    def find(self, reference: str) -> Invoice:
+        """Return the invoice with this id, or the newest with this external_id."""
+        invoices = self._state.invoices
+        same = invoices.under(reference)
+        invoice = invoices.by_id.get(reference) or (same[-1] if same else None)
+        if invoice is None:
+            raise refused(404, f"no invoice {reference!r}")
+        return invoice
+
     def pay(self, reference: str, how: Act) -> None:
         """Pay an unpaid invoice, expired ones included: transfers arrive late. Raises ValueError for a senseless amount or channel."""
-        invoice = self._simulator.find(reference)
+        invoice = self.find(reference)
         was = invoice.status
         if was not in ("PENDING", "EXPIRED"):
             raise refused(409, f"invoice is {was}")
         amount = asked(how.wanted, invoice.amount, invoice.body["currency"])
-        invoice.pay(at=self._simulator.clock.now(), amount=amount, currency=how.currency or invoice.currency, channel=how.channel)
+        invoice.pay(at=self._state.clock.now(), amount=amount, currency=how.currency or invoice.currency, channel=how.channel)
         self._announce(invoice)
         if was == "EXPIRED" and how.leave_expired:
             invoice.status = was
 
     def expire(self, reference: str, _: Act) -> None:
-        invoice = self._simulator.find(reference)
+        invoice = self.find(reference)
         if invoice.status != "PENDING":
             raise refused(409, f"invoice is {invoice.status}")
         self.let_expire(invoice)
 
     def let_expire(self, invoice: Invoice) -> None:
-        invoice.move("EXPIRED", self._simulator.clock.now())
-        if self._simulator.settings.send_expired:
+        invoice.move("EXPIRED", self._state.clock.now())
+        if self._state.settings.send_expired:
             self._announce(invoice)
 
     def settle(self, reference: str, _: Act) -> None:
         """The money reached the balance. No webhook: none is documented."""
-        invoice = self._simulator.find(reference)
+        invoice = self.find(reference)
         if invoice.status != "PAID":
             raise refused(409, f"invoice is {invoice.status}")
-        invoice.move("SETTLED", self._simulator.clock.now())
+        invoice.move("SETTLED", self._state.clock.now())
 
     def refund_succeed(self, reference: str, _: Act) -> None:
         for refund in self._pending(reference):
@@ -69,29 +76,26 @@ class Acts:
             self._end_refund(refund, "FAILED", "REFUND_FAILED")
 
     def settle_refunds_due(self) -> None:
-        before = self._simulator.clock.now() - REFUND_TAKES
-        for refund in self._simulator.refunds.pending():
+        before = self._state.clock.now() - REFUND_TAKES
+        for refund in self._state.refunds.pending():
             if refund.created_at <= before:
                 self._end_refund(refund, "SUCCEEDED")
 
     def _pending(self, reference: str) -> list[Refund]:
-        invoice = self._simulator.find(reference)
-        pending = [refund for refund in self._simulator.refunds.of(invoice) if refund.status == "PENDING"]
+        invoice = self.find(reference)
+        pending = [refund for refund in self._state.refunds.of(invoice) if refund.status == "PENDING"]
         if not pending:
             raise refused(409, "no refund is pending")
         return pending
 
     def _announce(self, invoice: Invoice) -> None:
-        event = f"invoice.{invoice.status.lower()}"
-        self._send(event, invoice, invoice.announced())
+        self._notices.send(f"invoice.{invoice.status.lower()}", invoice.external_id, invoice.announced())
 
     def _end_refund(self, refund: Refund, status: str, failure_code: str | None = None) -> None:
-        now = self._simulator.clock.now()
+        now = self._state.clock.now()
         refund.move(status, now, failure_code)
         event = f"refund.{status.lower()}"
         envelope: dict[str, object] = {"event": event, "business_id": refund.invoice.user_id, "created": stamp(now)}
         body = {**envelope, "data": refund.seen()}
-        self._send(event, refund.invoice, {**envelope, "data": body} if self._simulator.settings.nest_refund_webhook else body)
-
-    def _send(self, event: str, invoice: Invoice, body: dict[str, object]) -> None:
-        self._simulator.courier.send(self._simulator.announcement(event, invoice.external_id, body))
+        nested = {**envelope, "data": body} if self._state.settings.nest_refund_webhook else body
+        self._notices.send(event, refund.invoice.external_id, nested)

@@ -1,23 +1,22 @@
 """The hosted invoice page, `/web/{id}`."""
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from paytrust_sandbox.commands import Act
 from paytrust_sandbox.http import Refusal, Request, Response, Router, html_response, see_other
 from paytrust_sandbox.money import shown, wire
 from paytrust_sandbox.page import Bill, Line, render
+from paytrust_sandbox.xendit.acts import Acts
 from paytrust_sandbox.xendit.invoices import Invoice
-
-if TYPE_CHECKING:
-    from paytrust_sandbox.xendit.simulator import XenditSimulator
+from paytrust_sandbox.xendit.state import XenditState
 
 
 class Pages:
     """Shows an invoice to its payer and does what the payer presses."""
 
-    def __init__(self, simulator: "XenditSimulator") -> None:
-        self._simulator = simulator
+    def __init__(self, state: XenditState, acts: Acts) -> None:
+        self._state = state
+        self._acts = acts
 
     def add_to(self, router: Router) -> None:
         router.add("GET", "/web/{id}", "page", self.show)
@@ -38,13 +37,13 @@ class Pages:
 
     def _do(self, invoice: Invoice, form: dict[str, str]) -> None:
         if form.get("do") == "expire":
-            self._simulator.acts.expire(invoice.id, Act())
+            self._acts.expire(invoice.id, Act())
         else:
             amount = form.get("amount", "") if form.get("do") == "pay_other" else "full"
-            self._simulator.acts.pay(invoice.id, Act(amount=amount, channel=form.get("channel") or None))
+            self._acts.pay(invoice.id, Act(amount=amount, channel=form.get("channel") or None))
 
     def _invoice(self, request: Request) -> Invoice:
-        invoice = self._simulator.invoices.by_id.get(request.params["id"])
+        invoice = self._state.invoices.by_id.get(request.params["id"])
         if invoice is None:
             raise Refusal(html_response("<!doctype html><title>Not found</title><p>There is no such invoice.</p>", 404))
         return invoice

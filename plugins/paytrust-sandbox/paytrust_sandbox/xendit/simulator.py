@@ -1,10 +1,8 @@
 """The Xendit API: invoices and refunds."""
 
 import json
-import uuid
-from typing import Any
 
-from paytrust_sandbox.commands import Forgery, Settings, refused
+from paytrust_sandbox.commands import Forgery
 from paytrust_sandbox.control import Control
 from paytrust_sandbox.http import Request, Response, Route, json_response, to_json
 from paytrust_sandbox.records import Payment
@@ -12,11 +10,12 @@ from paytrust_sandbox.retries import xendit_rule
 from paytrust_sandbox.simulator import Simulator
 from paytrust_sandbox.webhooks import Habits, Message
 from paytrust_sandbox.xendit.acts import Acts
-from paytrust_sandbox.xendit.invoices import Invoice, Invoices, described
+from paytrust_sandbox.xendit.invoices import Invoice, described
 from paytrust_sandbox.xendit.limits import RateLimit
 from paytrust_sandbox.xendit.listing import listed
+from paytrust_sandbox.xendit.notices import Notices
 from paytrust_sandbox.xendit.pages import Pages
-from paytrust_sandbox.xendit.refunds import Refunds
+from paytrust_sandbox.xendit.state import XenditState
 from paytrust_sandbox.xendit.tampering import tampered
 from paytrust_sandbox.xendit.validation import checked, error, refuse
 
@@ -24,32 +23,27 @@ USER_ID = "62440e3200aabbccddeeff00"
 HABITS = Habits(timeout_s=30, follows=frozenset(), retry=xendit_rule)
 
 
-class XenditSettings(Settings, kw_only=True, forbid_unknown_fields=True):
-    """`send_webhook_id` and `send_expired` are dashboard or product variations; `rate_limit` is per minute and operation."""
-
-    send_webhook_id: bool = True
-    send_expired: bool = True
-    nest_refund_webhook: bool = False
-    settle_refunds: bool = True
-    rate_limit: int = 60
-    enforce_rate_limit: bool = False
-
-
 class XenditSimulator(Simulator):
     """Invoices, refunds, their webhooks and the page to pay on."""
 
     name = "xendit"
-    settings: XenditSettings
+    state: XenditState
 
     def __init__(self, *, key: str, callback_token: str, webhook_url: str, currencies: tuple[str, ...], clock_factor: float) -> None:
-        super().__init__(key=key, webhook_url=webhook_url, clock_factor=clock_factor, habits=HABITS)
-        self.callback_token = callback_token
-        self.currencies = currencies
+        super().__init__(clock_factor=clock_factor, habits=HABITS)
+        self.state = XenditState(
+            key=key,
+            callback_token=callback_token,
+            webhook_url=webhook_url,
+            currencies=currencies,
+            clock=self.clock,
+            courier=self.courier,
+        )
         self.limit = RateLimit()
-        self.acts = Acts(self)
+        self.notices = Notices(self.state)
+        self.acts = Acts(self.state, self.notices)
         self.actions = self.acts.by_name()
-        self.invoices = Invoices()
-        self.refunds = Refunds(self.invoices, self.clock.now)
+        refunds = self.state.refunds
         for method, path, operation, handler in (
             ("POST", "/v2/invoices", "create", self.create),
             ("POST", "/v2/invoices/", "create", self.create),
@@ -57,32 +51,29 @@ class XenditSimulator(Simulator):
             ("GET", "/v2/invoices/", "list", self.index),
             ("GET", "/v2/invoices/{id}", "get", self.get),
             ("POST", "/invoices/{id}/expire!", "expire", self.expire),
-            ("POST", "/refunds", "refund", self.refunds.create),
-            ("GET", "/refunds", "list_refunds", self.refunds.index),
-            ("GET", "/refunds/{id}", "get_refund", self.refunds.get),
-            ("POST", "/refunds/{id}/cancel", "cancel_refund", self.refunds.cancel),
+            ("POST", "/refunds", "refund", refunds.create),
+            ("GET", "/refunds", "list_refunds", refunds.index),
+            ("GET", "/refunds/{id}", "get_refund", refunds.get),
+            ("POST", "/refunds/{id}/cancel", "cancel_refund", refunds.cancel),
         ):
             self.router.add(method, path, operation, handler)
-        Pages(self).add_to(self.router)
+        Pages(self.state, self.acts).add_to(self.router)
         Control(self).add_to(self.router)
 
-    def default_settings(self) -> XenditSettings:
-        return XenditSettings()
-
     def forget(self) -> None:
-        self.invoices.clear()
-        self.refunds.clear()
+        self.state.invoices.clear()
+        self.state.refunds.clear()
         self.limit.reset()
 
     def tick(self) -> None:
-        for invoice in self.invoices.expired_by(self.clock.now()):
+        for invoice in self.state.invoices.expired_by(self.clock.now()):
             self.acts.let_expire(invoice)
-        if self.settings.settle_refunds:
+        if self.state.settings.settle_refunds:
             self.acts.settle_refunds_due()
 
     async def perform(self, route: Route, request: Request) -> Response:
-        allowed, headers = self.limit.count(route.operation, self.settings.rate_limit)
-        if not allowed and self.settings.enforce_rate_limit:
+        allowed, headers = self.limit.count(route.operation, self.state.settings.rate_limit)
+        if not allowed and self.state.settings.enforce_rate_limit:
             return self.rate_limited()
         response = await super().perform(route, request)
         return Response(response.status, response.body, {**response.headers, **headers})
@@ -93,16 +84,16 @@ class XenditSimulator(Simulator):
         except ValueError as exc:
             raise refuse("INVALID_JSON_FORMAT", "The body is not JSON") from exc
         user_id = request.headers.get("for-user-id", USER_ID)
-        terms = checked(body, self.currencies)
+        terms = checked(body, self.state.currencies)
         now = self.clock.now()
-        invoice = self.invoices.create(terms, at=now, base_url=self.base_url, user_id=user_id, merchant=self.merchant_name)
+        invoice = self.state.invoices.create(terms, at=now, base_url=self.base_url, user_id=user_id, merchant=self.state.merchant_name)
         return json_response(invoice.seen())
 
     def get(self, request: Request) -> Response:
         return json_response(self._invoice(request).seen())
 
     def index(self, request: Request) -> Response:
-        return json_response([invoice.seen() for invoice in listed(self.invoices, request.query)])
+        return json_response([invoice.seen() for invoice in listed(self.state.invoices, request.query)])
 
     def expire(self, request: Request) -> Response:
         invoice = self._invoice(request)
@@ -112,37 +103,24 @@ class XenditSimulator(Simulator):
         return json_response(invoice.seen())
 
     def _invoice(self, request: Request) -> Invoice:
-        invoice = self.invoices.by_id.get(request.params["id"])
+        invoice = self.state.invoices.by_id.get(request.params["id"])
         if invoice is None:
             raise refuse("INVOICE_NOT_FOUND_ERROR", "Invoice not found", 404)
         return invoice
 
-    def find(self, reference: str) -> Invoice:
-        """Return the invoice with this id, or the newest with this external_id."""
-        same = self.invoices.under(reference)
-        invoice = self.invoices.by_id.get(reference) or (same[-1] if same else None)
-        if invoice is None:
-            raise refused(404, f"no invoice {reference!r}")
-        return invoice
-
     def payments(self) -> list[Payment]:
-        return [described(invoice) for invoice in self.invoices.by_id.values()]
+        return [described(invoice) for invoice in self.state.invoices.by_id.values()]
 
     def payment(self, reference: str) -> Payment:
-        return described(self.find(reference))
-
-    def announcement(self, event: str, reference: str, body: dict[str, Any], token: str | None = None) -> Message:
-        """Return *body* as a webhook, with the callback token or *token* instead of it."""
-        headers = {"content-type": "application/json", "x-callback-token": self.callback_token if token is None else token}
-        return Message(reference, event, self.webhook_url, to_json(body), headers | self.resend_headers())
+        return described(self.acts.find(reference))
 
     def resend_headers(self) -> dict[str, str]:
-        return {"webhook-id": str(uuid.uuid4())} if self.settings.send_webhook_id else {}
+        return self.notices.identity()
 
     def forged(self, reference: str, forgery: Forgery) -> Message:
-        invoice = self.find(reference)
+        invoice = self.acts.find(reference)
         body = {name: value for name, value in {**invoice.announced(), **forgery.fields}.items() if name not in forgery.without}
-        message = self.announcement("forged", invoice.external_id, body)
+        message = self.notices.message("forged", invoice.external_id, body)
         return message if forgery.authentication == "valid" else self.tampered_message(f"{forgery.authentication}_signature", message)
 
     def rejection(self, operation: str) -> Response:
@@ -159,7 +137,7 @@ class XenditSimulator(Simulator):
 
     def rate_limited(self) -> Response:
         response = error(429, "RATE_LIMIT_EXCEEDED", "Rate limit exceeded")
-        limit = str(self.settings.rate_limit)
+        limit = str(self.state.settings.rate_limit)
         headers = {"rate-limit-limit": limit, "rate-limit-remaining": "0", "rate-limit-reset": "1.00"}
         return Response(response.status, response.body, {**response.headers, **headers})
 

@@ -26,7 +26,7 @@ def refuse(code: str, message: str, status: int = 400) -> Refusal:
 
 
 def number(value: object) -> Decimal | None:
-    """Return a JSON number as Decimal, None for anything else and for what no one could owe."""
+    """Return a JSON number as Decimal, None for anything else and for what is beyond LIMIT."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = Decimal(value)
     return value if isinstance(value, Decimal) and abs(value) < LIMIT else None

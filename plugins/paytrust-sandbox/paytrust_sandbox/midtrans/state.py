@@ -1,0 +1,28 @@
+"""What the parts of Midtrans share."""
+
+from dataclasses import dataclass, field
+
+from paytrust_sandbox.commands import Settings
+from paytrust_sandbox.midtrans.cards import Cards
+from paytrust_sandbox.midtrans.orders import Orders
+from paytrust_sandbox.state import State
+
+
+class MidtransSettings(Settings, kw_only=True, forbid_unknown_fields=True):
+    """Variations seen in the wild: `mirror_http` puts Core's status_code into HTTP, the others change what bodies say."""
+
+    mirror_http: bool = False
+    send_pending: bool = True
+    uppercase_status: bool = False
+    omit_fraud_status: bool = False
+    extra_fields: bool = False
+
+
+@dataclass(kw_only=True)
+class MidtransState(State):
+    """The merchant, and what Midtrans knows about it."""
+
+    merchant_id: str
+    settings: MidtransSettings = field(default_factory=MidtransSettings)
+    orders: Orders = field(default_factory=Orders)
+    cards: Cards = field(default_factory=Cards)
