@@ -1,4 +1,7 @@
-"""Fetch Swagger UI while building: the documentation page works offline, and no copy of it lives in this repository."""
+"""
+Fetch Swagger UI while building: the documentation page works offline, and no copy of it lives in this
+repository.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 
 
 class SwaggerUIBuildHook(BuildHookInterface):
-    """Copies the files from a package of the build environment (see `build-system.requires`) to paytrust/api/static/swagger-ui."""
+    """
+    Copies the files from a package of the build environment (see `build-system.requires`) to
+    paytrust/api/static/swagger-ui.
+    """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
         target = Path(self.root, "paytrust", "api", "static", "swagger-ui")

@@ -58,7 +58,10 @@ class _DocsPage(OpenAPIRenderPlugin):
 
 
 async def _require_https(message: Message, _: Scope) -> None:
-    """For two years browsers come back by https only. Not said where PayTrust is mounted: the host's name is not ours."""
+    """
+    For two years browsers come back by https only. Not said where PayTrust is mounted: the host's name is not
+    ours.
+    """
     if message["type"] == "http.response.start":
         message["headers"] = [*message["headers"], (b"strict-transport-security", b"max-age=63072000")]
 
@@ -89,7 +92,8 @@ def _settle() -> None:
     """
     Take what the service consists of out of the garbage collector's sight: it lives as long as the process.
 
-    There are 100,000 objects, and to look at all of them again and again stopped every request for 50 ms each time.
+    There are 100,000 objects, and to look at all of them again and again stopped every request for 50 ms each
+    time.
     """
     gc.collect()
     gc.freeze()
@@ -113,7 +117,9 @@ class _Service(Litestar):
 
 
 def create_app(settings: Settings | None = None, *, registry: Registry | None = None) -> Litestar:
-    """Build the service. Settings come from the environment and plugins from the entry points, unless given."""
+    """
+    Build the service. Settings come from the environment and plugins from the entry points, unless given.
+    """
     settings = settings or load()
     logs.configure(settings)
     plugin = PayTrustPlugin(settings, registry=registry)
@@ -134,7 +140,9 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
         exception_handlers={InternalServerException: _no_such_asset, ValueError: _no_such_asset},
     )
     app = _Service(
-        route_handlers=[assets, Router("/", route_handlers=[_openapi], guards=[limited])] if settings.docs else [],
+        route_handlers=[assets, Router("/", route_handlers=[_openapi], guards=[limited])]
+        if settings.docs
+        else [],
         plugins=[plugin],
         openapi_config=docs if settings.docs else None,
         exception_handlers={Exception: problems.on_error},

@@ -1,4 +1,6 @@
-"""The command line: `paytrust --help`. Imports are late where they are slow, so that `--help` answers at once."""
+"""
+The command line: `paytrust --help`. Imports are late where they are slow, so that `--help` answers at once.
+"""
 
 from __future__ import annotations
 
@@ -25,22 +27,25 @@ def cli() -> None:
     """
     PayTrust: payment orchestration with plugins.
 
-    Start with `paytrust dev`. Every command but `dev` reads its settings from PAYTRUST_* variables, a .env file or
-    paytrust.toml; `paytrust doctor` says whether they are right.
+    Start with `paytrust dev`. Every command but `dev` reads its settings from PAYTRUST_* variables, a .env
+    file or paytrust.toml; `paytrust doctor` says whether they are right.
     """
 
 
 @cli.command()
 @click.option("--port", default=8000, show_default=True, help="Port of the API; 0 picks a free one.")
 @click.option(
-    "--data", type=click.Path(path_type=Path), default=None, help="Where database and keys are kept.  [default: $PAYTRUST_DATA or .data]"
+    "--data",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Where database and keys are kept.  [default: $PAYTRUST_DATA or .data]",
 )
 def dev(port: int, data: Path | None) -> None:
     """
     Run everything on this machine: API, sandbox gateways and PostgreSQL.
 
-    Prints a key and a request to try. Uses an embedded PostgreSQL unless PAYTRUST_DATABASE_URL names a server (then as
-    the owner of a database to work in). Not for real money.
+    Prints a key and a request to try. Uses an embedded PostgreSQL unless PAYTRUST_DATABASE_URL names a server
+    (then as the owner of a database to work in). Not for real money.
     """
     from paytrust import development  # noqa: PLC0415 - slow
     from paytrust.app import create_app  # noqa: PLC0415 - slow
@@ -59,14 +64,21 @@ def _introduce(ready: Any) -> None:
     out.print(f"  X-API-Key    {ready.api_key}")
     out.print(f"  X-Admin-Key  {ready.settings.admin_api_key.get_secret_value()}")
     for sandbox in ready.sandboxes:
-        out.print(f"  {sandbox.gateway:12} gateway_id {ready.accounts[sandbox.gateway]}, sandbox at {sandbox.base_url}")
+        out.print(
+            f"  {sandbox.gateway:12} gateway_id {ready.accounts[sandbox.gateway]}, sandbox at {sandbox.base_url}"
+        )
     if not ready.accounts:
-        out.print("  no sandbox plugin is installed: pip install paytrust-sandbox paytrust-xendit paytrust-midtrans")
+        out.print(
+            "  no sandbox plugin is installed: pip install paytrust-sandbox paytrust-xendit paytrust-midtrans"
+        )
         return
     gateway_id = next(iter(ready.accounts.values()))
     body = f'{{"gateway_id": "{gateway_id}", "currency": "IDR", "line_items": [{{"product_name": "Coffee", "quantity": 2, "unit_price": "25000"}}]}}'
     out.print("\ntry it, then open the payment_url of the answer in a browser and press Pay:\n")
-    out.print(f"curl {url}/invoices -H 'X-API-Key: {ready.api_key}' -H 'Content-Type: application/json' -d '{body}'\n", markup=False)
+    out.print(
+        f"curl {url}/invoices -H 'X-API-Key: {ready.api_key}' -H 'Content-Type: application/json' -d '{body}'\n",
+        markup=False,
+    )
 
 
 @cli.command()
@@ -76,13 +88,15 @@ def serve(host: str | None, port: int | None) -> None:
     """
     Run the API service in this process, against PAYTRUST_DATABASE_URL.
 
-    Stops on SIGTERM or SIGINT after finishing what is under way, within 25 s. Run one process per core; any number may
-    share a database.
+    Stops on SIGTERM or SIGINT after finishing what is under way, within 25 s. Run one process per core; any
+    number may share a database.
     """
     from paytrust.app import create_app  # noqa: PLC0415 - slow
     from paytrust.infra.settings import load  # noqa: PLC0415 - slow
 
-    given: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    given: dict[str, Any] = {
+        name: value for name, value in (("host", host), ("port", port)) if value is not None
+    }
     settings = load(**given)
     app = create_app(settings)
     asyncio.run(_check(settings))
@@ -90,7 +104,10 @@ def serve(host: str | None, port: int | None) -> None:
 
 
 async def _check(settings: Settings) -> None:
-    """What the service checks when it starts, checked here first: as a message rather than as a traceback in the log."""
+    """
+    What the service checks when it starts, checked here first: as a message rather than as a traceback in the
+    log.
+    """
     from paytrust.infra import db  # noqa: PLC0415 - slow
     from paytrust.secrets.service import Secrets  # noqa: PLC0415 - slow
     from paytrust.security.encryption import Vault  # noqa: PLC0415 - slow
@@ -107,7 +124,9 @@ async def _check(settings: Settings) -> None:
 def _serve(app: Any, settings: Settings) -> None:
     from paytrust.server import server  # noqa: PLC0415 - slow
 
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has stopped cleanly by then, and raises the signal once more
+    with contextlib.suppress(
+        KeyboardInterrupt
+    ):  # uvicorn has stopped cleanly by then, and raises the signal once more
         server(app, settings).run()
 
 

@@ -1,5 +1,6 @@
 """
-A whole PayTrust on one machine: embedded PostgreSQL, sandbox gateways, a tenant with a key. For developing, never for money.
+A whole PayTrust on one machine: embedded PostgreSQL, sandbox gateways, a tenant with a key. For developing,
+never for money.
 
 Everything it makes lies in one directory and is used again by the next start.
 """
@@ -43,7 +44,9 @@ class _Kept(msgspec.Struct):
     admin_api_key: str = msgspec.field(default_factory=lambda: secrets.token_hex(32))
     key_pepper: str = msgspec.field(default_factory=lambda: secrets.token_hex(32))
     database_password: str = msgspec.field(default_factory=lambda: secrets.token_hex(16))
-    encryption_key: str = msgspec.field(default_factory=lambda: base64.b64encode(secrets.token_bytes(32)).decode())
+    encryption_key: str = msgspec.field(
+        default_factory=lambda: base64.b64encode(secrets.token_bytes(32)).decode()
+    )
     tenant_id: UUID | None = None
     api_key: str | None = None
 
@@ -62,7 +65,10 @@ class Ready(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def environment(data: Path, *, port: int, **settings: Any) -> Iterator[Ready]:
-    """Start PostgreSQL and the sandboxes, migrate, and make a tenant, a key and gateway accounts; stop all of it at the end."""
+    """
+    Start PostgreSQL and the sandboxes, migrate, and make a tenant, a key and gateway accounts; stop all of it
+    at the end.
+    """
     data.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         owner_url = os.environ.get("PAYTRUST_DATABASE_OWNER_URL") or os.environ.get("PAYTRUST_DATABASE_URL")
@@ -122,7 +128,9 @@ def create_database(owner_url: str, name: str) -> str:
 
 
 def with_database(url: str, name: str, *, user: str | None = None, password: str | None = None) -> str:
-    """*url* pointing at another database, and with *user* as another role. A socket's URL keeps its empty host."""
+    """
+    *url* pointing at another database, and with *user* as another role. A socket's URL keeps its empty host.
+    """
     parts = urlsplit(url)
     login, _, host = parts.netloc.rpartition("@")
     if user is not None:
@@ -155,7 +163,9 @@ def _settings(owner_url: str, kept: _Kept, port: int, given: dict[str, Any]) -> 
     parts = urlsplit(owner_url)
     embedded = not parts.hostname
     service_url = with_database(
-        owner_url, parts.path.strip("/"), user=SERVICE_ROLE if embedded else f"{SERVICE_ROLE}:{kept.key_pepper[:32]}"
+        owner_url,
+        parts.path.strip("/"),
+        user=SERVICE_ROLE if embedded else f"{SERVICE_ROLE}:{kept.key_pepper[:32]}",
     )
     return load(
         **{
@@ -174,7 +184,11 @@ def _settings(owner_url: str, kept: _Kept, port: int, given: dict[str, Any]) -> 
 
 
 async def _prepare(
-    settings: Settings, owner_url: str, kept: _Kept, registry: Registry, offered: list[tuple[Sandbox, SandboxAccount]]
+    settings: Settings,
+    owner_url: str,
+    kept: _Kept,
+    registry: Registry,
+    offered: list[tuple[Sandbox, SandboxAccount]],
 ) -> Ready:
     await migrations.migrate(owner_url)
     await migrations.ensure_service_login(owner_url, settings.database_url.get_secret_value())
@@ -184,10 +198,15 @@ async def _prepare(
         await _tenant(services, kept)
         assert kept.tenant_id is not None
         assert kept.api_key is not None
-        accounts = {account.gateway: await _account(services, kept.tenant_id, sandbox, account) for sandbox, account in offered}
+        accounts = {
+            account.gateway: await _account(services, kept.tenant_id, sandbox, account)
+            for sandbox, account in offered
+        }
     finally:
         await services.db.close()
-    return Ready(settings, kept.tenant_id, kept.api_key, accounts, [account for _, account in offered], owner_url)
+    return Ready(
+        settings, kept.tenant_id, kept.api_key, accounts, [account for _, account in offered], owner_url
+    )
 
 
 async def _tenant(services: Services, kept: _Kept) -> None:
@@ -203,7 +222,9 @@ async def _account(services: Services, tenant_id: UUID, sandbox: Sandbox, offere
     """One account per sandbox gateway, pointed at where the sandbox runs now."""
     currencies = {code: FEES.get(code, NewFee()) for code in offered.currencies}
     present = await services.accounts.page(limit=200, after=None, tenant_id=tenant_id)
-    account = next((known for known in present if known.gateway == offered.gateway and known.name == offered.name), None)
+    account = next(
+        (known for known in present if known.gateway == offered.gateway and known.name == offered.name), None
+    )
     if account is None:
         account = await services.accounts.create(
             CreateAccount(
@@ -218,7 +239,10 @@ async def _account(services: Services, tenant_id: UUID, sandbox: Sandbox, offere
         )
     else:
         changed = UpdateAccount(
-            credentials=dict(offered.credentials), currencies=currencies, options=dict(offered.options), base_url=offered.base_url
+            credentials=dict(offered.credentials),
+            currencies=currencies,
+            options=dict(offered.options),
+            base_url=offered.base_url,
         )
         account = await services.accounts.update(account.gateway_id, changed)
     sandbox.configure_webhook(offered, account.webhook_url)

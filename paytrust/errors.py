@@ -29,7 +29,10 @@ import msgspec
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """One broken rule: a JSON pointer (RFC 6901, in fragment form such as "#/line_items/0/quantity") and a sentence."""
+    """
+    One broken rule: a JSON pointer (RFC 6901, in fragment form such as "#/line_items/0/quantity") and a
+    sentence.
+    """
 
     pointer: str
     detail: str
@@ -125,7 +128,9 @@ class CardNumber(Unprocessable):
 
 
 class TooManyRequests(PayTrustError):
-    """More requests than the limit allows. Nothing was looked at; the next one may come in *retry_after_s*."""
+    """
+    More requests than the limit allows. Nothing was looked at; the next one may come in *retry_after_s*.
+    """
 
     code = "too_many_requests"
     status = 429
@@ -168,7 +173,10 @@ class GatewayUnavailable(GatewayError):
 
 
 class OutcomeUnknown(GatewayError):
-    """The request was sent and no usable answer came: it may have had its effect. Ask the gateway; never just repeat."""
+    """
+    The request was sent and no usable answer came: it may have had its effect. Ask the gateway; never just
+    repeat.
+    """
 
     code = "gateway_outcome_unknown"
     status = 504
@@ -176,7 +184,10 @@ class OutcomeUnknown(GatewayError):
 
 
 class UnreadableWebhook(PayTrustError):
-    """An authentic webhook in a form, or with a status, the plugin does not know. Kept for a person, never retried."""
+    """
+    An authentic webhook in a form, or with a status, the plugin does not know. Kept for a person, never
+    retried.
+    """
 
     code = "unreadable_webhook"
     status = 422

@@ -3,8 +3,8 @@ Mount PayTrust in any Litestar application.
 
     app = Litestar(route_handlers=[shop], plugins=[PayTrustPlugin(path="/pay")])
 
-It adds a router, a lifespan and a before-send hook, and replaces nothing of the host: its handlers, error pages, CSRF,
-OpenAPI and logging stay as they are.
+It adds a router, a lifespan and a before-send hook, and replaces nothing of the host: its handlers, error
+pages, CSRF, OpenAPI and logging stay as they are.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ ROUTES: dict[str, list[HTTPRouteHandler]] = {
 class PayTrustPlugin(InitPlugin, CLIPlugin):
     """The whole of PayTrust under *path*. Settings come from the environment unless given."""
 
-    def __init__(self, settings: Settings | None = None, *, path: str = "/", registry: Registry | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, path: str = "/", registry: Registry | None = None
+    ) -> None:
         self.settings = settings or load()
         self.path = "/" + path.strip("/")
         self.services = Services(self.settings, registry or Registry(disabled=self.settings.disabled_plugins))
@@ -86,13 +88,20 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
         cli.add_command(Commands("paytrust", help="PayTrust's own commands; they read its settings."))
 
     def door(self) -> Door:
-        """For an application that is nothing but PayTrust: what turns strangers over their limit away before it."""
+        """
+        For an application that is nothing but PayTrust: what turns strangers over their limit away before it.
+        """
         return Door(
             self.services.rates.strangers,
             knows_key=self.services.keys.knows,
             knows_admin=self.services.admin_keys.knows,
             trusted_proxies=self.settings.trusted_proxies,
-            open_to_all=[handler for found in ROUTES.values() for handler in found if not handler.opt.get("limited", True)],
+            open_to_all=[
+                handler
+                for found in ROUTES.values()
+                for handler in found
+                if not handler.opt.get("limited", True)
+            ],
         )
 
     @contextlib.asynccontextmanager
@@ -156,7 +165,8 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
         return before_send
 
     def _add_method_not_allowed(self, app_config: AppConfig) -> None:
-        # Raised before a route is known, so only the application's handlers see it; the host's are kept for its own paths.
+        # Raised before a route is known, so only the application's handlers see it; the host's are kept for
+        # its own paths.
         handlers = dict(app_config.exception_handlers)
         known = (405, MethodNotAllowedException, HTTPException, Exception)
         host = next((handlers[key] for key in known if key in handlers), create_exception_response)
@@ -208,7 +218,10 @@ def _late_admin(keys: AdminKeys) -> guards.AdmitAdmin:
 
 
 def _document(host: Any) -> Any:
-    """The host's OpenAPI with our components and tags added. A copy: the default object is shared by all applications."""
+    """
+    The host's OpenAPI with our components and tags added. A copy: the default object is shared by all
+    applications.
+    """
     mine = copy.copy(host)
     present = host.components if isinstance(host.components, list) else [host.components]
     mine.components = [*present, openapi.components()]

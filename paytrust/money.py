@@ -1,8 +1,8 @@
 """
 Money: an integer of minor units beside its currency.
 
-A float never comes near it, and nothing is rounded on the way in. The exponent of a currency says how many decimals
-the integer hides: ISO 4217, except IDR = 0, because no Indonesian bank or gateway settles sen.
+A float never comes near it, and nothing is rounded on the way in. The exponent of a currency says how many
+decimals the integer hides: ISO 4217, except IDR = 0, because no Indonesian bank or gateway settles sen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import msgspec
 MAX_MINOR: Final = 2**63 - 1
 """The largest amount a BIGINT column holds, in minor units."""
 
-EXPONENT: Final[dict[str, int]] = {c.code: c.exponent for c in iso4217.Currency if c.exponent is not None} | {"IDR": 0}
+EXPONENT: Final[dict[str, int]] = {c.code: c.exponent for c in iso4217.Currency if c.exponent is not None} | {
+    "IDR": 0
+}
 """Decimals per active ISO 4217 code."""
 
 _AMOUNT = re.compile(r"(0|[1-9][0-9]{0,18})(?:\.([0-9]{1,4}))?", re.ASCII)
@@ -47,7 +49,9 @@ class Money(msgspec.Struct, frozen=True, order=False):
         """
         match = _AMOUNT.fullmatch(text)
         if match is None:
-            raise ValueError('expected a plain decimal such as "19.99": digits, at most one point, no sign or exponent')
+            raise ValueError(
+                'expected a plain decimal such as "19.99": digits, at most one point, no sign or exponent'
+            )
         whole, fraction = match[1], match[2] or ""
         exponent = EXPONENT.get(currency)
         if exponent is None:
@@ -58,7 +62,10 @@ class Money(msgspec.Struct, frozen=True, order=False):
 
     @classmethod
     def from_major(cls, value: Decimal | int | str, currency: str) -> Self:
-        """Read what a gateway sends: like `parse`, but zeros beyond the currency's decimals ("154000.00" IDR) are fine."""
+        """
+        Read what a gateway sends: like `parse`, but zeros beyond the currency's decimals ("154000.00" IDR)
+        are fine.
+        """
         try:
             number = Decimal(value)
         except InvalidOperation:
@@ -95,7 +102,10 @@ class Money(msgspec.Struct, frozen=True, order=False):
         return Money(self.minor * quantity, self.currency)
 
     def times(self, rate: Decimal) -> Money:
-        """A computed part, such as a tax: rounded half up to the minor unit. Integers only, so no decimal context matters."""
+        """
+        A computed part, such as a tax: rounded half up to the minor unit. Integers only, so no decimal
+        context matters.
+        """
         numerator, denominator = rate.as_integer_ratio()
         return Money((2 * self.minor * numerator + denominator) // (2 * denominator), self.currency)
 
@@ -115,7 +125,10 @@ def split(total: Money, parts: int) -> list[Money]:
 
 
 def distribute(part: Money, over: list[Money]) -> list[Money]:
-    """Give each amount of *over* its share of *part*, rounded down; the last takes the rest. The sum is always *part*."""
+    """
+    Give each amount of *over* its share of *part*, rounded down; the last takes the rest. The sum is always
+    *part*.
+    """
     whole = sum(amount.minor for amount in over)
     assert over
     assert whole > 0
@@ -133,7 +146,12 @@ def parse_rate(text: str) -> Decimal:
 
 
 def parse_percentage(text: str) -> Decimal:
-    """Read the percentage part of a fee, written as a fraction between 0 and 1 with at most 6 decimals, or raise ValueError."""
+    """
+    Read the percentage part of a fee, written as a fraction between 0 and 1 with at most 6 decimals, or raise
+    ValueError.
+    """
     if not _PERCENTAGE.fullmatch(text):
-        raise ValueError('expected a fraction between 0 and 1 with at most 6 decimals, such as "0.029" for 2.9 %')
+        raise ValueError(
+            'expected a fraction between 0 and 1 with at most 6 decimals, such as "0.029" for 2.9 %'
+        )
     return Decimal(text)

@@ -12,7 +12,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from paytrust.infra.settings import Settings
 
 DRAIN_S: Final = 16
-"""For requests under way: a gateway call of 15 s and writing down its outcome. Then workers have 4 s and pools 5 s: 25 s in all."""
+"""
+For requests under way: a gateway call of 15 s and writing down its outcome. Then workers have 4 s and pools 5
+s: 25 s in all.
+"""
 GRACE_S: Final = 2.0
 """How much longer than the application the connection waits, so that the application's answer comes first."""
 
@@ -40,7 +43,8 @@ class _OnTime(HttpToolsProtocol):
     """
     Closes a connection whose request does not come to its end in time.
 
-    uvicorn waits for ever for the head of a request, which the application never sees, and for a body that nobody reads.
+    uvicorn waits for ever for the head of a request, which the application never sees, and for a body that
+    nobody reads.
     """
 
     def __init__(self, *args: Any, within_s: float, **kwargs: Any) -> None:

@@ -52,19 +52,28 @@ class Services:
         self.accounts = Accounts(self.db, registry, self.secrets, public_url=settings.public_url, reach=reach)
         self.tenants = Tenants(self.db)
         self.idempotency = Idempotency(self.db, self.secrets)
-        self.sealed_stores: dict[str, Keeper] = {"credentials": self.accounts, "kept answers": self.idempotency}
+        self.sealed_stores: dict[str, Keeper] = {
+            "credentials": self.accounts,
+            "kept answers": self.idempotency,
+        }
         pepper = settings.key_pepper.get_secret_value()
         audit = Audit(self.work_db)
         self.keys = Keys(self.db, pepper=pepper, audit=audit)
         self.admin_keys = AdminKeys(settings.admin_keys(), audit, pepper=pepper)
         self.audit, self.audit_worker = audit, Worker("key audit", audit.write, poll_s=AUDIT_POLL_S)
-        self.key_changes = KeyChanges((settings.database_listen_url or settings.database_url).get_secret_value(), self.keys)
+        self.key_changes = KeyChanges(
+            (settings.database_listen_url or settings.database_url).get_secret_value(), self.keys
+        )
         breakers = Breakers(failures=settings.gateway_failures)
         requests = Lane(breakers, calls=settings.gateway_calls)
         work_calls = Lane(breakers, calls=max(1, settings.gateway_calls // WORK_SHARE))
         self.payments = Payments(self.db, self.accounts, calls=requests, insecure=reach.insecure)
         self.invoices = Invoices(
-            self.db, self.payments, self.accounts, tax_rules=list(registry.tax_rules.values()), insecure=reach.insecure
+            self.db,
+            self.payments,
+            self.accounts,
+            tax_rules=list(registry.tax_rules.values()),
+            insecure=reach.insecure,
         )
         self.installments = Installments(self.db, self.payments, self.accounts)
         self.books = Books(self.db)
@@ -78,10 +87,19 @@ class Services:
             Worker("unmatched webhooks", webhook_jobs.match, poll_s=SLOW_POLL_S),
             Worker("reconciler", Reconciler(self.work_db, work).step, poll_s=RECONCILER_POLL_S),
             Worker("comparison", Comparison(self.work_db, work).step, poll_s=SLOW_POLL_S),
-            Worker("idempotency keys", Idempotency(self.work_db, self.secrets).remove_old, poll_s=SLOW_POLL_S),
+            Worker(
+                "idempotency keys", Idempotency(self.work_db, self.secrets).remove_old, poll_s=SLOW_POLL_S
+            ),
         )
-        self.webhooks = Webhooks(self.intake_db, self.accounts, limit=settings.webhook_limit_per_minute, on_stored=self.webhook_worker.wake)
-        self.rates_store = None if settings.rates_url is None else Store(settings.rates_url.get_secret_value())
+        self.webhooks = Webhooks(
+            self.intake_db,
+            self.accounts,
+            limit=settings.webhook_limit_per_minute,
+            on_stored=self.webhook_worker.wake,
+        )
+        self.rates_store = (
+            None if settings.rates_url is None else Store(settings.rates_url.get_secret_value())
+        )
         self.rates = Rates(
             keys=Quota("api-key", settings.key_limit_per_minute, self.rates_store),
             admins=Quota("admin-key", settings.admin_limit_per_minute, self.rates_store),

@@ -13,5 +13,8 @@ WANTED = 0.90
 
 totals = json.load(sys.stdin)["totals"]
 taken = totals["covered_branches"] / totals["num_branches"]
-print(f"{totals['covered_branches']} of {totals['num_branches']} branches taken: {taken:.1%}, wanted are {WANTED:.0%}")  # noqa: T201
+print(  # noqa: T201
+    f"{totals['covered_branches']} of {totals['num_branches']} branches taken: {taken:.1%},"
+    f" wanted are {WANTED:.0%}"
+)
 sys.exit(taken < WANTED)

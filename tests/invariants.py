@@ -1,11 +1,14 @@
 """
-What must hold of a service at rest: its database, the gateways' own truth, and the answers its clients have got agree.
+What must hold of a service at rest: its database, the gateways' own truth, and the answers its clients have
+got agree.
 
-`broken` reads all of it and names every promise that does not hold; empty means that all do. It changes nothing, and knows the
-rules by itself: of the product it uses only what `paytrust books verify` shows. At rest means that nobody is asking, every webhook
-has been processed, and every attempt has been looked at that waits for a look.
+`broken` reads all of it and names every promise that does not hold; empty means that all do. It changes
+nothing, and knows the rules by itself: of the product it uses only what `paytrust books verify` shows. At
+rest means that nobody is asking, every webhook has been processed, and every attempt has been looked at that
+waits for a look.
 
-I1 to I15 are the invariants of the project's test plan. I9, one event for each change, waits for events to merchants.
+I1 to I15 are the invariants of the project's test plan. I9, one event for each change, waits for events to
+merchants.
 """
 
 from __future__ import annotations
@@ -32,7 +35,10 @@ _UUID = re.compile(rb"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """One payment as its gateway keeps it; amounts in minor units. *ways*: in how many ways a payer could pay it now."""
+    """
+    One payment as its gateway keeps it; amounts in minor units. *ways*: in how many ways a payer could pay it
+    now.
+    """
 
     reference: str
     gateway_payment_id: str
@@ -83,7 +89,11 @@ def look(sandbox: Any) -> Far:
 
 def _page(payment: Any) -> Page:
     tokens = [token for token in payment.details.get("tokens", ()) if token["state"] == "open"]
-    paid = None if payment.paid_amount is None else (minor(payment.paid_amount, payment.paid_currency), payment.paid_currency)
+    paid = (
+        None
+        if payment.paid_amount is None
+        else (minor(payment.paid_amount, payment.paid_currency), payment.paid_currency)
+    )
     return Page(
         reference=payment.reference,
         gateway_payment_id=payment.id,
@@ -102,18 +112,32 @@ def minor(amount: str, currency: str) -> int:
 
 
 async def broken(
-    owner: asyncpg.Connection, gateways: Iterable[Far], *, tenants: Collection[UUID] | None = None, answers: Sequence[Answer] = ()
+    owner: asyncpg.Connection,
+    gateways: Iterable[Far],
+    *,
+    tenants: Collection[UUID] | None = None,
+    answers: Sequence[Answer] = (),
 ) -> list[str]:
     """
     Every promise that does not hold now, with what breaks it.
 
-    *owner* is a connection of the database's owner, *gateways* is what every gateway of these *tenants* knows; None are all of them.
+    *owner* is a connection of the database's owner, *gateways* is what every gateway of these *tenants*
+    knows; None are all of them.
     """
     async with owner.transaction(isolation="repeatable_read"):
-        whose = list(tenants) if tenants is not None else [row["id"] for row in await owner.fetch("SELECT id FROM paytrust.tenants")]
-        found = [f"{rule}: {dict(row)}" for rule, sql in RULES.items() for row in await owner.fetch(sql, whose)]
+        whose = (
+            list(tenants)
+            if tenants is not None
+            else [row["id"] for row in await owner.fetch("SELECT id FROM paytrust.tenants")]
+        )
+        found = [
+            f"{rule}: {dict(row)}" for rule, sql in RULES.items() for row in await owner.fetch(sql, whose)
+        ]
         for tenant_id in whose:
-            found += [f"I6 I15 {mistake.what}" for mistake in await books.mistakes(Transaction(owner, None), tenant_id)]
+            found += [
+                f"I6 I15 {mistake.what}"
+                for mistake in await books.mistakes(Transaction(owner, None), tenant_id)
+            ]
         for gateway in gateways:
             found += await _at(owner, whose, gateway)
         found += await _answered(owner, answers)
@@ -269,14 +293,24 @@ async def _at(owner: asyncpg.Connection, tenants: list[UUID], gateway: Far) -> l
             [page.reference for page in gateway.pages],
         )
     }
-    found = [f"I5 a page without an attempt: {page}" for page in gateway.pages if page.reference not in attempts]
-    ours = [page for page in gateway.pages if page.reference in attempts and attempts[page.reference]["tenant_id"] in tenants]
+    found = [
+        f"I5 a page without an attempt: {page}" for page in gateway.pages if page.reference not in attempts
+    ]
+    ours = [
+        page
+        for page in gateway.pages
+        if page.reference in attempts and attempts[page.reference]["tenant_id"] in tenants
+    ]
     received = await owner.fetch(
         "SELECT p.reference, r.gateway_payment_id, r.amount, r.currency FROM paytrust.receipts r"
         " JOIN paytrust.payments p ON p.tenant_id = r.tenant_id AND p.id = r.payment_id WHERE p.reference = ANY($1)",
         [page.reference for page in ours],
     )
-    found += unbooked(ours, Counter((*row,) for row in received), {page.reference: attempts[page.reference]["currency"] for page in ours})
+    found += unbooked(
+        ours,
+        Counter((*row,) for row in received),
+        {page.reference: attempts[page.reference]["currency"] for page in ours},
+    )
     found += [
         f"I4 paid in another currency, and nobody is told: {page}"
         for page in ours
@@ -290,14 +324,21 @@ async def _at(owner: asyncpg.Connection, tenants: list[UUID], gateway: Far) -> l
     return found + await _stored(owner, tenants, gateway)
 
 
-def unbooked(pages: Iterable[Page], received: Counter[tuple[str, str, int, str]], currencies: dict[str, str]) -> list[str]:
+def unbooked(
+    pages: Iterable[Page], received: Counter[tuple[str, str, int, str]], currencies: dict[str, str]
+) -> list[str]:
     """
     I3, I4, I5: what a gateway took in an invoice's currency is in the books exactly once, and nothing else.
 
-    *received* counts receipts by (reference, gateway payment id, minor units, currency); *currencies* are the invoices', by reference.
+    *received* counts receipts by (reference, gateway payment id, minor units, currency); *currencies* are the
+    invoices', by reference.
     """
     pages = [page for page in pages if page.paid is not None]
-    paid = Counter((page.reference, page.gateway_payment_id, *page.paid) for page in pages if currencies[page.reference] == page.paid[1])
+    paid = Counter(
+        (page.reference, page.gateway_payment_id, *page.paid)
+        for page in pages
+        if currencies[page.reference] == page.paid[1]
+    )
     optional = {(page.reference, page.gateway_payment_id, *page.paid) for page in pages if page.taken_back}
     return [f"I4 paid, and not in the books: {one}" for one in (paid - received) if one not in optional] + [
         f"I3 I5 in the books, and not paid, or more often: {one}" for one in received - paid
@@ -305,7 +346,10 @@ def unbooked(pages: Iterable[Page], received: Counter[tuple[str, str, int, str]]
 
 
 async def _strange_money(owner: asyncpg.Connection, tenants: list[UUID], gateway: Far) -> list[str]:
-    """Receipts on attempts that this gateway was asked for and does not know. Accounts are told apart by what was ever opened there."""
+    """
+    Receipts on attempts that this gateway was asked for and does not know. Accounts are told apart by what
+    was ever opened there.
+    """
     rows = await owner.fetch(
         """
         SELECT p.reference, r.gateway_payment_id, r.amount FROM paytrust.receipts r
@@ -319,9 +363,16 @@ async def _strange_money(owner: asyncpg.Connection, tenants: list[UUID], gateway
     return [f"I5 in the books, and unknown at the gateway: {dict(row)}" for row in rows]
 
 
-async def _payable(owner: asyncpg.Connection, tenants: list[UUID], pages: Sequence[Page], attempts: dict[str, asyncpg.Record]) -> list[str]:
-    # A page whose making was never answered, and which cannot be found: it cannot be closed, but nobody has its address either.
-    open_pages = [page for page in pages if page.ways and not (page.unseen and attempts[page.reference]["payment_url"] is None)]
+async def _payable(
+    owner: asyncpg.Connection, tenants: list[UUID], pages: Sequence[Page], attempts: dict[str, asyncpg.Record]
+) -> list[str]:
+    # A page whose making was never answered, and which cannot be found: it cannot be closed, but nobody has
+    # its address either.
+    open_pages = [
+        page
+        for page in pages
+        if page.ways and not (page.unseen and attempts[page.reference]["payment_url"] is None)
+    ]
     rows = await owner.fetch(
         """
         SELECT DISTINCT ON (s.invoice_id) s.invoice_id, s.number, s.amount - coalesce(t.paid, 0) AS due
@@ -342,32 +393,48 @@ async def _payable(owner: asyncpg.Connection, tenants: list[UUID], pages: Sequen
         attempt = attempts[page.reference]
         asked = (attempt["installment_number"], page.amount)
         of_invoice.setdefault(attempt["invoice_id"], []).extend([asked] * page.ways)
-    over = {attempt["invoice_id"] for attempt in attempts.values() if attempt["status"] in OVER or attempt["time_up"]}
+    over = {
+        attempt["invoice_id"]
+        for attempt in attempts.values()
+        if attempt["status"] in OVER or attempt["time_up"]
+    }
     for invoice_id, payable in of_invoice.items():
-        found += too_payable(f"invoice {invoice_id}", payable, None if invoice_id in over else due.get(invoice_id))
+        found += too_payable(
+            f"invoice {invoice_id}", payable, None if invoice_id in over else due.get(invoice_id)
+        )
     return found
 
 
 def too_payable(what: str, payable: Sequence[tuple[int, int]], due: tuple[int, int] | None) -> list[str]:
-    """I14: at most one page can be paid, for what is due next, (installment, minor units); none when *due* is None."""
-    return [] if list(payable) in ([], [due]) else [f"I14 {what} can be paid as {list(payable)}, and {due} is due"]
+    """
+    I14: at most one page can be paid, for what is due next, (installment, minor units); none when *due* is
+    None.
+    """
+    return (
+        []
+        if list(payable) in ([], [due])
+        else [f"I14 {what} can be paid as {list(payable)}, and {due} is due"]
+    )
 
 
 async def _stored(owner: asyncpg.Connection, tenants: list[UUID], gateway: Far) -> list[str]:
     tokens = {delivery.url.rpartition("/")[2] for delivery in gateway.acknowledged}
     rows = await owner.fetch(
-        "SELECT id, tenant_id, webhook_token FROM paytrust.gateway_accounts WHERE webhook_token = ANY($1)", list(tokens)
+        "SELECT id, tenant_id, webhook_token FROM paytrust.gateway_accounts WHERE webhook_token = ANY($1)",
+        list(tokens),
     )
     accounts = {row["webhook_token"]: row["id"] for row in rows if row["tenant_id"] in {None, *tenants}}
     elsewhere = {row["webhook_token"] for row in rows} - set(accounts)
     rows = await owner.fetch(
-        "SELECT gateway_account_id, body FROM paytrust.webhooks WHERE gateway_account_id = ANY($1)", list(accounts.values())
+        "SELECT gateway_account_id, body FROM paytrust.webhooks WHERE gateway_account_id = ANY($1)",
+        list(accounts.values()),
     )
     inbox = {(row["gateway_account_id"], _event(row["body"])) for row in rows}
     return [
         f"I8 answered with 200, and not in the inbox: {delivery.reference} {delivery.body[:200]}"
         for delivery in gateway.acknowledged
-        if (token := delivery.url.rpartition("/")[2]) not in elsewhere and (accounts.get(token), _event(delivery.body)) not in inbox
+        if (token := delivery.url.rpartition("/")[2]) not in elsewhere
+        and (accounts.get(token), _event(delivery.body)) not in inbox
     ]
 
 
@@ -375,7 +442,11 @@ def _event(body: str | bytes) -> Any:
     """What a webhook says happened: a repeat in other bytes says the same."""
     try:
         said = json.loads(body)
-        return (said["id"], said["status"]) if "status" in said else (said["transaction_id"], said["transaction_status"])
+        return (
+            (said["id"], said["status"])
+            if "status" in said
+            else (said["transaction_id"], said["transaction_status"])
+        )
     except (ValueError, KeyError, TypeError):
         return bytes(body, "utf-8") if isinstance(body, str) else body
 
@@ -389,27 +460,40 @@ async def _answered(owner: asyncpg.Connection, answers: Sequence[Answer]) -> lis
     found = [
         f"I10 two answers to one key: {answer.key}: {answer.body!r} and {first[answer.tenant_id, answer.key]!r}"
         for answer in told
-        if answer.key is not None and first.setdefault((answer.tenant_id, answer.key), answer.body) != answer.body
+        if answer.key is not None
+        and first.setdefault((answer.tenant_id, answer.key), answer.body) != answer.body
     ]
     found += await _foreign(owner, answers)
     bodies = [(answer, json.loads(answer.body)) for answer in told]
     bodies = [(answer, body) for answer, body in bodies if "invoice_id" in body]
-    rows = await owner.fetch("SELECT * FROM paytrust.invoices WHERE id = ANY($1)", [UUID(body["invoice_id"]) for _, body in bodies])
+    rows = await owner.fetch(
+        "SELECT * FROM paytrust.invoices WHERE id = ANY($1)", [UUID(body["invoice_id"]) for _, body in bodies]
+    )
     invoices = {(row["tenant_id"], row["id"]): row for row in rows}
     for answer, body in bodies:
         row = invoices.get((answer.tenant_id, UUID(body["invoice_id"])))
         if row is None:
             found.append(f"I10 answered with {answer.status}, and not there: invoice {body['invoice_id']}")
         elif "total_amount" in body and "line_items" in body:
-            names = {"subtotal": "subtotal_amount", "tax": "total_tax_amount", "fee": "total_service_fee_amount", "total": "total_amount"}
+            names = {
+                "subtotal": "subtotal_amount",
+                "tax": "total_tax_amount",
+                "fee": "total_service_fee_amount",
+                "total": "total_amount",
+            }
             answered = {ours: minor(body[theirs], row["currency"]) for ours, theirs in names.items()}
-            if answered != {name: row[name] for name in names} or str(row["gateway_account_id"]) != body["gateway_id"]:
+            if (
+                answered != {name: row[name] for name in names}
+                or str(row["gateway_account_id"]) != body["gateway_id"]
+            ):
                 found.append(f"I11 invoice {row['id']} was answered as {answered}, and is not that any more")
     return found
 
 
 async def _foreign(owner: asyncpg.Connection, answers: Sequence[Answer]) -> list[str]:
-    named = {(answer.tenant_id, UUID(text.decode())) for answer in answers for text in _UUID.findall(answer.body)}
+    named = {
+        (answer.tenant_id, UUID(text.decode())) for answer in answers for text in _UUID.findall(answer.body)
+    }
     rows = await owner.fetch(
         """
         SELECT id, tenant_id FROM (

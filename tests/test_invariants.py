@@ -18,7 +18,10 @@ LINE = {"product_name": "x", "quantity": 1, "unit_price": "100000", "tax_rate": 
 def world(make_merchant, sandbox, session_owner_url):
     """A merchant to whom about everything has happened, and another one."""
     merchant, other = make_merchant("Invariants"), make_merchant("Others")
-    for far, account in ((sandbox.xendit, merchant.accounts["xendit"]), (sandbox.midtrans, merchant.accounts["midtrans"])):
+    for far, account in (
+        (sandbox.xendit, merchant.accounts["xendit"]),
+        (sandbox.midtrans, merchant.accounts["midtrans"]),
+    ):
         far.reset()
         far.webhook_url = account["webhook_url"]
     made = World(merchant, other, sandbox, session_owner_url)
@@ -41,7 +44,9 @@ class World:
         refused = self.ask("/invoices", merchant.body())
         self.ask(f"/invoices/{self.over['invoice_id']}/cancel", {})
         change = {"installments": [{"number": 1, "amount": "20000"}]}
-        assert merchant.api.patch(f"/invoices/{self.parts['invoice_id']}/installments", json=change).is_success
+        assert merchant.api.patch(
+            f"/invoices/{self.parts['invoice_id']}/installments", json=change
+        ).is_success
         xendit.pay(merchant.reference(self.paid), amount="over")
         xendit.pay(merchant.reference(self.parts))
         xendit.pay(merchant.reference(refused), currency="USD")
@@ -59,7 +64,10 @@ class World:
         return answer.json()
 
     def broken(self, *statements, gateways=lambda fars: fars, answers=()):
-        """What is broken after *statements*, of which nothing stays; and when the gateways or clients say something else."""
+        """
+        What is broken after *statements*, of which nothing stays; and when the gateways or clients say
+        something else.
+        """
 
         async def look():
             fars = [invariants.look(self.sandbox.xendit), invariants.look(self.sandbox.midtrans)]
@@ -67,10 +75,14 @@ class World:
             try:
                 transaction = owner.transaction(isolation="repeatable_read")
                 await transaction.start()
-                await owner.execute("SET LOCAL session_replication_role = replica")  # no trigger and no foreign key minds
+                await owner.execute(
+                    "SET LOCAL session_replication_role = replica"
+                )  # no trigger and no foreign key minds
                 for sql in statements:
                     assert (await owner.execute(sql)).rpartition(" ")[2] != "0", sql
-                found = await invariants.broken(owner, gateways(fars), tenants=[self.tenant_id], answers=[*self.answers, *answers])
+                found = await invariants.broken(
+                    owner, gateways(fars), tenants=[self.tenant_id], answers=[*self.answers, *answers]
+                )
                 await transaction.rollback()
             finally:
                 await owner.close()
@@ -133,13 +145,18 @@ BREAKS = {
 def test_the_database_can_break(world, what):
     invariant, *statements = BREAKS[what]
     ids = {name: getattr(world, name)["invoice_id"] for name in ("paid", "parts", "open", "over")}
-    found = world.broken(*(sql.format(**ids, tenant=world.tenant_id, other=world.other.tenant_id) for sql in statements))
+    found = world.broken(
+        *(sql.format(**ids, tenant=world.tenant_id, other=world.other.tenant_id) for sql in statements)
+    )
     assert invariant in names(found), found
 
 
 def changed(change):
     """Let the first gateway, which is Xendit, know something else."""
-    return lambda fars: [Far([page for old in fars[0].pages for page in change(old)], fars[0].acknowledged), *fars[1:]]
+    return lambda fars: [
+        Far([page for old in fars[0].pages for page in change(old)], fars[0].acknowledged),
+        *fars[1:],
+    ]
 
 
 FARS = {
@@ -160,7 +177,11 @@ def test_the_gateway_can_know_better(world, what):
 
 
 def test_a_webhook_answered_with_200_that_nobody_kept_is_lost(world):
-    lost = [invariants.Delivery(world.merchant.accounts["xendit"]["webhook_url"], "PT-x", '{"id": "x", "status": "PAID"}')]
+    lost = [
+        invariants.Delivery(
+            world.merchant.accounts["xendit"]["webhook_url"], "PT-x", '{"id": "x", "status": "PAID"}'
+        )
+    ]
     assert names(world.broken(gateways=lambda fars: [Far([], lost), *fars])) == {"I8"}
     unread = [msgspec.structs.replace(lost[0], body="not JSON")]
     assert names(world.broken(gateways=lambda fars: [Far([], unread), *fars])) == {"I8"}

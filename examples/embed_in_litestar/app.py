@@ -1,8 +1,8 @@
 """
 A tiny shop with PayTrust mounted at /pay.
 
-The shop keeps its own pages and handlers. It talks to PayTrust through the same API as everybody else, but in memory:
-no socket lies between the two, because both are one application.
+The shop keeps its own pages and handlers. It talks to PayTrust through the same API as everybody else, but in
+memory: no socket lies between the two, because both are one application.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Till:
         body = {
             "gateway_id": str(self.gateway_id),
             "currency": "IDR",
-            "line_items": [{"product_name": product, "quantity": 1, "unit_price": PRICES[product], "tax_rate": "0.11"}],
+            "line_items": [
+                {"product_name": product, "quantity": 1, "unit_price": PRICES[product], "tax_rate": "0.11"}
+            ],
             "success_url": thanks,
         }
         transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # the two type the same ASGI messages differently
@@ -52,7 +54,10 @@ class Till:
 @get("/", media_type=MediaType.HTML, sync_to_thread=False)
 def shop() -> str:
     """What there is to buy."""
-    buttons = (f'<form method="post" action="/buy/{name}"><button>{name}, IDR {price}</button></form>' for name, price in PRICES.items())
+    buttons = (
+        f'<form method="post" action="/buy/{name}"><button>{name}, IDR {price}</button></form>'
+        for name, price in PRICES.items()
+    )
     return f"<!doctype html><title>Shop</title><h1>Shop</h1>{''.join(buttons)}"
 
 
@@ -86,7 +91,11 @@ def main() -> None:
     # Gateways deliver below the path that PayTrust is mounted at.
     with development.environment(data, port=port, public_url=f"http://127.0.0.1:{port}/pay") as ready:
         print(f"the shop is open at http://127.0.0.1:{port}; its X-API-Key is {ready.api_key}", flush=True)
-        uvicorn.run(create_app(ready.settings, Till(ready.api_key, ready.accounts["xendit"])), port=port, log_level="warning")
+        uvicorn.run(
+            create_app(ready.settings, Till(ready.api_key, ready.accounts["xendit"])),
+            port=port,
+            log_level="warning",
+        )
 
 
 if __name__ == "__main__":

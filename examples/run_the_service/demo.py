@@ -1,8 +1,9 @@
 """
 The whole story on one machine, over real HTTP and a real PostgreSQL: `make demo`.
 
-An invoice is created through the API, paid on the gateway's own page, and becomes paid when the gateway's webhook has
-been verified and confirmed; then the books are proven. Once through Xendit, once through Midtrans (local sandboxes).
+An invoice is created through the API, paid on the gateway's own page, and becomes paid when the gateway's
+webhook has been verified and confirmed; then the books are proven. Once through Xendit, once through Midtrans
+(local sandboxes).
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def main() -> int:
     began = time.monotonic()
     print("PayTrust demo: an invoice, a payment page, a webhook, money in the books\n")
     with development.environment(data, port=development.free_port(), log_level="error") as ready:
-        say("PostgreSQL, migrations, sandboxes", f"ready after {time.monotonic() - began:.1f} s, data kept in {data}/")
+        say(
+            "PostgreSQL, migrations, sandboxes",
+            f"ready after {time.monotonic() - began:.1f} s, data kept in {data}/",
+        )
         with (
             development.serving(ready.settings) as url,
             httpx.Client(base_url=url, headers={"X-API-Key": ready.api_key}, timeout=30) as api,
@@ -50,7 +54,10 @@ def main() -> int:
             for gateway, gateway_id in ready.accounts.items():
                 pay_one(api, gateway, str(gateway_id))
         mistakes = asyncio.run(prove(ready))
-    say("\nbooks", "every balance and status recomputed: all agree" if not mistakes else f"DISAGREE: {mistakes}")
+    say(
+        "\nbooks",
+        "every balance and status recomputed: all agree" if not mistakes else f"DISAGREE: {mistakes}",
+    )
     say("done", f"{time.monotonic() - began:.1f} s; explore with `make dev`, read on in docs/index.md")
     return 1 if mistakes else 0
 
@@ -58,7 +65,10 @@ def main() -> int:
 def pay_one(api: httpx.Client, gateway: str, gateway_id: str) -> None:
     """One invoice from creation to paid."""
     print(f"\n--- {gateway} ---")
-    order, key = {"gateway_id": gateway_id, "currency": "IDR", "line_items": LINES}, {"Idempotency-Key": str(uuid4())}
+    order, key = (
+        {"gateway_id": gateway_id, "currency": "IDR", "line_items": LINES},
+        {"Idempotency-Key": str(uuid4())},
+    )
     answer = api.post("/invoices", json=order, headers=key)
     answer.raise_for_status()
     invoice = answer.json()
@@ -79,13 +89,22 @@ def pay_one(api: httpx.Client, gateway: str, gateway_id: str) -> None:
     page.raise_for_status()
     paid = httpx.post(invoice["payment_url"], data={"do": "pay"}, follow_redirects=True)
     paid.raise_for_status()
-    say("3 the payer presses Pay there", f"{gateway} sandbox answers HTTP {paid.status_code} and sends its webhook")
+    say(
+        "3 the payer presses Pay there",
+        f"{gateway} sandbox answers HTTP {paid.status_code} and sends its webhook",
+    )
     invoice = wait_until_paid(api, invoice["invoice_id"])
     payment = api.get(f"/invoices/{invoice['invoice_id']}/payments").json()["payments"][0]
-    say("4 webhook verified, confirmed", f"gateway payment {payment['gateway_payment_id']}: IDR {payment['paid_amount']}")
+    say(
+        "4 webhook verified, confirmed",
+        f"gateway payment {payment['gateway_payment_id']}: IDR {payment['paid_amount']}",
+    )
     say("5 GET /invoices/{id}", f"status {invoice['status']}")
     overpayment = api.get(f"/invoices/{invoice['invoice_id']}/overpayment").json()
-    say("6 books", f"owed {overpayment['total_amount']}, paid {overpayment['total_paid']}, over {overpayment['overpayment_amount']}")
+    say(
+        "6 books",
+        f"owed {overpayment['total_amount']}, paid {overpayment['total_paid']}, over {overpayment['overpayment_amount']}",
+    )
 
 
 def wait_until_paid(api: httpx.Client, invoice_id: str) -> dict[str, Any]:

@@ -39,11 +39,15 @@ class CreateAccount(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class UpdateAccount(msgspec.Struct, forbid_unknown_fields=True):
-    """What is left out stays. *currencies* replaces the whole list; invoices keep the fees they were made with."""
+    """
+    What is left out stays. *currencies* replaces the whole list; invoices keep the fees they were made with.
+    """
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | msgspec.UnsetType = msgspec.UNSET
     credentials: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
-    currencies: Annotated[dict[str, NewFee], msgspec.Meta(min_length=1, max_length=50)] | msgspec.UnsetType = msgspec.UNSET
+    currencies: (
+        Annotated[dict[str, NewFee], msgspec.Meta(min_length=1, max_length=50)] | msgspec.UnsetType
+    ) = msgspec.UNSET
     options: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     base_url: Annotated[str, msgspec.Meta(max_length=500)] | msgspec.UnsetType | None = msgspec.UNSET
     disabled: bool | msgspec.UnsetType = msgspec.UNSET
@@ -58,11 +62,21 @@ class Fee(msgspec.Struct, frozen=True):
     cap: Money | None
 
     @classmethod
-    def in_minor_units(cls, currency: str, percentage: Decimal, fixed: int, minimum: int, cap: int | None) -> Self:
-        return cls(percentage, Money(fixed, currency), Money(minimum, currency), None if cap is None else Money(cap, currency))
+    def in_minor_units(
+        cls, currency: str, percentage: Decimal, fixed: int, minimum: int, cap: int | None
+    ) -> Self:
+        return cls(
+            percentage,
+            Money(fixed, currency),
+            Money(minimum, currency),
+            None if cap is None else Money(cap, currency),
+        )
 
     def of(self, subtotal: Money) -> Money:
-        """FR-009: the percentage rounds half up to the minor unit; then the fixed part is added; then the bounds hold."""
+        """
+        FR-009: the percentage rounds half up to the minor unit; then the fixed part is added; then the bounds
+        hold.
+        """
         fee = subtotal.times(self.percentage) + self.fixed
         bounded = max(fee.minor, self.minimum.minor)
         return Money(bounded if self.cap is None else min(bounded, self.cap.minor), fee.currency)
@@ -150,7 +164,12 @@ def read_fees(currencies: dict[str, NewFee], *, gateway: str, supported: frozens
 
 def _fee(new: NewFee, currency: str) -> Fee:
     cap = None if new.cap is None else Money.parse(new.cap, currency)
-    fee = Fee(parse_percentage(new.percentage), Money.parse(new.fixed, currency), Money.parse(new.minimum, currency), cap)
+    fee = Fee(
+        parse_percentage(new.percentage),
+        Money.parse(new.fixed, currency),
+        Money.parse(new.minimum, currency),
+        cap,
+    )
     if cap is not None and cap.minor < fee.minimum.minor:
         raise ValueError("the cap is below the minimum")
     return fee

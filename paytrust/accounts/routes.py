@@ -20,15 +20,33 @@ class AccountPage(msgspec.Struct):
     next_cursor: str | None
 
 
-@post("/gateway-accounts", summary="Create a gateway account", opt={"access": "admin"}, responses=problems(400, 401, 404, 413, 415))
-async def create_account(data: JSONBody[CreateAccount], accounts: NamedDependency[Accounts], request: Request[Any, Any, Any]) -> AccountOut:
-    """Configure an account at a gateway, for one tenant or (without `tenant_id`) for all. Its id is the `gateway_id` of invoices."""
+@post(
+    "/gateway-accounts",
+    summary="Create a gateway account",
+    opt={"access": "admin"},
+    responses=problems(400, 401, 404, 413, 415),
+)
+async def create_account(
+    data: JSONBody[CreateAccount], accounts: NamedDependency[Accounts], request: Request[Any, Any, Any]
+) -> AccountOut:
+    """
+    Configure an account at a gateway, for one tenant or (without `tenant_id`) for all. Its id is the
+    `gateway_id` of invoices.
+    """
     return await accounts.create(data, claim=claim_of(request))
 
 
-@get("/gateway-accounts", summary="List gateway accounts", opt={"access": "admin"}, responses=problems(400, 401))
+@get(
+    "/gateway-accounts",
+    summary="List gateway accounts",
+    opt={"access": "admin"},
+    responses=problems(400, 401),
+)
 async def list_accounts(
-    accounts: NamedDependency[Accounts], limit: Limit = DEFAULT_PAGE, cursor: Cursor = None, tenant_id: FromQuery[UUID | None] = None
+    accounts: NamedDependency[Accounts],
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+    tenant_id: FromQuery[UUID | None] = None,
 ) -> AccountPage:
     """List gateway accounts, oldest first, without their credentials."""
     found = await accounts.page(limit=limit, after=decode_cursor(cursor), tenant_id=tenant_id)
@@ -41,7 +59,9 @@ async def list_accounts(
     opt={"access": "admin"},
     responses=problems(400, 401, 404, 409, 413, 415),
 )
-async def update_account(gateway_id: FromPath[UUID], data: JSONBody[UpdateAccount], accounts: NamedDependency[Accounts]) -> AccountOut:
+async def update_account(
+    gateway_id: FromPath[UUID], data: JSONBody[UpdateAccount], accounts: NamedDependency[Accounts]
+) -> AccountOut:
     """Change what is given. Invoices that exist keep the fees they were made with."""
     return await accounts.update(gateway_id, data)
 

@@ -33,7 +33,9 @@ log = structlog.stdlib.get_logger("paytrust.accounts")
 class Accounts:
     """Administer gateway accounts, and make the `Gateway` that speaks for one."""
 
-    def __init__(self, db: Database, registry: Registry, secrets: Secrets, *, public_url: str, reach: Reach) -> None:
+    def __init__(
+        self, db: Database, registry: Registry, secrets: Secrets, *, public_url: str, reach: Reach
+    ) -> None:
         self._db = db
         self._registry = registry
         self._secrets = secrets
@@ -61,7 +63,9 @@ class Accounts:
             name=data.name,
             base_url=data.base_url,
             options=options,
-            sealed_credentials=await self._seal(data.tenant_id or NOBODY, account_id, data.credentials, gateway),
+            sealed_credentials=await self._seal(
+                data.tenant_id or NOBODY, account_id, data.credentials, gateway
+            ),
             webhook_token=model.new_webhook_token(),
             created_at=datetime.now(UTC),  # the database's clock decides; read back below
             updated_at=datetime.now(UTC),
@@ -75,7 +79,11 @@ class Accounts:
             return self._out(await _required(tx, account.id))
 
     async def update(self, account_id: UUID, data: UpdateAccount) -> AccountOut:
-        sealed = None if isinstance(data.credentials, msgspec.UnsetType) else await self._seal_for(account_id, data.credentials)
+        sealed = (
+            None
+            if isinstance(data.credentials, msgspec.UnsetType)
+            else await self._seal_for(account_id, data.credentials)
+        )
         async with self._db.transaction(system=True) as tx:
             account = await store.lock(tx, account_id)
             if account is None:
@@ -96,9 +104,13 @@ class Accounts:
         base_url = _either(data.base_url, account.base_url)
         model.check_base_url(base_url, reach=self._reach)
         name = _either(data.name, account.name)
-        account = msgspec.structs.replace(account, name=name, base_url=base_url, sealed_credentials=credentials)
+        account = msgspec.structs.replace(
+            account, name=name, base_url=base_url, sealed_credentials=credentials
+        )
         if data.options is not msgspec.UNSET:
-            account = msgspec.structs.replace(account, options=_checked(data.options, gateway.options_type, "options"))
+            account = msgspec.structs.replace(
+                account, options=_checked(data.options, gateway.options_type, "options")
+            )
         if data.currencies is not msgspec.UNSET:
             fees = model.read_fees(data.currencies, gateway=account.gateway, supported=gateway.currencies)
             account = msgspec.structs.replace(account, fees=fees)
@@ -106,7 +118,10 @@ class Accounts:
 
     async def page(self, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[AccountOut]:
         async with self._db.transaction(system=True, readonly=True) as tx:
-            return [self._out(account) for account in await store.page(tx, limit=limit, after=after, tenant_id=tenant_id)]
+            return [
+                self._out(account)
+                for account in await store.page(tx, limit=limit, after=after, tenant_id=tenant_id)
+            ]
 
     def gateway(self, account: Account) -> Gateway[Any, Any]:
         """The gateway that speaks for *account*; made once and kept until the account changes."""
@@ -115,7 +130,9 @@ class Accounts:
             return known[1]
         type_ = self._registry.gateways.get(account.gateway)
         if type_ is None:
-            raise GatewayUnavailable(f"the gateway plugin {account.gateway} is not loaded; `paytrust plugins` says why")
+            raise GatewayUnavailable(
+                f"the gateway plugin {account.gateway} is not loaded; `paytrust plugins` says why"
+            )
         if self._client is None:
             self._client = new_client(self._reach)
         made = self._make(account, type_, self._client)
@@ -134,7 +151,10 @@ class Accounts:
             raise self._plugin_failed(account, exc) from exc
 
     def page_hosts(self, account: Account) -> frozenset[str]:
-        """The hosts to which a payer may be sent; empty: any. Raises `GatewayUnavailable` when the plugin cannot say."""
+        """
+        The hosts to which a payer may be sent; empty: any. Raises `GatewayUnavailable` when the plugin cannot
+        say.
+        """
         gateway = self.gateway(account)
         try:
             hosts = model.check_page_hosts(gateway.page_hosts())
@@ -149,8 +169,12 @@ class Accounts:
         log.error("gateway plugin failed", gateway=account.gateway, gateway_id=str(account.id), exc_info=exc)
         return GatewayUnavailable(f"the plugin of the gateway {account.gateway} failed: {type(exc).__name__}")
 
-    def _make(self, account: Account, type_: type[Gateway[Any, Any]], client: aiohttp.ClientSession) -> Gateway[Any, Any]:
-        opened = self._secrets.open(account.sealed_credentials, model.place_of_credentials(account.scope, account.id))
+    def _make(
+        self, account: Account, type_: type[Gateway[Any, Any]], client: aiohttp.ClientSession
+    ) -> Gateway[Any, Any]:
+        opened = self._secrets.open(
+            account.sealed_credentials, model.place_of_credentials(account.scope, account.id)
+        )
         redaction.hide(*msgspec.json.decode(opened, type=dict[str, Any]).values())
         try:
             credentials = msgspec.json.decode(opened, type=type_.credentials_type)
@@ -164,7 +188,9 @@ class Accounts:
             return type_(credentials, msgspec.convert(account.options, type_.options_type), http)
         except (Exception, SystemExit) as exc:
             log.exception("gateway cannot be made", gateway=account.gateway, gateway_id=str(account.id))
-            raise GatewayUnavailable(f"the plugin of the gateway {account.gateway} failed to start: {type(exc).__name__}") from exc
+            raise GatewayUnavailable(
+                f"the plugin of the gateway {account.gateway} failed to start: {type(exc).__name__}"
+            ) from exc
 
     def webhook_url(self, account: Account) -> str:
         """Where the gateway delivers this account's webhooks. The token in it names the account."""
@@ -174,19 +200,32 @@ class Accounts:
         found = self._registry.gateways.get(code)
         if found is None:
             known = ", ".join(sorted(self._registry.gateways)) or "none"
-            raise Invalid("this gateway is not installed", errors=(FieldError("#/gateway", f"installed gateways: {known}"),))
+            raise Invalid(
+                "this gateway is not installed",
+                errors=(FieldError("#/gateway", f"installed gateways: {known}"),),
+            )
         return found
 
-    async def _seal(self, scope: UUID, account_id: UUID, credentials: dict[str, str], gateway: type[Gateway[Any, Any]]) -> Sealed:
+    async def _seal(
+        self, scope: UUID, account_id: UUID, credentials: dict[str, str], gateway: type[Gateway[Any, Any]]
+    ) -> Sealed:
         _checked(credentials, gateway.credentials_type, "credentials")
-        return Sealed(await self._secrets.seal(msgspec.json.encode(credentials), model.place_of_credentials(scope, account_id)))
+        return Sealed(
+            await self._secrets.seal(
+                msgspec.json.encode(credentials), model.place_of_credentials(scope, account_id)
+            )
+        )
 
     async def sealed_before(self, after: tuple[Any, ...] | None) -> list[Stale]:
         """The next credentials that another key has sealed than the one that seals for their tenant now."""
         async with self._db.transaction(system=True, readonly=True) as tx:
             rows = await store.sealed_before(tx, after[0] if after else NOBODY, RESEALED_AT_ONCE)
         return [
-            Stale(model.place_of_credentials(row["scope"], row["id"]), Sealed(row["credentials"], row["wrapped_key"]), (row["id"],))
+            Stale(
+                model.place_of_credentials(row["scope"], row["id"]),
+                Sealed(row["credentials"], row["wrapped_key"]),
+                (row["id"],),
+            )
             for row in rows
         ]
 
@@ -231,11 +270,15 @@ async def ids(tx: Transaction, *, gateway: str | None = None) -> list[UUID]:
     return await store.ids(tx, gateway)
 
 
-async def claim_comparison(tx: Transaction, *, again_after: timedelta) -> tuple[Account, datetime, datetime | None] | None:
+async def claim_comparison(
+    tx: Transaction, *, again_after: timedelta
+) -> tuple[Account, datetime, datetime | None] | None:
     """
-    Take one account that is due to be compared with its gateway's list: the account, the clock, and what the last one reached.
+    Take one account that is due to be compared with its gateway's list: the account, the clock, and what the
+    last one reached.
 
-    Nobody else gets it before *again_after*, and `compared` puts it off to the next day. Needs a system transaction.
+    Nobody else gets it before *again_after*, and `compared` puts it off to the next day. Needs a system
+    transaction.
     """
     claimed = await store.claim_comparison(tx, again_after)
     if claimed is None:
@@ -270,7 +313,9 @@ def _checked(value: dict[str, Any], type_: type[msgspec.Struct], field: str) -> 
     try:
         msgspec.convert(value, type_, strict=True)
     except msgspec.ValidationError as exc:
-        raise Invalid(f"the {field} do not fit this gateway", errors=(FieldError(f"#/{field}", str(exc)),)) from exc
+        raise Invalid(
+            f"the {field} do not fit this gateway", errors=(FieldError(f"#/{field}", str(exc)),)
+        ) from exc
     return value
 
 

@@ -23,7 +23,9 @@ FROM paytrust.gateway_accounts a
 
 
 async def insert(tx: Transaction, account: Account) -> None:
-    """Write an account and its fees down. One that an earlier try of the same request wrote stays as it is."""
+    """
+    Write an account and its fees down. One that an earlier try of the same request wrote stays as it is.
+    """
     written = await tx.execute(
         "INSERT INTO paytrust.gateway_accounts (id, tenant_id, gateway, name, base_url, options, credentials, webhook_token)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING",
@@ -55,7 +57,9 @@ async def update(tx: Transaction, account: Account, *, disabled: bool) -> None:
 
 
 async def save_fees(tx: Transaction, account: Account) -> None:
-    """Make the enabled currencies exactly those of *account*. Rows are never deleted: invoices refer to them."""
+    """
+    Make the enabled currencies exactly those of *account*. Rows are never deleted: invoices refer to them.
+    """
     currencies = sorted(account.fees)
     await tx.execute(
         "UPDATE paytrust.gateway_account_currencies SET enabled = false"
@@ -99,7 +103,8 @@ async def find_by_token(tx: Transaction, gateway: str, token: str) -> Account | 
 async def page(tx: Transaction, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[Account]:
     """Oldest first: ids are ordered by time."""
     rows = await tx.fetch(
-        _SELECT + " WHERE ($2::uuid IS NULL OR a.id > $2) AND ($3::uuid IS NULL OR a.tenant_id = $3) ORDER BY a.id LIMIT $1",
+        _SELECT
+        + " WHERE ($2::uuid IS NULL OR a.id > $2) AND ($3::uuid IS NULL OR a.tenant_id = $3) ORDER BY a.id LIMIT $1",
         limit,
         after,
         tenant_id,
@@ -108,7 +113,9 @@ async def page(tx: Transaction, *, limit: int, after: UUID | None, tenant_id: UU
 
 
 async def ids(tx: Transaction, gateway: str | None) -> list[UUID]:
-    rows = await tx.fetch("SELECT id FROM paytrust.gateway_accounts WHERE $1::text IS NULL OR gateway = $1 ORDER BY id", gateway)
+    rows = await tx.fetch(
+        "SELECT id FROM paytrust.gateway_accounts WHERE $1::text IS NULL OR gateway = $1 ORDER BY id", gateway
+    )
     return [row["id"] for row in rows]
 
 
@@ -149,10 +156,16 @@ async def sealed_before(tx: Transaction, after: UUID, limit: int) -> list[Record
 
 
 async def replace_sealed(tx: Transaction, account_id: UUID, was: bytes, sealed: bytes) -> bool:
-    """Write the credentials as sealed anew, only if nobody gave others meanwhile. For their readers nothing changes."""
+    """
+    Write the credentials as sealed anew, only if nobody gave others meanwhile. For their readers nothing
+    changes.
+    """
     return bool(
         await tx.execute(
-            "UPDATE paytrust.gateway_accounts SET credentials = $3 WHERE id = $1 AND credentials = $2", account_id, was, sealed
+            "UPDATE paytrust.gateway_accounts SET credentials = $3 WHERE id = $1 AND credentials = $2",
+            account_id,
+            was,
+            sealed,
         )
     )
 

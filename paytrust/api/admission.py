@@ -1,8 +1,10 @@
 """
-Where strangers over their limit are turned away: before a route is looked for, because that is what most of an answer costs.
+Where strangers over their limit are turned away: before a route is looked for, because that is what most of
+an answer costs.
 
-The rule is the guard's (`guards.access_guard`), which stands behind it and alone where PayTrust is mounted: whoever shows no key that this
-process knows is limited by address, on every route that does not say `limited: False`.
+The rule is the guard's (`guards.access_guard`), which stands behind it and alone where PayTrust is mounted:
+whoever shows no key that this process knows is limited by address, on every route that does not say `limited:
+False`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ Knows = Callable[[str], bool]
 
 
 class Door:
-    """*knows_key* and *knows_admin* say whether a key was verified already; *open_to_all* are the routes without a limit."""
+    """
+    *knows_key* and *knows_admin* say whether a key was verified already; *open_to_all* are the routes without
+    a limit.
+    """
 
     def __init__(
         self,
@@ -40,7 +45,11 @@ class Door:
         self._strangers = strangers
         self._knows_key, self._knows_admin = knows_key, knows_admin
         self._trusted = trusted_proxies
-        paths = ["[^/]+".join(map(re.escape, _PARAMETER.split(path))) for handler in open_to_all for path in handler.paths]
+        paths = [
+            "[^/]+".join(map(re.escape, _PARAMETER.split(path)))
+            for handler in open_to_all
+            for path in handler.paths
+        ]
         self._open = re.compile("|".join(f"{path}/?" for path in paths))
 
     def refusal(self, scope: Scope) -> TooManyRequests | None:

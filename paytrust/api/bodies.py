@@ -1,5 +1,6 @@
 """
-Request bodies, decoded from the raw bytes by msgspec, strictly: the framework's own path goes through floats and lax coercion.
+Request bodies, decoded from the raw bytes by msgspec, strictly: the framework's own path goes through floats
+and lax coercion.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ MAX_DEPTH: Final = 32
 _PATH = re.compile(r" - at (?:`key` in )?`\$(.*)`$")
 _TOKEN = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`", re.DOTALL)
-# Characters that PostgreSQL or XML cannot hold, and DEL, raw or escaped. Most raw ones are invalid JSON already.
-_CONTROL = re.compile(rb"\x7f|\xef\xbf[\xbe\xbf]|\\(?:[bf]|u(?:00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F]|7[fF])|[fF]{3}[eEfF]))")
+# Characters that PostgreSQL or XML cannot hold, and DEL, raw or escaped. Most raw ones are invalid JSON
+# already.
+_CONTROL = re.compile(
+    rb"\x7f|\xef\xbf[\xbe\xbf]|\\(?:[bf]|u(?:00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F]|7[fF])|[fF]{3}[eEfF]))"
+)
 # The closing quote may be missing: searching for it again from every quote would take quadratic time.
 _STRING = re.compile(rb'"[^"]*"?')
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -50,8 +54,13 @@ class StrictRequest(Request[Any, Any, Any]):
 
     async def json(self) -> Any:
         content_type, _ = self.content_type
-        if content_type != "application/json" or self.headers.get("content-encoding", "identity") != "identity":
-            raise UnsupportedMediaType(f"expected an uncompressed application/json body, got {content_type[:80] or 'no content type'}")
+        if (
+            content_type != "application/json"
+            or self.headers.get("content-encoding", "identity") != "identity"
+        ):
+            raise UnsupportedMediaType(
+                f"expected an uncompressed application/json body, got {content_type[:80] or 'no content type'}"
+            )
         field = self.route_handler.parsed_data_field
         return decode(Any if field is None else field.annotation, await self.body())
 
@@ -63,7 +72,8 @@ def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
 
 def decode(type_: Any, body: bytes) -> Any:
     """Decode *body* as *type_*, or raise `Malformed` or `Invalid` with a pointer."""
-    # Without escaped backslashes and quotes, what looks like an escape is one and what looks like the end of a string is it.
+    # Without escaped backslashes and quotes, what looks like an escape is one and what looks like the end of
+    # a string is it.
     plain = body.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in body else body
     if _too_deep(plain):
         raise Malformed(f"the body is nested deeper than {MAX_DEPTH} levels")
@@ -82,13 +92,19 @@ def decode(type_: Any, body: bytes) -> Any:
 
 
 def _refuse_card_numbers(decoded: Any) -> None:
-    errors = tuple(FieldError(pointer(*at), "holds what looks like a card number") for at in card_numbers.where(decoded))
+    errors = tuple(
+        FieldError(pointer(*at), "holds what looks like a card number") for at in card_numbers.where(decoded)
+    )
     if errors:
-        raise CardNumber("a text holds what looks like a card number, which must not be sent here", errors=errors[:MAX_ERRORS])
+        raise CardNumber(
+            "a text holds what looks like a card number, which must not be sent here",
+            errors=errors[:MAX_ERRORS],
+        )
 
 
 def _holds_control(plain: bytes) -> bool:
-    # Most bodies hold none of the bytes that a control character begins with, and the expression looks at every byte.
+    # Most bodies hold none of the bytes that a control character begins with, and the expression looks at
+    # every byte.
     return any(byte in plain for byte in (b"\\", b"\x7f", b"\xef\xbf")) and _CONTROL.search(plain) is not None
 
 
@@ -118,7 +134,9 @@ def _repeats_a_key(body: bytes) -> bool:
 def _repeated(value: Any, at: tuple[str | int, ...]) -> str | None:
     """Where the first repeated key is."""
     seen: set[str | int] = set()
-    children: Iterable[tuple[str | int, Any]] = value if isinstance(value, _Pairs) else enumerate(value) if isinstance(value, list) else ()
+    children: Iterable[tuple[str | int, Any]] = (
+        value if isinstance(value, _Pairs) else enumerate(value) if isinstance(value, list) else ()
+    )
     for key, inner in children:
         if key in seen:
             return pointer(*at, key)

@@ -1,4 +1,7 @@
-"""What surrounds every request: its id in the logs, the time its body may take, the headers of its response, its access line."""
+"""
+What surrounds every request: its id in the logs, the time its body may take, the headers of its response, its
+access line.
+"""
 
 from __future__ import annotations
 

@@ -36,10 +36,12 @@ def access_guard(
     trusted_proxies: Sequence[Network],
 ) -> Callable[..., Awaitable[None]]:
     """
-    A Litestar guard that reads the route's `access`: "read", "write", "admin" or "public". No `access`, no entry.
+    A Litestar guard that reads the route's `access`: "read", "write", "admin" or "public". No `access`, no
+    entry.
 
-    A public route is limited by address, unless it says `limited: False`. A key that this process has not verified
-    yet (*knows*) is counted against its address before anything is looked up, and not at all once it has proved good.
+    A public route is limited by address, unless it says `limited: False`. A key that this process has not
+    verified yet (*knows*) is counted against its address before anything is looked up, and not at all once it
+    has proved good.
     """
 
     async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
@@ -79,9 +81,12 @@ def stranger_guard(strangers: Windows, *, trusted_proxies: Sequence[Network]) ->
 
 
 @contextlib.contextmanager
-def _blamed(connection: Connection, strangers: Windows, caller: Caller, *, beforehand: bool) -> Iterator[None]:
+def _blamed(
+    connection: Connection, strangers: Windows, caller: Caller, *, beforehand: bool
+) -> Iterator[None]:
     """
-    Count a failure of the caller against his address: *beforehand* what may still succeed, so that a crowd cannot slip through.
+    Count a failure of the caller against his address: *beforehand* what may still succeed, so that a crowd
+    cannot slip through.
 
     What is not the caller's fault does not count.
     """
@@ -107,17 +112,31 @@ def _grant(connection: Connection, allowance: Allowance) -> None:
 
 
 def limited(scope: Scope, allowance: Allowance) -> TooManyRequests | None:
-    """Note *allowance* for the headers of the answer; the error to answer with when it does not grant the request."""
+    """
+    Note *allowance* for the headers of the answer; the error to answer with when it does not grant the
+    request.
+    """
     scope["paytrust.allowance"] = allowance  # type: ignore[typeddict-unknown-key]
     if allowance.granted:
         return None
-    return TooManyRequests(f"the limit is {allowance.limit} requests a minute by {allowance.policy}", retry_after_s=allowance.more_in_s)
+    return TooManyRequests(
+        f"the limit is {allowance.limit} requests a minute by {allowance.policy}",
+        retry_after_s=allowance.more_in_s,
+    )
 
 
 def is_old_news(scope: Scope) -> bool:
-    """Whether the request was counted against its address, which was over its limit before: thousands of lines would say the same."""
+    """
+    Whether the request was counted against its address, which was over its limit before: thousands of lines
+    would say the same.
+    """
     allowance: Allowance | None = scope.get("paytrust.allowance")  # type: ignore[assignment]
-    return allowance is not None and allowance.policy == STRANGERS and not allowance.granted and not allowance.is_news
+    return (
+        allowance is not None
+        and allowance.policy == STRANGERS
+        and not allowance.granted
+        and not allowance.is_news
+    )
 
 
 def rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:

@@ -20,7 +20,12 @@ async def live() -> Health:
     return Health("ok")
 
 
-@get("/health/ready", summary="Can it serve", opt={"access": "public", "limited": False}, responses=problems(503))
+@get(
+    "/health/ready",
+    summary="Can it serve",
+    opt={"access": "public", "limited": False},
+    responses=problems(503),
+)
 async def ready(db: NamedDependency[Database]) -> Health:
     """Answers 200 when the database does, else 503."""
     await db.ping()

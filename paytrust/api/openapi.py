@@ -1,6 +1,6 @@
 """
-What the OpenAPI document says beyond what Litestar reads off a route: stable ids of operations, the headers of answers, and links
-from what was just created to everything that can be asked about it.
+What the OpenAPI document says beyond what Litestar reads off a route: stable ids of operations, the headers
+of answers, and links from what was just created to everything that can be asked about it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.spec import Components, Link, OpenAPIHeader, OpenAPIType, Operation, Reference, Schema, SecurityScheme
+from litestar.openapi.spec import (
+    Components,
+    Link,
+    OpenAPIHeader,
+    OpenAPIType,
+    Operation,
+    Reference,
+    Schema,
+    SecurityScheme,
+)
 
 from paytrust.api import problems
 
@@ -22,10 +31,15 @@ SECURITY: Final[dict[str, list[dict[str, list[str]]]]] = {
 }
 """What the OpenAPI document says about a route's `access`. Beside a key stands the scope it needs."""
 HEADERS: Final = {
-    "X-Request-ID": Schema(type=OpenAPIType.STRING, description="The request's own when that is sane, else a new one."),
-    "RateLimit-Policy": Schema(type=OpenAPIType.STRING, description="The limit that was looked at last: `q` requests in `w` seconds."),
+    "X-Request-ID": Schema(
+        type=OpenAPIType.STRING, description="The request's own when that is sane, else a new one."
+    ),
+    "RateLimit-Policy": Schema(
+        type=OpenAPIType.STRING, description="The limit that was looked at last: `q` requests in `w` seconds."
+    ),
     "RateLimit": Schema(
-        type=OpenAPIType.STRING, description="How many requests are left (`r`), and in how many seconds there is one more (`t`)."
+        type=OpenAPIType.STRING,
+        description="How many requests are left (`r`), and in how many seconds there is one more (`t`).",
     ),
     "Retry-After": Schema(type=OpenAPIType.INTEGER, minimum=0, description="Seconds to wait."),
 }
@@ -45,8 +59,12 @@ def components() -> Components:
     """What the documented handlers refer to."""
     return Components(
         security_schemes={
-            "paytrustApiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header", description=_API_KEY),
-            "paytrustAdminKey": SecurityScheme(type="apiKey", name="X-Admin-Key", security_scheme_in="header", description="The admin key"),
+            "paytrustApiKey": SecurityScheme(
+                type="apiKey", name="X-API-Key", security_scheme_in="header", description=_API_KEY
+            ),
+            "paytrustAdminKey": SecurityScheme(
+                type="apiKey", name="X-Admin-Key", security_scheme_in="header", description="The admin key"
+            ),
         },
         headers={
             _component(name): OpenAPIHeader(schema=schema, description=schema.description, required=True)
@@ -55,14 +73,22 @@ def components() -> Components:
     )
 
 
-def documented(routes: dict[str, list[HTTPRouteHandler]], *, also: Callable[[HTTPRouteHandler], None]) -> list[HTTPRouteHandler]:
-    """Copies of all handlers, each with the tag it is listed under, the key it wants, and all it may answer; *also* adds to a copy."""
+def documented(
+    routes: dict[str, list[HTTPRouteHandler]], *, also: Callable[[HTTPRouteHandler], None]
+) -> list[HTTPRouteHandler]:
+    """
+    Copies of all handlers, each with the tag it is listed under, the key it wants, and all it may answer;
+    *also* adds to a copy.
+    """
     handlers = [handler for found in routes.values() for handler in found]
     return [_documented(handler, tag, handlers, also) for tag, found in routes.items() for handler in found]
 
 
 def _documented(
-    original: HTTPRouteHandler, tag: str, handlers: list[HTTPRouteHandler], also: Callable[[HTTPRouteHandler], None]
+    original: HTTPRouteHandler,
+    tag: str,
+    handlers: list[HTTPRouteHandler],
+    also: Callable[[HTTPRouteHandler], None],
 ) -> HTTPRouteHandler:
     handler = copy.copy(original)
     handler.tags = [tag]
@@ -73,7 +99,9 @@ def _documented(
     received = problems.problems(408) if handler.http_methods & {"POST", "PATCH"} else {}
     handler.responses = {**(handler.responses or {}), **limits, **received}
     handler.operation_id = _operation_id(original)
-    handler.operation_class = _operation(handler.operation_class, limited=limited, links=_links(original, handlers))
+    handler.operation_class = _operation(
+        handler.operation_class, limited=limited, links=_links(original, handlers)
+    )
     return handler
 
 
@@ -85,7 +113,9 @@ def _links(handler: HTTPRouteHandler, handlers: Iterable[HTTPRouteHandler]) -> d
     name = MAKES.get(handler.handler_name)
     targets = [other for other in handlers if name and any(f"{{{name}:" in path for path in other.paths)]
     return {
-        target.handler_name: Link(operation_id=_operation_id(target), parameters={str(name): f"$response.body#/{name}"})
+        target.handler_name: Link(
+            operation_id=_operation_id(target), parameters={str(name): f"$response.body#/{name}"}
+        )
         for target in targets
     }
 

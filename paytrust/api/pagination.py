@@ -16,7 +16,10 @@ from paytrust.errors import FieldError, pointer
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 200
 Moment = Annotated[
-    str | None, QueryParameter(max_length=40, schema_extra={"format": "date-time"}, description="RFC 3339 with an offset, or Z.")
+    str | None,
+    QueryParameter(
+        max_length=40, schema_extra={"format": "date-time"}, description="RFC 3339 with an offset, or Z."
+    ),
 ]
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many at most.")]
 Cursor = Annotated[str | None, QueryParameter(max_length=40, description="`next_cursor` of the page before.")]
@@ -38,11 +41,16 @@ def decode_cursor(cursor: str | None) -> UUID | None:
 
 
 def decode_moment(name: str, text: str | None) -> datetime | None:
-    """The time in the query parameter *name*. Raises `Invalid` for one without an offset, which would mean another hour to everybody."""
+    """
+    The time in the query parameter *name*. Raises `Invalid` for one without an offset, which would mean
+    another hour to everybody.
+    """
     if text is None:
         return None
     try:
         at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
         return at.astimezone(UTC)
     except (msgspec.ValidationError, OverflowError) as exc:
-        raise invalid(FieldError(pointer(name), "expected a time such as 2026-11-22T10:00:00Z, with an offset or Z")) from exc
+        raise invalid(
+            FieldError(pointer(name), "expected a time such as 2026-11-22T10:00:00Z, with an offset or Z")
+        ) from exc

@@ -63,7 +63,13 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
     """For `responses=` of a route: each status is documented as a problem."""
-    titles = {400: "Malformed or invalid", 401: "No valid key", 403: "Not with this key", 404: "No such object", 405: "Method not allowed"}
+    titles = {
+        400: "Malformed or invalid",
+        401: "No valid key",
+        403: "Not with this key",
+        404: "No such object",
+        405: "Method not allowed",
+    }
     titles |= {
         408: "Came too slowly",
         409: "The state forbids it",
@@ -74,7 +80,10 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
         500: "Our fault",
     }
     titles |= {502: "The gateway refused", 503: "Try again later", 504: "The gateway did not answer"}
-    return {s: ResponseSpec(Problem, description=titles[s], media_type=PROBLEM, generate_examples=False) for s in statuses}
+    return {
+        s: ResponseSpec(Problem, description=titles[s], media_type=PROBLEM, generate_examples=False)
+        for s in statuses
+    }
 
 
 def invalid(*errors: FieldError) -> Invalid:
@@ -85,8 +94,12 @@ def request_id(scope: Scope) -> str:
     """The caller's X-Request-ID when it is sane, else a new one; the same for the whole request."""
     known: str | None = scope.get("paytrust.request_id")  # type: ignore[assignment]
     if known is None:
-        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-        known = given if _REQUEST_ID.fullmatch(given) and not card_numbers.holds_card(given) else str(new_id())
+        given = next(
+            (value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), ""
+        )
+        known = (
+            given if _REQUEST_ID.fullmatch(given) and not card_numbers.holds_card(given) else str(new_id())
+        )
         scope["paytrust.request_id"] = known  # type: ignore[typeddict-unknown-key]
     return known
 
@@ -101,13 +114,16 @@ def problem(scope: Scope, exc: PayTrustError) -> Problem:
         request_id=request_id(scope),
         detail=card_numbers.without_cards(exc.detail),
         errors=tuple(
-            FieldError(card_numbers.without_cards(error.pointer), card_numbers.without_cards(error.detail)) for error in exc.errors
+            FieldError(card_numbers.without_cards(error.pointer), card_numbers.without_cards(error.detail))
+            for error in exc.errors
         ),
     )
 
 
 def problem_response(request: Request[Any, Any, Any], exc: PayTrustError) -> Response[Problem]:
-    return Response(problem(request.scope, exc), status_code=exc.status, media_type=PROBLEM, headers=problem_headers(exc))
+    return Response(
+        problem(request.scope, exc), status_code=exc.status, media_type=PROBLEM, headers=problem_headers(exc)
+    )
 
 
 def problem_headers(exc: PayTrustError) -> dict[str, str]:
@@ -130,7 +146,9 @@ def _translate(exc: Exception) -> PayTrustError:
             return exc
     elif isinstance(exc, HTTPException) and exc.status_code < 500:
         return _from_framework(exc)
-    elif isinstance(exc, (asyncpg.QueryCanceledError, asyncpg.InsufficientResourcesError, asyncpg.PostgresConnectionError)):
+    elif isinstance(
+        exc, (asyncpg.QueryCanceledError, asyncpg.InsufficientResourcesError, asyncpg.PostgresConnectionError)
+    ):
         log.warning("database gave up", error=type(exc).__name__)
         return Unavailable("the database is overloaded or away")
     log.error("unexpected error", exc_info=exc)
@@ -150,7 +168,11 @@ def _from_framework(exc: HTTPException) -> PayTrustError:
 
 def _parameter_errors(exc: HTTPException) -> tuple[FieldError, ...]:
     extra = exc.extra if isinstance(exc.extra, list) else []
-    return tuple(_parameter_error(str(e.get("key", "")), str(e.get("message", ""))) for e in extra if isinstance(e, dict))
+    return tuple(
+        _parameter_error(str(e.get("key", "")), str(e.get("message", "")))
+        for e in extra
+        if isinstance(e, dict)
+    )
 
 
 def _parameter_error(name: str, message: str) -> FieldError:

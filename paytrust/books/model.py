@@ -34,7 +34,10 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BoundedAccount(msgspec.Struct, frozen=True):
-    """An account whose balance the database bounds: what an installment is owed, or what an invoice was paid too much."""
+    """
+    An account whose balance the database bounds: what an installment is owed, or what an invoice was paid too
+    much.
+    """
 
     invoice_id: UUID
     installment_number: int | None

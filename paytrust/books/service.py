@@ -16,8 +16,13 @@ class Mistake(msgspec.Struct, frozen=True):
     what: str
 
 
-async def post(tx: Transaction, tenant_id: UUID, accounts: Sequence[BoundedAccount], transfers: Sequence[Transfer]) -> None:
-    """Post transfers, opening the bounded accounts they touch. The database refuses to credit an installment too much."""
+async def post(
+    tx: Transaction, tenant_id: UUID, accounts: Sequence[BoundedAccount], transfers: Sequence[Transfer]
+) -> None:
+    """
+    Post transfers, opening the bounded accounts they touch. The database refuses to credit an installment too
+    much.
+    """
     await store.post(tx, tenant_id, accounts, transfers)
 
 
@@ -46,5 +51,7 @@ class Books:
 
     async def verify(self, tenant_id: UUID) -> list[Mistake]:
         """What `mistakes` finds, in one snapshot."""
-        async with self._db.transaction(tenant=tenant_id, isolation="REPEATABLE READ", readonly=True, statement_timeout_ms=600_000) as tx:
+        async with self._db.transaction(
+            tenant=tenant_id, isolation="REPEATABLE READ", readonly=True, statement_timeout_ms=600_000
+        ) as tx:
             return await mistakes(tx, tenant_id)

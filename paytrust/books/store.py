@@ -23,10 +23,20 @@ FROM jsonb_to_recordset($3)
 """
 
 
-async def post(tx: Transaction, tenant_id: UUID, accounts: Sequence[BoundedAccount], transfers: Sequence[Transfer]) -> None:
-    """Write the transfers, and the bounded accounts they need. A cause posted before is a unique violation."""
+async def post(
+    tx: Transaction, tenant_id: UUID, accounts: Sequence[BoundedAccount], transfers: Sequence[Transfer]
+) -> None:
+    """
+    Write the transfers, and the bounded accounts they need. A cause posted before is a unique violation.
+    """
     opened = [
-        {"currency": a.currency, "name": a.name, "invoice_id": a.invoice_id, "installment_number": a.installment_number} for a in accounts
+        {
+            "currency": a.currency,
+            "name": a.name,
+            "invoice_id": a.invoice_id,
+            "installment_number": a.installment_number,
+        }
+        for a in accounts
     ]
     written = [
         {
@@ -41,7 +51,9 @@ async def post(tx: Transaction, tenant_id: UUID, accounts: Sequence[BoundedAccou
         }
         for t in transfers
     ]
-    await tx.execute(_POST, tenant_id, msgspec.json.encode(opened).decode(), msgspec.json.encode(written).decode())
+    await tx.execute(
+        _POST, tenant_id, msgspec.json.encode(opened).decode(), msgspec.json.encode(written).decode()
+    )
 
 
 async def overpaid(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> int:
@@ -74,8 +86,8 @@ async def disagreements(tx: Transaction, tenant_id: UUID) -> list[Record]:
     """
     Invoices whose status differs from what the books say.
 
-    `issued` is what the books were told the invoice is worth, `owed` what is still due on its installments, `received` what its
-    receipts sum to, `overpaid` what of that lies beyond the total.
+    `issued` is what the books were told the invoice is worth, `owed` what is still due on its installments,
+    `received` what its receipts sum to, `overpaid` what of that lies beyond the total.
     """
     return await tx.fetch(
         """
@@ -113,7 +125,10 @@ async def disagreements(tx: Transaction, tenant_id: UUID) -> list[Record]:
 
 
 async def misscheduled(tx: Transaction, tenant_id: UUID) -> list[Record]:
-    """Installments whose amount differs from what the books were told they owe, or that are marked paid and are not, or the reverse."""
+    """
+    Installments whose amount differs from what the books were told they owe, or that are marked paid and are
+    not, or the reverse.
+    """
     return await tx.fetch(
         """
         WITH told AS (

@@ -1,4 +1,7 @@
-"""The commands that work on a database. A command's module is imported when it is called, so that `--help` answers at once."""
+"""
+The commands that work on a database. A command's module is imported when it is called, so that `--help`
+answers at once.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ COMMANDS: Final = {
     "tenants": "Create and list merchants.",
     "webhooks": "Look at webhooks that failed, and have them processed again.",
 }
-"""Each is the command of that name in the module of that name in `paytrust.commands`, with the first sentence of its help."""
+"""
+Each is the command of that name in the module of that name in `paytrust.commands`, with the first sentence of
+its help.
+"""
 
 
 class Commands(click.Group):

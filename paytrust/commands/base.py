@@ -1,4 +1,6 @@
-"""What the commands share: errors as one clear message, output, and services that are connected to the database."""
+"""
+What the commands share: errors as one clear message, output, and services that are connected to the database.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def read_time(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     try:
         return decode_moment(param.name or "", value)
     except PayTrustError as exc:
-        raise click.BadParameter("expected a time such as 2026-11-22T10:00:00Z, with an offset or Z", ctx, param) from exc
+        raise click.BadParameter(
+            "expected a time such as 2026-11-22T10:00:00Z, with an offset or Z", ctx, param
+        ) from exc
 
 
 def with_services(work: Callable[[Services], Awaitable[T]]) -> T:
@@ -53,4 +57,6 @@ def table(*columns: str, rows: list[tuple[Any, ...]]) -> None:
     out.print(table if rows else "none")
 
 
-gateway_option = click.option("--gateway-id", type=click.UUID, default=None, help="Only this gateway account's.")
+gateway_option = click.option(
+    "--gateway-id", type=click.UUID, default=None, help="Only this gateway account's."
+)

@@ -22,7 +22,9 @@ def verify() -> None:
 
     async def check(services: Services) -> tuple[int, list[tuple[UUID, str]]]:
         found = await services.tenants.page(limit=1_000_000, after=None)
-        mistakes = [(t.tenant_id, mistake.what) for t in found for mistake in await services.books.verify(t.tenant_id)]
+        mistakes = [
+            (t.tenant_id, mistake.what) for t in found for mistake in await services.books.verify(t.tenant_id)
+        ]
         return len(found), mistakes
 
     checked, mistakes = with_services(check)

@@ -32,7 +32,12 @@ async def examine() -> list[Finding]:
         settings = load()
     except PayTrustError as exc:
         return [Finding(exc.detail, good=False)]
-    return [Finding("the settings are complete"), *_settings(settings), *_plugins(settings), *await _database(settings)]
+    return [
+        Finding("the settings are complete"),
+        *_settings(settings),
+        *_plugins(settings),
+        *await _database(settings),
+    ]
 
 
 def _settings(settings: Settings) -> list[Finding]:
@@ -40,15 +45,25 @@ def _settings(settings: Settings) -> list[Finding]:
     names = " and ".join(f"admin:{fingerprint(pepper, key)}" for key in settings.admin_keys())
     findings: list[Finding] = [Finding(f"the audit calls the admin key {names}")]
     if settings.admin_api_key_previous is not None:
-        findings.append(Finding("PAYTRUST_ADMIN_API_KEY_PREVIOUS is set: remove it when nobody uses that key any more", good=None))
-    if settings.insecure_gateways:
-        findings.append(Finding("PAYTRUST_INSECURE_GATEWAYS is on: gateways may be spoken to over http", good=None))
-    if not settings.public_url.startswith("https://"):
-        findings.append(Finding(f"PAYTRUST_PUBLIC_URL is {settings.public_url}: no gateway on the internet can deliver there", good=None))
-    elif not settings.trusted_proxies:
-        remark = (
-            "PAYTRUST_TRUSTED_PROXIES is not set: behind a proxy all clients have its address, and without a valid key one limit together"
+        findings.append(
+            Finding(
+                "PAYTRUST_ADMIN_API_KEY_PREVIOUS is set: remove it when nobody uses that key any more",
+                good=None,
+            )
         )
+    if settings.insecure_gateways:
+        findings.append(
+            Finding("PAYTRUST_INSECURE_GATEWAYS is on: gateways may be spoken to over http", good=None)
+        )
+    if not settings.public_url.startswith("https://"):
+        findings.append(
+            Finding(
+                f"PAYTRUST_PUBLIC_URL is {settings.public_url}: no gateway on the internet can deliver there",
+                good=None,
+            )
+        )
+    elif not settings.trusted_proxies:
+        remark = "PAYTRUST_TRUSTED_PROXIES is not set: behind a proxy all clients have its address, and without a valid key one limit together"
         findings.append(Finding(remark, good=None))
     return findings
 
@@ -61,7 +76,11 @@ def _plugins(settings: Settings) -> list[Finding]:
         if plugin.state is PluginState.QUARANTINED
     ]
     gateways = ", ".join(sorted(registry.gateways))
-    findings.append(Finding(f"gateways installed: {gateways}" if gateways else "no gateway is installed", good=bool(gateways)))
+    findings.append(
+        Finding(
+            f"gateways installed: {gateways}" if gateways else "no gateway is installed", good=bool(gateways)
+        )
+    )
     return findings
 
 
@@ -87,7 +106,9 @@ async def _database(settings: Settings) -> list[Finding]:
 async def _version(database: Database) -> Finding:
     async with database.transaction(system=True, readonly=True) as tx:
         number = await tx.fetchval("SELECT current_setting('server_version_num')::int / 10000")
-    return Finding(f"PostgreSQL {number}" + ("" if number >= 14 else ": 14 or newer is needed"), good=number >= 14)
+    return Finding(
+        f"PostgreSQL {number}" + ("" if number >= 14 else ": 14 or newer is needed"), good=number >= 14
+    )
 
 
 async def _role(database: Database) -> Finding:
@@ -130,9 +151,17 @@ async def _secrets(settings: Settings, database: Database) -> list[Finding]:
         elif wrong.get(master_key) is None:
             findings.append(Finding(f"the master key {master_key} is needed for {jobs.named(uses)}"))
     if any(master_key != first or uses.keys() - {"data keys"} for master_key, uses in needed.items()):
-        findings.append(Finding(f"run `paytrust secrets rotate`: then only {first} is needed, and only for data keys", good=None))
+        findings.append(
+            Finding(
+                f"run `paytrust secrets rotate`: then only {first} is needed, and only for data keys",
+                good=None,
+            )
+        )
     findings += [
-        Finding(f"the master key {key} is not needed: remove it when {first} comes first in the settings of every process", good=None)
+        Finding(
+            f"the master key {key} is not needed: remove it when {first} comes first in the settings of every process",
+            good=None,
+        )
         for key in others
         if key not in needed
     ]
@@ -141,9 +170,14 @@ async def _secrets(settings: Settings, database: Database) -> list[Finding]:
 
 async def _durability(database: Database) -> list[Finding]:
     async with database.transaction(system=True, readonly=True) as tx:
-        rows = await tx.fetch("SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')")
+        rows = await tx.fetch(
+            "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')"
+        )
     return [
-        Finding(f"{row['name']} is off: a crash of the server can lose payments that were acknowledged", good=False)
+        Finding(
+            f"{row['name']} is off: a crash of the server can lose payments that were acknowledged",
+            good=False,
+        )
         for row in rows
         if row["setting"] == "off"
     ]
@@ -154,6 +188,8 @@ def doctor() -> None:
     """Check settings, plugins and database, and say what to do about what is wrong."""
     findings = asyncio.run(examine())
     for finding in findings:
-        mark = {True: "[green]ok[/green]  ", False: "[red]no[/red]  ", None: "[yellow]note[/yellow]"}[finding.good]
+        mark = {True: "[green]ok[/green]  ", False: "[red]no[/red]  ", None: "[yellow]note[/yellow]"}[
+            finding.good
+        ]
         out.print(f"{mark} {finding.what}")
     sys.exit(any(finding.good is False for finding in findings))

@@ -23,11 +23,24 @@ def gateways() -> None:
 def list_gateways() -> None:
     """List the installed gateways and the accounts configured at them."""
     installed = Registry(disabled=disabled_plugins()).gateways
-    table("gateway", "name", "currencies", rows=[(g.code, g.display_name, " ".join(sorted(g.currencies))) for g in installed.values()])
+    table(
+        "gateway",
+        "name",
+        "currencies",
+        rows=[(g.code, g.display_name, " ".join(sorted(g.currencies))) for g in installed.values()],
+    )
     out.print()
     found = with_services(lambda services: services.accounts.page(limit=10_000, after=None, tenant_id=None))
     rows = [
-        (a.gateway_id, a.gateway, a.name, a.tenant_id or "shared", " ".join(a.currencies), "disabled" if a.disabled else "", a.webhook_url)
+        (
+            a.gateway_id,
+            a.gateway,
+            a.name,
+            a.tenant_id or "shared",
+            " ".join(a.currencies),
+            "disabled" if a.disabled else "",
+            a.webhook_url,
+        )
         for a in found
     ]
     table("gateway_id", "gateway", "name", "tenant_id", "currencies", "", "webhook_url", rows=rows)

@@ -26,10 +26,28 @@ def keys() -> None:
 @keys.command("create")
 @click.argument("tenant_id", type=click.UUID)
 @click.option("--description", default="", help="What the key is for.")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(["read", "write"]), help="May be given twice.  [default: both]")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["read", "write"]),
+    help="May be given twice.  [default: both]",
+)
 @click.option("--expires-at", type=MOMENT, default=None, help="When it ends by itself, in UTC.")
-@click.option("--allow", "addresses", multiple=True, metavar="NETWORK", help="An address or network it may be used from; repeatable.")
-def create_key(tenant_id: UUID, description: str, scopes: tuple[str, ...], expires_at: datetime | None, addresses: tuple[str, ...]) -> None:
+@click.option(
+    "--allow",
+    "addresses",
+    multiple=True,
+    metavar="NETWORK",
+    help="An address or network it may be used from; repeatable.",
+)
+def create_key(
+    tenant_id: UUID,
+    description: str,
+    scopes: tuple[str, ...],
+    expires_at: datetime | None,
+    addresses: tuple[str, ...],
+) -> None:
     """Create a key for TENANT_ID and print it. It is shown only now."""
     data = CreateKey(
         tenant_id,
@@ -47,10 +65,31 @@ def list_keys(tenant: UUID | None) -> None:
     """List keys, oldest first: their first four characters, never more."""
     found = with_services(lambda services: services.keys.page(limit=10_000, after=None, tenant_id=tenant))
     rows = [
-        (k.key_id, k.tenant_id, k.prefix + "...", " ".join(k.scopes), k.description, k.created_at, k.rotated_at, k.expires_at, k.revoked_at)
+        (
+            k.key_id,
+            k.tenant_id,
+            k.prefix + "...",
+            " ".join(k.scopes),
+            k.description,
+            k.created_at,
+            k.rotated_at,
+            k.expires_at,
+            k.revoked_at,
+        )
         for k in found
     ]
-    table("key_id", "tenant_id", "key", "scopes", "description", "created_at", "rotated_at", "expires_at", "revoked_at", rows=rows)
+    table(
+        "key_id",
+        "tenant_id",
+        "key",
+        "scopes",
+        "description",
+        "created_at",
+        "rotated_at",
+        "expires_at",
+        "revoked_at",
+        rows=rows,
+    )
 
 
 @keys.command("rotate")
@@ -73,10 +112,19 @@ def revoke_key(key_id: UUID) -> None:
 @click.option("--key", "key_id", type=click.UUID, default=None, help="Only this key.")
 @click.option("--from", "since", type=MOMENT, default=None, help="Not older than this, in UTC.")
 @click.option("--to", "until", type=MOMENT, default=None, help="Older than this, in UTC.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many at most.")
-def audit_keys(tenant: UUID | None, key_id: UUID | None, since: datetime | None, until: datetime | None, limit: int) -> None:
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many at most."
+)
+def audit_keys(
+    tenant: UUID | None, key_id: UUID | None, since: datetime | None, until: datetime | None, limit: int
+) -> None:
     """Show what was done with keys and tried with them, newest first."""
     filters = AuditFilters(tenant, key_id, _utc(since), _utc(until))
     found = with_services(lambda services: services.keys.audit(filters, limit=limit, before=None))
-    rows = [(e.at, e.action, e.reason, e.times, e.actor, e.address, e.key_id, e.tenant_id, e.request_id) for e in found]
-    table("at", "action", "reason", "times", "actor", "address", "key_id", "tenant_id", "request_id", rows=rows)
+    rows = [
+        (e.at, e.action, e.reason, e.times, e.actor, e.address, e.key_id, e.tenant_id, e.request_id)
+        for e in found
+    ]
+    table(
+        "at", "action", "reason", "times", "actor", "address", "key_id", "tenant_id", "request_id", rows=rows
+    )

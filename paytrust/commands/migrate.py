@@ -16,18 +16,25 @@ from paytrust.infra.settings import load
 
 @click.command()
 @click.option("--check", is_flag=True, help="Only say what is missing; exit code 1 if anything is.")
-@click.option("--down-to", metavar="NAME", default=None, help='Undo every migration after NAME; "none" undoes all. Destroys data.')
+@click.option(
+    "--down-to",
+    metavar="NAME",
+    default=None,
+    help='Undo every migration after NAME; "none" undoes all. Destroys data.',
+)
 @click.option("--yes", is_flag=True, help="Do not ask before undoing.")
 def migrate(check: bool, down_to: str | None, yes: bool) -> None:  # noqa: FBT001 - flags
     """
     Bring the database to this version, and set up the service's login.
 
-    Connects with PAYTRUST_DATABASE_OWNER_URL. The role that PAYTRUST_DATABASE_URL names is created when missing, with the
-    password given there, and may use the tables but not own them.
+    Connects with PAYTRUST_DATABASE_OWNER_URL. The role that PAYTRUST_DATABASE_URL names is created when
+    missing, with the password given there, and may use the tables but not own them.
     """
     settings = load()
     if settings.database_owner_url is None:
-        raise ConfigurationError("set PAYTRUST_DATABASE_OWNER_URL to a role that may create schemas and roles")
+        raise ConfigurationError(
+            "set PAYTRUST_DATABASE_OWNER_URL to a role that may create schemas and roles"
+        )
     owner_url = settings.database_owner_url.get_secret_value()
     if down_to is not None:
         if not yes:
@@ -40,7 +47,9 @@ def migrate(check: bool, down_to: str | None, yes: bool) -> None:  # noqa: FBT00
         out.print("missing: " + (", ".join(missing) or "nothing"))
         sys.exit(1 if missing else 0)
     applied = asyncio.run(migrations.migrate(owner_url))
-    created = asyncio.run(migrations.ensure_service_login(owner_url, settings.database_url.get_secret_value()))
+    created = asyncio.run(
+        migrations.ensure_service_login(owner_url, settings.database_url.get_secret_value())
+    )
     out.print("applied: " + (", ".join(applied) or "nothing, the database is up to date"))
     if created:
         out.print("created the service's login role")

@@ -14,15 +14,17 @@ from paytrust.services import Services
 
 
 @click.command()
-@click.option("--days", type=click.IntRange(1, 30), default=2, show_default=True, help="How far back to compare.")
+@click.option(
+    "--days", type=click.IntRange(1, 30), default=2, show_default=True, help="How far back to compare."
+)
 @gateway_option
 @click.option("--show", is_flag=True, help="Only show what earlier comparisons found.")
 def reconcile(days: int, gateway_id: UUID | None, show: bool) -> None:  # noqa: FBT001 - a flag
     """
     Compare the gateways' own lists of payments with our books.
 
-    Money that is there and not here is applied. Exit code 1 if anything disagreed or could not be compared. The service does
-    this once a day by itself.
+    Money that is there and not here is applied. Exit code 1 if anything disagreed or could not be compared.
+    The service does this once a day by itself.
     """
     if show:
         differences = with_services(lambda services: services.comparison.found(gateway_id, limit=1_000))
@@ -48,13 +50,24 @@ def reconcile(days: int, gateway_id: UUID | None, show: bool) -> None:  # noqa: 
     _differences(differences)
     for failure in failures:
         out.print(failure)
-    out.print(f"{compared} gateway accounts compared, {len(differences)} differences, {len(failures)} failures")
+    out.print(
+        f"{compared} gateway accounts compared, {len(differences)} differences, {len(failures)} failures"
+    )
     sys.exit(bool(differences or failures))
 
 
 def _differences(found: list[Difference]) -> None:
     rows = [
-        (d.kind, d.account_id, d.reference, d.gateway_payment_id, d.ours, d.theirs, "applied" if d.settled else "open", d.seen_at)
+        (
+            d.kind,
+            d.account_id,
+            d.reference,
+            d.gateway_payment_id,
+            d.ours,
+            d.theirs,
+            "applied" if d.settled else "open",
+            d.seen_at,
+        )
         for d in found
     ]
     table("kind", "gateway_id", "reference", "gateway_payment_id", "ours", "theirs", "", "seen_at", rows=rows)

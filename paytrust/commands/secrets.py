@@ -17,25 +17,39 @@ def secrets() -> None:
 
 
 @secrets.command("rotate")
-@click.option("--new-data-keys", is_flag=True, help="Also give every tenant a new data key, and encrypt what is kept anew with it.")
+@click.option(
+    "--new-data-keys",
+    is_flag=True,
+    help="Also give every tenant a new data key, and encrypt what is kept anew with it.",
+)
 def rotate_secrets(new_data_keys: bool) -> None:  # noqa: FBT001 - a flag
     """
-    Encrypt the tenants' data keys with the first key of PAYTRUST_ENCRYPTION_KEYS, and say which keys are still needed.
+    Encrypt the tenants' data keys with the first key of PAYTRUST_ENCRYPTION_KEYS, and say which keys are
+    still needed.
 
-    Beside a running service, as often as you like: after a crash it goes on where it was. Exit code 1 if something could not
-    be decrypted, or still needs another key than the first. Every process has to know the first key before: see "Rotate the
-    master key" in docs/how-to/rotate-keys.md.
+    Beside a running service, as often as you like: after a crash it goes on where it was. Exit code 1 if
+    something could not be decrypted, or still needs another key than the first. Every process has to know the
+    first key before: see "Rotate the master key" in docs/how-to/rotate-keys.md.
     """
 
     async def rotate(services: Services) -> tuple[jobs.Report, list[str]]:
         done = await jobs.rotate(
-            services.secrets, services.sealed_stores, new_data_keys=new_data_keys, tell=lambda line: click.echo(line, err=True)
+            services.secrets,
+            services.sealed_stores,
+            new_data_keys=new_data_keys,
+            tell=lambda line: click.echo(line, err=True),
         )
         return done, services.secrets.master_keys
 
     report, (first, *others) = with_services(rotate)
-    for what, count in {"data keys": report.rewrapped, "new data keys": report.made, **report.resealed}.items():
-        out.print(f"{what}: {count}" if what == "new data keys" else f"{what} encrypted anew: {count}", markup=False)
+    for what, count in {
+        "data keys": report.rewrapped,
+        "new data keys": report.made,
+        **report.resealed,
+    }.items():
+        out.print(
+            f"{what}: {count}" if what == "new data keys" else f"{what} encrypted anew: {count}", markup=False
+        )
     for line in report.failed:
         out.print(f"cannot be decrypted: {line}", markup=False)
     for master_key, uses in report.needed.items():

@@ -23,23 +23,57 @@ code_option = click.option("--code", default=None, help="Only those with this er
 @webhooks.command("failed")
 @gateway_option
 @code_option
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most."
+)
 def list_failed_webhooks(gateway_id: UUID | None, code: str | None, limit: int) -> None:
     """List webhooks that were given up, newest first; exit code 1 if there are any."""
-    found = with_services(lambda services: services.inbox.failed(limit=limit, account_id=gateway_id, code=code))
-    rows = [(w.event_id, w.gateway_id, w.event, w.reference, w.error_code, w.error_detail, len(w.attempts), w.received_at) for w in found]
-    table("event_id", "gateway_id", "event", "reference", "code", "detail", "attempts", "received_at", rows=rows)
+    found = with_services(
+        lambda services: services.inbox.failed(limit=limit, account_id=gateway_id, code=code)
+    )
+    rows = [
+        (
+            w.event_id,
+            w.gateway_id,
+            w.event,
+            w.reference,
+            w.error_code,
+            w.error_detail,
+            len(w.attempts),
+            w.received_at,
+        )
+        for w in found
+    ]
+    table(
+        "event_id", "gateway_id", "event", "reference", "code", "detail", "attempts", "received_at", rows=rows
+    )
     sys.exit(bool(found))
 
 
 @webhooks.command("replay")
 @click.argument("event_id", type=click.UUID, required=False)
-@click.option("--from", "received_from", callback=read_time, default=None, help="Failed ones received at or after this time.")
-@click.option("--to", "received_to", callback=read_time, default=None, help="Failed ones received before this time.  [default: now]")
+@click.option(
+    "--from",
+    "received_from",
+    callback=read_time,
+    default=None,
+    help="Failed ones received at or after this time.",
+)
+@click.option(
+    "--to",
+    "received_to",
+    callback=read_time,
+    default=None,
+    help="Failed ones received before this time.  [default: now]",
+)
 @gateway_option
 @code_option
 def replay_webhooks(
-    event_id: UUID | None, received_from: datetime | None, received_to: datetime | None, gateway_id: UUID | None, code: str | None
+    event_id: UUID | None,
+    received_from: datetime | None,
+    received_to: datetime | None,
+    gateway_id: UUID | None,
+    code: str | None,
 ) -> None:
     """
     Have the webhook EVENT_ID processed again, or every failed one of a period.

@@ -1,8 +1,8 @@
 """
 The contract of a gateway plugin.
 
-A gateway maps requests and answers. The core owns HTTP, deadlines, masking, units and references, and decides what
-happens with an error. Amounts are `Money` in minor units; times are aware datetimes.
+A gateway maps requests and answers. The core owns HTTP, deadlines, masking, units and references, and decides
+what happens with an error. Amounts are `Money` in minor units; times are aware datetimes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ REFERENCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,48}[A-Za-z]", re.ASCII
 
 
 class PaymentStatus(StrEnum):
-    """What a gateway says about a payment. There is no "unknown" here: not knowing is an error, not a status."""
+    """
+    What a gateway says about a payment. There is no "unknown" here: not knowing is an error, not a status.
+    """
 
     OPEN = "open"
     """Can still be paid: waiting, authorised but not captured, or held for a fraud review."""
@@ -39,9 +41,11 @@ class PaymentStatus(StrEnum):
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What one payment in one currency may be at a gateway: from *minimum* to *maximum*, both included; None is no bound.
+    What one payment in one currency may be at a gateway: from *minimum* to *maximum*, both included; None is
+    no bound.
 
-    *exponent* says how many decimals the gateway can represent, where those are fewer than the currency's own.
+    *exponent* says how many decimals the gateway can represent, where those are fewer than the currency's
+    own.
     """
 
     minimum: Money | None = None
@@ -50,7 +54,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.minimum is not None and self.maximum is not None:
-            _ = self.maximum - self.minimum  # raises ValueError for two currencies, and for a minimum above the maximum
+            _ = (
+                self.maximum - self.minimum
+            )  # raises ValueError for two currencies, and for a minimum above the maximum
         if self.exponent is not None and self.exponent < 0:
             raise ValueError("an exponent is at least 0")
 
@@ -60,7 +66,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             return f"{amount} is below {self.minimum}, the least that this gateway takes in one payment"
         if self.maximum is not None and amount.minor > self.maximum.minor:
             return f"{amount} is above {self.maximum}, the most that this gateway takes in one payment"
-        if self.exponent is not None and amount.minor % 10 ** max(0, EXPONENT[amount.currency] - self.exponent):
+        if self.exponent is not None and amount.minor % 10 ** max(
+            0, EXPONENT[amount.currency] - self.exponent
+        ):
             taken = f"at most {self.exponent} decimals" if self.exponent else "no decimals"
             return f"{amount} cannot be asked for: this gateway takes {amount.currency} with {taken}"
         return None
@@ -70,7 +78,10 @@ NO_LIMITS: Final = Limits()
 
 
 class PaymentLine(msgspec.Struct, frozen=True):
-    """One line the payer sees: a product, a tax or a fee. *quantity* x *unit_price* over all lines is the amount asked."""
+    """
+    One line the payer sees: a product, a tax or a fee. *quantity* x *unit_price* over all lines is the amount
+    asked.
+    """
 
     name: str
     quantity: int
@@ -90,7 +101,8 @@ class PaymentRequest(msgspec.Struct, frozen=True, kw_only=True):
     """
     Everything a gateway needs to open one payment.
 
-    *reference* is ours, unique for this attempt, at most 50 characters of `[A-Za-z0-9-]`. The amounts of *lines* sum to
+    *reference* is ours, unique for this attempt, at most 50 characters of `[A-Za-z0-9-]`. The amounts of
+    *lines* sum to
     *amount* exactly. *now* is the database's clock; *webhook_url* is where this account's webhooks arrive.
     """
 
@@ -115,9 +127,10 @@ class GatewayPayment(msgspec.Struct, frozen=True, kw_only=True):
     """
     One payment as the gateway describes it in an authenticated answer: the only source of facts about money.
 
-    *amount* is what was asked; *paid* is what the payer paid, in whatever currency the gateway says, and is set exactly
-    when *status* is PAID. *gateway_payment_id* is the gateway's name for it: the same in every answer about money, though a
-    payment page that nobody has used yet may go by another one (Midtrans: the token of the page).
+    *amount* is what was asked; *paid* is what the payer paid, in whatever currency the gateway says, and is
+    set exactly when *status* is PAID. *gateway_payment_id* is the gateway's name for it: the same in every
+    answer about money, though a payment page that nobody has used yet may go by another one (Midtrans: the
+    token of the page).
     *instructions* is what the payer needs where there is no page, such as a virtual account number.
     """
 
@@ -147,10 +160,11 @@ class Webhook(msgspec.Struct, frozen=True):
 
 class WebhookNotice(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What a webhook is about. A hint, not a fact: money moves only on the gateway's own answer to `find_payments`.
+    What a webhook is about. A hint, not a fact: money moves only on the gateway's own answer to
+    `find_payments`.
 
-    *event_key* (at most 200 characters) is the same for a repeat of the same event and differs between, say, pending and
-    settlement of one payment. *event* is the gateway's word for what happened.
+    *event_key* (at most 200 characters) is the same for a repeat of the same event and differs between, say,
+    pending and settlement of one payment. *event* is the gateway's word for what happened.
     """
 
     event_key: str
@@ -159,7 +173,10 @@ class WebhookNotice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of a gateway's secrets: no `repr`, log line or traceback shows them. Subclasses keep `frozen` and the like."""
+    """
+    Base of a gateway's secrets: no `repr`, log line or traceback shows them. Subclasses keep `frozen` and the
+    like.
+    """
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(...)"
@@ -208,35 +225,44 @@ class Gateway(ABC, Generic[CredentialsT, OptionsT]):
     @classmethod
     @abstractmethod
     def explain(cls, answer: Answer) -> str | None:
-        """The provider's reason in an error answer, for people; what `answer.json` raises may pass. Never include secrets."""
+        """
+        The provider's reason in an error answer, for people; what `answer.json` raises may pass. Never
+        include secrets.
+        """
 
     def limits(self, currency: str) -> Limits:  # noqa: ARG002 - for those who have some
         """
-        Return what one payment in *currency* may be, with the account's options; no limits unless a plugin knows some.
+        Return what one payment in *currency* may be, with the account's options; no limits unless a plugin
+        knows some.
 
-        Asked before anything is written, so that a merchant hears of it with a pointer to the field. Does no I/O.
+        Asked before anything is written, so that a merchant hears of it with a pointer to the field. Does no
+        I/O.
         """
         return NO_LIMITS
 
     def page_hosts(self) -> Collection[str]:
         """
-        Return the hosts that payment pages are at, a name standing for those below it too; none, unless a plugin says more: any.
+        Return the hosts that payment pages are at, a name standing for those below it too; none, unless a
+        plugin says more: any.
 
-        A page anywhere else never reaches a payer. Where the account names its own base URL, that host is allowed as well.
-        Does no I/O.
+        A page anywhere else never reaches a payer. Where the account names its own base URL, that host is
+        allowed as well. Does no I/O.
         """
         return ()
 
     @abstractmethod
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
-        """Open a payment. Called once per reference; after `OutcomeUnknown` the core asks `find_payments` first."""
+        """
+        Open a payment. Called once per reference; after `OutcomeUnknown` the core asks `find_payments` first.
+        """
 
     @abstractmethod
     async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
         """
         Every payment the gateway knows under *reference*, oldest first; empty when there is none (yet).
 
-        This is also how a webhook is confirmed. Raise `UnreadableWebhook` on a status the plugin does not know.
+        This is also how a webhook is confirmed. Raise `UnreadableWebhook` on a status the plugin does not
+        know.
         """
 
     @abstractmethod
@@ -249,7 +275,10 @@ class Gateway(ABC, Generic[CredentialsT, OptionsT]):
 
     @abstractmethod
     def verify_webhook(self, webhook: Webhook) -> None:
-        """Raise `InvalidSignature` unless the gateway sent it. Compare in constant time; fail closed. Does no I/O."""
+        """
+        Raise `InvalidSignature` unless the gateway sent it. Compare in constant time; fail closed. Does no
+        I/O.
+        """
 
     @abstractmethod
     def read_webhook(self, webhook: Webhook) -> WebhookNotice:
@@ -258,7 +287,8 @@ class Gateway(ABC, Generic[CredentialsT, OptionsT]):
 
 class ListsPayments(ABC):
     """
-    An optional ability of a gateway: to list its payments. The core compares the list with its own once a day.
+    An optional ability of a gateway: to list its payments. The core compares the list with its own once a
+    day.
 
     A gateway class has it as a second base: `class AcmeGateway(Gateway[...], ListsPayments)`.
     """
@@ -268,6 +298,7 @@ class ListsPayments(ABC):
         """
         Every payment that was created or paid in [since, until), in any order; one may come twice.
 
-        An async generator that asks for page after page. Leave out what the plugin cannot read: the core asks for its own one
-        by one. Raise `GatewayUnavailable` when a page fails: half a list says nothing about what is missing.
+        An async generator that asks for page after page. Leave out what the plugin cannot read: the core asks
+        for its own one by one. Raise `GatewayUnavailable` when a page fails: half a list says nothing about
+        what is missing.
         """

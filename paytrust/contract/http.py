@@ -1,8 +1,9 @@
 """
-The HTTP a gateway plugin speaks: one total deadline, a size limit, and every foreign error translated in one place.
+The HTTP a gateway plugin speaks: one total deadline, a size limit, and every foreign error translated in one
+place.
 
-The deadline covers the whole call, because time-outs that count per read let a body that drips one byte at a time never end.
-aiohttp is what sends (docs/adr/0018); plugins never see it.
+The deadline covers the whole call, because time-outs that count per read let a body that drips one byte at a
+time never end. aiohttp is what sends (docs/adr/0018); plugins never see it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a gateway answered: the HTTP *status* and the raw *body*. *unsure* is what to raise when it makes no sense."""
+    """
+    What a gateway answered: the HTTP *status* and the raw *body*. *unsure* is what to raise when it makes no
+    sense.
+    """
 
     status: int
     body: bytes
@@ -58,12 +62,16 @@ class Answer(msgspec.Struct, frozen=True):
 
 def new_client(reach: Reach = PUBLIC) -> aiohttp.ClientSession:
     """
-    One client for an application, made while its loop runs. It goes where *reach* goes: to public addresses by https.
+    One client for an application, made while its loop runs. It goes where *reach* goes: to public addresses
+    by https.
 
-    No proxies from the environment, no redirects, no compressed answers, and no cookies: accounts share the connections.
+    No proxies from the environment, no redirects, no compressed answers, and no cookies: accounts share the
+    connections.
     """
 
-    async def https_only(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    async def https_only(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
         if request.url.scheme != "https" and not reach.insecure:
             raise aiohttp.InvalidURL(request.url, "not https")
         return await handler(request)
@@ -86,7 +94,8 @@ def new_client(reach: Reach = PUBLIC) -> aiohttp.ClientSession:
 
 def _socket_within(reach: Reach) -> Callable[[Any], socket.socket]:
     """
-    Make the socket for each address that a name stands for, at the moment when aiohttp is about to connect to it.
+    Make the socket for each address that a name stands for, at the moment when aiohttp is about to connect to
+    it.
 
     One that is not within *reach* raises `OSError`: then nothing is sent to it, and the next one is tried.
     """
@@ -103,7 +112,10 @@ def _socket_within(reach: Reach) -> Callable[[Any], socket.socket]:
 
 
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """One call is one request: what breaks on a kept connection, aiohttp would send again by itself where it is a GET."""
+    """
+    One call is one request: what breaks on a kept connection, aiohttp would send again by itself where it is
+    a GET.
+    """
     try:
         return await handler(request)
     except NEVER_SENT:
@@ -117,8 +129,9 @@ class GatewayHTTP:
     The calls a gateway makes, made by the core.
 
     A call returns an `Answer` with a 2xx status, or one of *answers*; everything else raises:
-    `GatewayRejected` for any other 4xx, `GatewayUnavailable` when it never left us, the gateway throttles, or a read failed,
-    `OutcomeUnknown` when a write may have arrived: time-out, reset, 3xx, 5xx, compressed or oversized answer.
+    `GatewayRejected` for any other 4xx, `GatewayUnavailable` when it never left us, the gateway throttles, or
+    a read failed, `OutcomeUnknown` when a write may have arrived: time-out, reset, 3xx, 5xx, compressed or
+    oversized answer.
     *base_url* sends one call to another host of the same provider.
     """
 
@@ -140,7 +153,12 @@ class GatewayHTTP:
         self._deadline_s = deadline_s
 
     async def get(
-        self, path: str, *, params: Mapping[str, str] | None = None, answers: Collection[int] = (), base_url: str | None = None
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        answers: Collection[int] = (),
+        base_url: str | None = None,
     ) -> Answer:
         """Read. Whatever goes wrong on the way is `GatewayUnavailable`: reading twice is harmless."""
         return await self._call("GET", path, answers, base_url, unsure=GatewayUnavailable, params=params)
@@ -156,7 +174,9 @@ class GatewayHTTP:
     ) -> Answer:
         """Write. *json* may hold Decimals: they are sent as exact JSON numbers."""
         content = b"" if json is None else _encoder.encode(json)
-        return await self._call("POST", path, answers, base_url, unsure=OutcomeUnknown, content=content, headers=headers)
+        return await self._call(
+            "POST", path, answers, base_url, unsure=OutcomeUnknown, content=content, headers=headers
+        )
 
     async def _call(
         self,
@@ -171,7 +191,9 @@ class GatewayHTTP:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         what = f"{self._gateway} {method} {path}"
-        for _ in range(2):  # the loop looks at its sockets, then acts on what it saw: a kept connection may have been closed meanwhile
+        for _ in range(
+            2
+        ):  # the loop looks at its sockets, then acts on what it saw: a kept connection may have been closed meanwhile
             await asyncio.sleep(0)
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -206,7 +228,9 @@ class GatewayHTTP:
 
     def _reason(self, answer: Answer) -> str:
         try:
-            return redaction.clean(str(self._explain(answer) or "no reason given"))[:MAX_REASON]  # some repeat the key they refuse
+            return redaction.clean(str(self._explain(answer) or "no reason given"))[
+                :MAX_REASON
+            ]  # some repeat the key they refuse
         except Exception:  # noqa: BLE001 - the refusal is certain, whatever the plugin makes of its reason
             return "no readable reason given"
 

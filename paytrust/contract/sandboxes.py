@@ -21,7 +21,10 @@ class SandboxAccount(msgspec.Struct, frozen=True):
 
 
 class Sandbox(ABC):
-    """A local stand-in for gateways; `paytrust dev` starts every installed one and makes an account for each gateway it offers."""
+    """
+    A local stand-in for gateways; `paytrust dev` starts every installed one and makes an account for each
+    gateway it offers.
+    """
 
     name: ClassVar[str]
 

@@ -1,8 +1,8 @@
 """
 The contract of a tax-rule plugin.
 
-A rule is asked for a line whose merchant gave no rate: which rate holds for this category in this country on this day?
-It computes nothing else: amounts and rounding are the core's.
+A rule is asked for a line whose merchant gave no rate: which rate holds for this category in this country on
+this day? It computes nothing else: amounts and rounding are the core's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from paytrust.money import Money, parse_rate
 
 
 class TaxQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """One line: its *subtotal*, the *country* (ISO 3166-1 alpha-2), the merchant's *category* if any, and the day *on* which it is invoiced (UTC)."""
+    """
+    One line: its *subtotal*, the *country* (ISO 3166-1 alpha-2), the merchant's *category* if any, and the
+    day *on* which it is invoiced (UTC).
+    """
 
     country: str
     category: str | None
@@ -31,10 +34,11 @@ class TaxQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 class TaxAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What a rule found. *rate* is what the subtotal is multiplied with, at most 4 decimals, whatever the law calls its parts.
+    What a rule found. *rate* is what the subtotal is multiplied with, at most 4 decimals, whatever the law
+    calls its parts.
 
-    *reason* cites the law in a few words. The answer holds from the day *effective_from* to the day *effective_to*, both included;
-    None: no end is known.
+    *reason* cites the law in a few words. The answer holds from the day *effective_from* to the day
+    *effective_to*, both included; None: no end is known.
     """
 
     rate: Decimal
@@ -69,7 +73,9 @@ class Overruled(msgspec.Struct, frozen=True):
 
 
 class TaxBasis(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a line has its rate: kept with it for ever. *overruled* names the rules that said something else."""
+    """
+    Why a line has its rate: kept with it for ever. *overruled* names the rules that said something else.
+    """
 
     rule: str
     category: str
@@ -91,7 +97,11 @@ class TaxRuleFailed(PayTrustError):
 
 def decide(rules: Sequence[TaxRule], query: TaxQuery) -> TaxBasis | None:
     """Ask every rule and let the highest priority win; None when no rule answers. Raises `TaxRuleFailed`."""
-    answers = [(rule, answer) for rule in sorted(rules, key=lambda r: (-r.priority, r.name)) if (answer := _ask(rule, query)) is not None]
+    answers = [
+        (rule, answer)
+        for rule in sorted(rules, key=lambda r: (-r.priority, r.name))
+        if (answer := _ask(rule, query)) is not None
+    ]
     if not answers:
         return None
     (winner, best), *others = answers
@@ -103,7 +113,9 @@ def decide(rules: Sequence[TaxRule], query: TaxQuery) -> TaxBasis | None:
         effective_from=best.effective_from,
         effective_to=best.effective_to,
         rate=best.rate,
-        overruled=tuple(Overruled(rule.name, answer.rate) for rule, answer in others if answer.rate != best.rate),
+        overruled=tuple(
+            Overruled(rule.name, answer.rate) for rule, answer in others if answer.rate != best.rate
+        ),
     )
 
 

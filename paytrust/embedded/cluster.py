@@ -20,7 +20,10 @@ SUPERUSER = "paytrust"
 
 
 def prepare(data: Path, *, bins: Path, account: Account, lock: int, sync: bool) -> None:
-    """Create the database in *data*, or check that this version of PostgreSQL can read the one there. The caller holds *lock*."""
+    """
+    Create the database in *data*, or check that this version of PostgreSQL can read the one there. The caller
+    holds *lock*.
+    """
     server_major = binaries.major(bins, account)
     if has_database(data):
         data_major = (data / "PG_VERSION").read_text().strip()
@@ -28,7 +31,9 @@ def prepare(data: Path, *, bins: Path, account: Account, lock: int, sync: bool) 
             raise VersionMismatchError(data=data, data_major=data_major, server_major=server_major)
         return
     if data.exists() and (os.path.ismount(data) or any(data.iterdir())):
-        raise DataUnusableError(data=data, reason="it is a mount point or holds other files; name a directory below it")
+        raise DataUnusableError(
+            data=data, reason="it is a mount point or holds other files; name a directory below it"
+        )
     draft = data.with_name(f"{data.name}.init")
     shutil.rmtree(draft, ignore_errors=True)
     account.make_private(draft)

@@ -16,7 +16,9 @@ class UnsupportedPlatformError(EmbeddedPostgresError):
     """There are no unix sockets for asyncio here (Windows)."""
 
     def __init__(self) -> None:
-        super().__init__("the embedded PostgreSQL does not run on Windows; set PAYTRUST_DATABASE_URL to a PostgreSQL server")
+        super().__init__(
+            "the embedded PostgreSQL does not run on Windows; set PAYTRUST_DATABASE_URL to a PostgreSQL server"
+        )
 
 
 class BinariesMissingError(EmbeddedPostgresError):

@@ -1,13 +1,15 @@
 """
 Runs PostgreSQL as its child and shuts it down when its last user has left: `stop()` or death.
 
-Users hold a shared lock, which the kernel drops with them whatever killed them; the guardian waits for the exclusive one. While it has
-that, nobody can join a server that is going down.
+Users hold a shared lock, which the kernel drops with them whatever killed them; the guardian waits for the
+exclusive one. While it has that, nobody can join a server that is going down.
 
 A process of its own, run by path (never imported with the application), because
-* it must outlive the application, and PR_SET_PDEATHSIG alone fires when the thread ends that called `start()`;
+* it must outlive the application, and PR_SET_PDEATHSIG alone fires when the thread ends that called
+`start()`;
 * it has one thread when it forks, so that code between fork and exec is safe;
-* it starts as root, where this Python can be read, and drops to the server's user after everything is imported.
+* it starts as root, where this Python can be read, and drops to the server's user after everything is
+imported.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ except ImportError:  # a Python without libffi
 
 PROC = Path("/proc")
 PR_SET_PDEATHSIG = 1
-# PostgreSQL's "fast" shutdown normally takes well under a second; "immediate" is safe too and costs a recovery at the next start.
+# PostgreSQL's "fast" shutdown normally takes well under a second; "immediate" is safe too and costs a
+# recovery at the next start.
 FAST_SHUTDOWN_S = 30
 ORPHANS_S = 60
 
@@ -82,7 +85,9 @@ def drop_to(uid: int | None, gid: int | None) -> None:
 
 
 def die_with(guardian: int) -> None:
-    """Have the kernel ask for a fast shutdown when the guardian dies (Linux). After setuid, which forgets it."""
+    """
+    Have the kernel ask for a fast shutdown when the guardian dies (Linux). After setuid, which forgets it.
+    """
     if sys.platform == "linux" and ctypes is not None:
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
@@ -92,10 +97,12 @@ def die_with(guardian: int) -> None:
 
 def clear_stale_locks(data: Path, locks: list[Path]) -> None:
     """
-    Remove what a killed server left. PostgreSQL itself refuses to start while a lock names any live pid: a zombie, or a stranger after a reboot.
+    Remove what a killed server left. PostgreSQL itself refuses to start while a lock names any live pid: a
+    zombie, or a stranger after a reboot.
 
-    Runs as the server's user: root in a container may not see another user's working directory. The guardian's lock is ours, so no
-    other starter is at work; a postmaster that still runs is on its way out (waited for), its orphaned children serve nobody (killed).
+    Runs as the server's user: root in a container may not see another user's working directory. The
+    guardian's lock is ours, so no other starter is at work; a postmaster that still runs is on its way out
+    (waited for), its orphaned children serve nobody (killed).
     """
     if not (PROC / "self" / "cwd").exists():
         return  # macOS
@@ -117,7 +124,11 @@ def server_processes(data: Path) -> list[int]:
     found = []
     for entry in PROC.iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and (entry / "comm").read_bytes() == b"postgres\n" and (entry / "cwd").samefile(data):
+            if (
+                entry.name.isdigit()
+                and (entry / "comm").read_bytes() == b"postgres\n"
+                and (entry / "cwd").samefile(data)
+            ):
                 found.append(int(entry.name))
     return found
 

@@ -21,7 +21,10 @@ def exclusive(path: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def attempt(path: Path) -> Iterator[int | None]:
-    """Give the file descriptor of the lock, or None while somebody else holds it. A child that inherits it holds it too."""
+    """
+    Give the file descriptor of the lock, or None while somebody else holds it. A child that inherits it holds
+    it too.
+    """
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -32,7 +35,10 @@ def attempt(path: Path) -> Iterator[int | None]:
 
 
 def share(path: Path) -> BinaryIO | None:
-    """Hold the lock together with others, until the file that this returns is closed; None while somebody holds it alone."""
+    """
+    Hold the lock together with others, until the file that this returns is closed; None while somebody holds
+    it alone.
+    """
     file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

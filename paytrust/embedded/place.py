@@ -25,9 +25,11 @@ SOCKET_PATH_BYTES = 103
 
 def settle(requested: Path, account: Account, home: Path) -> Path:
     """
-    Return where the data lives: *requested*, or a directory in *home* named after it when *account* cannot get there.
+    Return where the data lives: *requested*, or a directory in *home* named after it when *account* cannot
+    get there.
 
-    Once it is in *home* it stays there, also when the requested path becomes reachable later. No permission is ever changed.
+    Once it is in *home* it stays there, also when the requested path becomes reachable later. No permission
+    is ever changed.
     """
     if not account.switch:
         requested.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +40,12 @@ def settle(requested: Path, account: Account, home: Path) -> Path:
     if has_database(requested) and not has_database(fallback):
         reason = f"uid {account.uid}, which its server runs as, cannot reach it; let that user pass through the directories above"
         raise DataUnusableError(data=requested, reason=reason)
-    logger.warning("embedded PostgreSQL: %s is out of reach for uid %s, its data lives in %s", requested, account.uid, fallback)
+    logger.warning(
+        "embedded PostgreSQL: %s is out of reach for uid %s, its data lives in %s",
+        requested,
+        account.uid,
+        fallback,
+    )
     make_public(home)
     return fallback
 
@@ -49,14 +56,20 @@ def has_database(data: Path) -> bool:
 
 
 def make_public(directory: Path) -> None:
-    """Create *directory* and give every user the way through it, whatever our umask; an existing one stays as it is."""
+    """
+    Create *directory* and give every user the way through it, whatever our umask; an existing one stays as it
+    is.
+    """
     if not directory.exists():
         directory.mkdir(parents=True)
         directory.chmod(0o755)
 
 
 def socket_directory(data: Path, account: Account) -> Path:
-    """Return *data*, or a short private directory when its path is too long for a socket or holds what a DSN cannot."""
+    """
+    Return *data*, or a short private directory when its path is too long for a socket or holds what a DSN
+    cannot.
+    """
     path = f"{data}/.s.PGSQL.{PORT}"
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES and re.fullmatch(r"[\w./-]+", path, re.ASCII):
         return data
@@ -66,7 +79,9 @@ def socket_directory(data: Path, account: Account) -> Path:
         account.make_private(short)
     found = short.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != account.uid or stat.S_IMODE(found.st_mode) != 0o700:
-        raise DataUnusableError(data=data, reason=f"{short}, the place of its socket, belongs to somebody else; remove it")
+        raise DataUnusableError(
+            data=data, reason=f"{short}, the place of its socket, belongs to somebody else; remove it"
+        )
     return short
 
 

@@ -41,7 +41,8 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %u@%d ",
-    # Payers' names and account numbers stay out of the log: no statements, no parameters, no DETAIL lines with the failing row.
+    # Payers' names and account numbers stay out of the log: no statements, no parameters, no DETAIL lines
+    # with the failing row.
     "log_statement": "none",
     "log_min_error_statement": "panic",
     "log_parameter_max_length": "0",
@@ -60,9 +61,10 @@ class EmbeddedPostgres:
     """
     One PostgreSQL server over the data directory *data*, reached through a unix socket only.
 
-    *settings* are PostgreSQL's own (`{"fsync": "off"}` for tests) and win over ours. *user* matters to root only: who the server of a new
-    database runs as (default `$PAYTRUST_PG_USER`, else `nobody`). *home* is where root puts what that user cannot reach.
-    Not for use from several threads at once; `start` may be called from any thread, also one that ends.
+    *settings* are PostgreSQL's own (`{"fsync": "off"}` for tests) and win over ours. *user* matters to root
+    only: who the server of a new database runs as (default `$PAYTRUST_PG_USER`, else `nobody`). *home* is
+    where root puts what that user cannot reach. Not for use from several threads at once; `start` may be
+    called from any thread, also one that ends.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class EmbeddedPostgres:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     @property
@@ -106,8 +110,9 @@ class EmbeddedPostgres:
         """
         Make sure that the server answers and return the superuser's DSN to database `postgres`.
 
-        Attaches to a server that another process (or object) started over the same data; it then has the settings of that one.
-        The server runs until `stop` or the end of the process, however it ends. Raises `EmbeddedPostgresError`.
+        Attaches to a server that another process (or object) started over the same data; it then has the
+        settings of that one. The server runs until `stop` or the end of the process, however it ends. Raises
+        `EmbeddedPostgresError`.
         """
         try:
             self._start()
@@ -120,11 +125,17 @@ class EmbeddedPostgres:
         return self.dsn("postgres")
 
     def dsn(self, database: str, user: str = SUPERUSER) -> str:
-        """Return a URL for asyncpg and libpq, valid after `start`. Any role may connect: nobody else gets to the socket."""
+        """
+        Return a URL for asyncpg and libpq, valid after `start`. Any role may connect: nobody else gets to the
+        socket.
+        """
         return f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={quote(str(self._socket))}&port={place.PORT}"
 
     def stop(self) -> None:
-        """Leave. The last user's leaving shuts the server down cleanly (open transactions are rolled back), which this waits for."""
+        """
+        Leave. The last user's leaving shuts the server down cleanly (open transactions are rolled back),
+        which this waits for.
+        """
         atexit.unregister(self.stop)
         share, self._share = self._share, None
         guardian, self._guardian = self._guardian, None
@@ -137,7 +148,9 @@ class EmbeddedPostgres:
         if not over:
             guardian.returncode = 0  # left to the other users: neither waited for nor warned about
         elif (code := guardian.wait()) != 0:
-            logger.warning("embedded PostgreSQL over %s ended with code %s\n%s", self.data, code, last_words(self.log))
+            logger.warning(
+                "embedded PostgreSQL over %s ended with code %s\n%s", self.data, code, last_words(self.log)
+            )
 
     def _wait_for_shutdown(self) -> bool:
         give_up = time.monotonic() + STOP_S
@@ -177,7 +190,8 @@ class EmbeddedPostgres:
             self._guardian = None
 
     def _join(self) -> bool:
-        # First of all: while we hold a share, no guardian shuts down the server that we are about to find at work.
+        # First of all: while we hold a share, no guardian shuts down the server that we are about to find at
+        # work.
         if self._share is None:
             self._share = share(self._beside("users"))
         return self._share is not None
@@ -208,7 +222,12 @@ class EmbeddedPostgres:
             "users": str(self._beside("users")),
             "data": str(self.data),
             "stale": [str(path) for path in place.locks(self.data, self._socket)],
-            "argv": [str(bins / "postgres"), "-D", str(self.data), *(f"--{name}={value}" for name, value in settings.items())],
+            "argv": [
+                str(bins / "postgres"),
+                "-D",
+                str(self.data),
+                *(f"--{name}={value}" for name, value in settings.items()),
+            ],
         }
         with fresh_log(self.log) as log:
             self._guardian = subprocess.Popen(
@@ -218,7 +237,9 @@ class EmbeddedPostgres:
                 stderr=log,
                 cwd="/",
                 env=environment(),
-                pass_fds=[lock],  # held as long as the server lives: who gets the lock knows that there is none
+                pass_fds=[
+                    lock
+                ],  # held as long as the server lives: who gets the lock knows that there is none
                 start_new_session=True,
             )
 
@@ -230,7 +251,10 @@ class EmbeddedPostgres:
 
 
 def accepting(directory: Path) -> bool:
-    """Ask the server for a session: a pid proves nothing (a zombie, a reused one), nor does a socket that merely listens."""
+    """
+    Ask the server for a session: a pid proves nothing (a zombie, a reused one), nor does a socket that merely
+    listens.
+    """
     names = f"user\0{SUPERUSER}\0database\0postgres\0\0".encode()
     try:
         with socket.socket(socket.AF_UNIX) as connection:
@@ -240,7 +264,8 @@ def accepting(directory: Path) -> bool:
             answer = b"".join(iter(lambda: connection.recv(4096), b""))
     except OSError:
         return False
-    # SQLSTATE class 57P: starting, recovering or shutting down. Any other answer, "too many clients" too, is that of a server at work.
+    # SQLSTATE class 57P: starting, recovering or shutting down. Any other answer, "too many clients" too, is
+    # that of a server at work.
     return answer != b"" and b"C57P" not in answer
 
 

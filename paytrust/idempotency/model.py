@@ -1,7 +1,8 @@
 """
 What makes two requests one: the key, the fingerprint, and what an answer says about a repeat.
 
-The rules are those of draft-ietf-httpapi-idempotency-key-header; where it leaves a choice, docs/adr/0019 has ours.
+The rules are those of draft-ietf-httpapi-idempotency-key-header; where it leaves a choice, docs/adr/0019 has
+ours.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class KeyReused(Unprocessable):
 
 
 class RequestInProgress(Busy):
-    """The first request with this key is still running, or its process was lost a moment ago. Safe to repeat."""
+    """
+    The first request with this key is still running, or its process was lost a moment ago. Safe to repeat.
+    """
 
     code = "request_in_progress"
     title = "The same request is still running"
@@ -63,9 +66,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 def read_key(given: Sequence[str]) -> str:
     """
-    The key in the header's values: the draft's quoted form (an RFC 8941 string) and the bare one mean the same key.
+    The key in the header's values: the draft's quoted form (an RFC 8941 string) and the bare one mean the
+    same key.
 
-    Raises `Invalid` unless there is exactly one, of 1 to 255 visible ASCII characters, and `CardNumber` for one that must not be kept.
+    Raises `Invalid` unless there is exactly one, of 1 to 255 visible ASCII characters, and `CardNumber` for
+    one that must not be kept.
     """
     value = given[0].strip(" \t") if len(given) == 1 else ""
     if value.startswith('"'):
@@ -81,8 +86,16 @@ def read_key(given: Sequence[str]) -> str:
 
 
 def fingerprint(method: str, route: str, parameters: Mapping[str, Any], query: bytes, body: bytes) -> bytes:
-    """SHA-256 over what was asked: equal for equal bytes, whoever sends them and however the path writes its ids."""
-    asked = [method, route, sorted((name, str(value)) for name, value in parameters.items()), query.decode("latin-1")]
+    """
+    SHA-256 over what was asked: equal for equal bytes, whoever sends them and however the path writes its
+    ids.
+    """
+    asked = [
+        method,
+        route,
+        sorted((name, str(value)) for name, value in parameters.items()),
+        query.decode("latin-1"),
+    ]
     return hashlib.sha256(msgspec.json.encode(asked) + b"\n" + body).digest()
 
 
@@ -100,7 +113,7 @@ def did_nothing(answer: Answer, claim: Claim) -> bool:
     """
     Whether the request is as good as never sent, so that its key may name another one.
 
-    Not after a 409, which a request that lost a race may get half-way, nor when an earlier try was cut off: nobody knows
-    how far that one came.
+    Not after a 409, which a request that lost a race may get half-way, nor when an earlier try was cut off:
+    nobody knows how far that one came.
     """
     return claim.attempt == 1 and 400 <= answer.status < 500 and answer.status != 409

@@ -1,8 +1,8 @@
 """
 The header Idempotency-Key on every route that makes or changes something, without a word in the route.
 
-A guard, which runs after the one that checks the key, claims; a middleware around it keeps the answer before it is sent.
-Both only add to what the host of our router has. A request without the header pays for neither.
+A guard, which runs after the one that checks the key, claims; a middleware around it keeps the answer before
+it is sent. Both only add to what the host of our router has. A request without the header pays for neither.
 """
 
 from __future__ import annotations
@@ -43,11 +43,18 @@ class Replay(Exception):
 
 def applies_to(handler: BaseRouteHandler) -> bool:
     """Whether a route takes the header: it makes or changes something for somebody who showed a key."""
-    return isinstance(handler, HTTPRouteHandler) and bool(METHODS & handler.http_methods) and handler.opt.get("access") != "public"
+    return (
+        isinstance(handler, HTTPRouteHandler)
+        and bool(METHODS & handler.http_methods)
+        and handler.opt.get("access") != "public"
+    )
 
 
 def claim_guard(service: Service) -> Callable[..., Awaitable[None]]:
-    """A Litestar guard, for after the one that checks who is calling: a replay is for those who may make the request."""
+    """
+    A Litestar guard, for after the one that checks who is calling: a replay is for those who may make the
+    request.
+    """
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         given = connection.headers.getall(HEADER, None)
@@ -57,7 +64,11 @@ def claim_guard(service: Service) -> Callable[..., Awaitable[None]]:
         request = cast("Request[Any, Any, Any]", connection)
         scope = ADMINISTRATION if handler.opt["access"] == "admin" else guards.principal_of(request).tenant_id
         fingerprint = model.fingerprint(
-            request.method, request.scope["path_template"], request.path_params, request.scope["query_string"], await request.body()
+            request.method,
+            request.scope["path_template"],
+            request.path_params,
+            request.scope["query_string"],
+            await request.body(),
         )
         claimed = await service().claim(scope, key, fingerprint)
         if isinstance(claimed, Answer):
@@ -93,8 +104,8 @@ class KeepAnswers(ASGIMiddleware):
         if scope["method"] not in METHODS or all(name != _HEADER for name, _ in scope["headers"]):  # type: ignore[typeddict-item]
             await next_app(scope, receive, send)
             return
-        # What is kept is for whoever repeats the request, so it is not compressed for the one who sent it first:
-        # neither by what reads the headers, nor by what uses those that the host has read already.
+        # What is kept is for whoever repeats the request, so it is not compressed for the one who sent it
+        # first: neither by what reads the headers, nor by what uses those that the host has read already.
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
         ScopeState.from_scope(scope).headers = Headers(scope["headers"])
         held: list[Message] = []
@@ -109,7 +120,9 @@ class KeepAnswers(ASGIMiddleware):
                 await self._service().settle(claim, _answer(held))
             except Exception as exc:  # noqa: BLE001 - every exception of our routes ends in the same place
                 request = Request[Any, Any, Any](scope, receive, send)
-                await problems.on_error(request, exc).to_asgi_response(app=None, request=request)(scope, receive, send)
+                await problems.on_error(request, exc).to_asgi_response(app=None, request=request)(
+                    scope, receive, send
+                )
                 return
         for message in held:
             await send(message)
@@ -118,7 +131,9 @@ class KeepAnswers(ASGIMiddleware):
 def _answer(messages: list[Message]) -> Answer:
     start, *rest = messages
     assert start["type"] == "http.response.start"
-    headers = [(bytes(name), bytes(value)) for name, value in start["headers"] if name.lower() != b"content-length"]
+    headers = [
+        (bytes(name), bytes(value)) for name, value in start["headers"] if name.lower() != b"content-length"
+    ]
     return Answer(start["status"], headers, b"".join(message.get("body", b"") for message in rest))  # type: ignore[misc]
 
 

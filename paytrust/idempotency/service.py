@@ -1,8 +1,8 @@
 """
 The protocol of Idempotency-Key, in short transactions of its own.
 
-Claim the key, carry the request out, keep the answer before it is sent. What a try makes has the id that the claim
-allotted, so a try that follows a lost one finds it and goes on instead of making a second.
+Claim the key, carry the request out, keep the answer before it is sent. What a try makes has the id that the
+claim allotted, so a try that follows a lost one finds it and goes on instead of making a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from paytrust.secrets.model import Sealed, Stale
 from paytrust.secrets.service import Secrets
 
 LEASE: Final = timedelta(seconds=60)
-"""Longer than any request takes. A slower one is taken over while it runs, and its own answer is then not sent."""
+"""
+Longer than any request takes. A slower one is taken over while it runs, and its own answer is then not sent.
+"""
 KEPT: Final = timedelta(hours=24)
 RESEALED_AT_ONCE: Final = 100
 
@@ -45,7 +47,9 @@ class Idempotency:
         """
 
         async def work(tx: Transaction) -> Claim | Answer:
-            claimed = await store.claim(tx, scope, key, fingerprint=fingerprint, object_id=new_id(), lease=LEASE)
+            claimed = await store.claim(
+                tx, scope, key, fingerprint=fingerprint, object_id=new_id(), lease=LEASE
+            )
             return claimed or self._answered(scope, key, fingerprint, await store.find(tx, scope, key))
 
         return await self._db.run(work, **_of(scope))
@@ -55,21 +59,27 @@ class Idempotency:
             raise KeyReused("this key was used for another request; a new request needs a new key")
         if row is None or row["answer"] is None:  # no row: it was released a moment ago
             raise RequestInProgress("the first request with this key is still running; repeat it in a moment")
-        opened = self._secrets.open(Sealed(row["answer"], row["wrapped_key"]), model.place_of_answer(scope, key))
+        opened = self._secrets.open(
+            Sealed(row["answer"], row["wrapped_key"]), model.place_of_answer(scope, key)
+        )
         return msgspec.msgpack.decode(opened, type=Answer)
 
     async def settle(self, claim: Claim, answer: Answer) -> None:
         """
         Note how the request ended, before its answer is sent.
 
-        A success is kept for repeats. After a refusal that did nothing the key is free again. After anything else the claim
-        is given back, and a repeat goes on with it. Raises `RequestInProgress` when another try has taken over, and
-        `Unavailable`: then a success must not be sent.
+        A success is kept for repeats. After a refusal that did nothing the key is free again. After anything
+        else the claim is given back, and a repeat goes on with it. Raises `RequestInProgress` when another
+        try has taken over, and `Unavailable`: then a success must not be sent.
         """
         if model.is_final(answer):
-            sealed = await self._secrets.seal(msgspec.msgpack.encode(answer), model.place_of_answer(claim.scope, claim.key))
+            sealed = await self._secrets.seal(
+                msgspec.msgpack.encode(answer), model.place_of_answer(claim.scope, claim.key)
+            )
             if not await self._db.run(lambda tx: store.keep(tx, claim, sealed), **_of(claim.scope)):
-                raise RequestInProgress("another request with this key has taken over; repeat it for the answer")
+                raise RequestInProgress(
+                    "another request with this key has taken over; repeat it for the answer"
+                )
             return
         end = store.release if model.did_nothing(answer, claim) else store.give_back
         try:
@@ -87,7 +97,11 @@ class Idempotency:
         async with self._db.transaction(system=True, readonly=True) as tx:
             rows = await store.sealed_before(tx, after or (ADMINISTRATION, ""), RESEALED_AT_ONCE)
         return [
-            Stale(model.place_of_answer(row["scope"], row["key"]), Sealed(row["answer"], row["wrapped_key"]), (row["scope"], row["key"]))
+            Stale(
+                model.place_of_answer(row["scope"], row["key"]),
+                Sealed(row["answer"], row["wrapped_key"]),
+                (row["scope"], row["key"]),
+            )
             for row in rows
         ]
 

@@ -7,8 +7,13 @@ from paytrust.idempotency.model import Claim
 from paytrust.infra.db import Record, Transaction
 
 
-async def claim(tx: Transaction, scope: UUID, key: str, *, fingerprint: bytes, object_id: UUID, lease: timedelta) -> Claim | None:
-    """Claim an unknown key, or take over one whose lease has run out; None when it is done, held, or another request's."""
+async def claim(
+    tx: Transaction, scope: UUID, key: str, *, fingerprint: bytes, object_id: UUID, lease: timedelta
+) -> Claim | None:
+    """
+    Claim an unknown key, or take over one whose lease has run out; None when it is done, held, or another
+    request's.
+    """
     row = await tx.fetchrow(
         "INSERT INTO paytrust.idempotency_keys AS k (scope, key, fingerprint, object_id, lease_until)"
         " VALUES ($1, $2, $3, $4, now() + $5)"
@@ -35,7 +40,12 @@ async def find(tx: Transaction, scope: UUID, key: str) -> Record | None:
 
 async def lock(tx: Transaction, claim: Claim) -> bool:
     """Keep others from taking the claim over until this transaction ends. False when one has already."""
-    held = await tx.fetchval("SELECT true FROM paytrust.idempotency_keys" + _HELD + " FOR UPDATE", claim.scope, claim.key, claim.attempt)
+    held = await tx.fetchval(
+        "SELECT true FROM paytrust.idempotency_keys" + _HELD + " FOR UPDATE",
+        claim.scope,
+        claim.key,
+        claim.attempt,
+    )
     return bool(held)
 
 
@@ -43,14 +53,23 @@ async def keep(tx: Transaction, claim: Claim, sealed: bytes) -> bool:
     """Keep the answer, only if nobody has taken the claim over."""
     return bool(
         await tx.execute(
-            "UPDATE paytrust.idempotency_keys SET answer = $4, lease_until = now()" + _HELD, claim.scope, claim.key, claim.attempt, sealed
+            "UPDATE paytrust.idempotency_keys SET answer = $4, lease_until = now()" + _HELD,
+            claim.scope,
+            claim.key,
+            claim.attempt,
+            sealed,
         )
     )
 
 
 async def give_back(tx: Transaction, claim: Claim) -> None:
     """End the lease: the next repeat goes on at once."""
-    await tx.execute("UPDATE paytrust.idempotency_keys SET lease_until = now()" + _HELD, claim.scope, claim.key, claim.attempt)
+    await tx.execute(
+        "UPDATE paytrust.idempotency_keys SET lease_until = now()" + _HELD,
+        claim.scope,
+        claim.key,
+        claim.attempt,
+    )
 
 
 async def release(tx: Transaction, claim: Claim) -> None:
@@ -58,7 +77,10 @@ async def release(tx: Transaction, claim: Claim) -> None:
 
 
 async def remove_older(tx: Transaction, age: timedelta, limit: int) -> int:
-    """Remove keys first used longer ago than *age* and not at work now; what another process is removing is left to it."""
+    """
+    Remove keys first used longer ago than *age* and not at work now; what another process is removing is left
+    to it.
+    """
     return await tx.execute(
         "DELETE FROM paytrust.idempotency_keys WHERE (scope, key) IN (SELECT scope, key FROM paytrust.idempotency_keys"
         " WHERE created_at < now() - $1::interval AND lease_until <= now() ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
@@ -86,7 +108,11 @@ async def replace_sealed(tx: Transaction, scope: UUID, key: str, was: bytes, sea
     """Write the answer as sealed anew, only if it still is the one that was read."""
     return bool(
         await tx.execute(
-            "UPDATE paytrust.idempotency_keys SET answer = $4 WHERE scope = $1 AND key = $2 AND answer = $3", scope, key, was, sealed
+            "UPDATE paytrust.idempotency_keys SET answer = $4 WHERE scope = $1 AND key = $2 AND answer = $3",
+            scope,
+            key,
+            was,
+            sealed,
         )
     )
 

@@ -1,9 +1,10 @@
 """
 Our transaction, on asyncpg's pool and Piccolo's tables.
 
-One round trip opens it: BEGIN with the tenant and the time-outs, all local to the transaction, so nothing has to be reset
-and a pooler in front is welcome. The end is shielded from cancellation, a connection in doubt is closed rather than
-reused, and nesting is refused. The stock transaction manager of Piccolo does none of this (docs/adr/0004).
+One round trip opens it: BEGIN with the tenant and the time-outs, all local to the transaction, so nothing has
+to be reset and a pooler in front is welcome. The end is shielded from cancellation, a connection in doubt is
+closed rather than reused, and nesting is refused. The stock transaction manager of Piccolo does none of this
+(docs/adr/0004).
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ END_TIMEOUT_S: Final = 5.0
 LOCK_TIMEOUT_MS: Final = 5_000
 TRIES: Final = 3
 WAITERS: Final = 2
-"""Two waiters and their connections are what one crowded row may cost; product section 4 has everybody else told at once."""
+"""
+Two waiters and their connections are what one crowded row may cost; product section 4 has everybody else told
+at once.
+"""
 RETRYABLE: Final = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
@@ -68,7 +72,10 @@ class _Queue:
 
 
 class _Turn:
-    """One caller's place in that queue. It keeps it from one try to the next, and leaves when it has the row or gives up."""
+    """
+    One caller's place in that queue. It keeps it from one try to the next, and leaves when it has the row or
+    gives up.
+    """
 
     def __init__(self, queue: _Queue) -> None:
         self._queue = queue
@@ -106,7 +113,8 @@ class Transaction:
 
     async def lock(self, table: str, tenant_id: UUID, key: UUID) -> bool:
         """
-        Take the lock of a row; False when there is none. Waits up to 5 s, unless enough others wait already: then `Busy`.
+        Take the lock of a row; False when there is none. Waits up to 5 s, unless enough others wait already:
+        then `Busy`.
 
         Only inside of `Database.run`, which tries again. *table* is ours, never anybody's input.
         """
@@ -170,14 +178,16 @@ class Database:
     """
     A pool of connections of the service's own role.
 
-    *waiters* bounds how many of its callers wait for one row. Work in the background has no bound: its own schedule repeats it.
+    *waiters* bounds how many of its callers wait for one row. Work in the background has no bound: its own
+    schedule repeats it.
     """
 
     def __init__(self, dsn: str, *, size: int, name: str = "paytrust", waiters: int | None = WAITERS) -> None:
         self._dsn, self._size, self._name = dsn, size, name
         self._queue = _Queue(waiters)
         self._pool: asyncpg.Pool[Record] | None = None
-        # Asyncpg's pool lets a newcomer overtake those who wait, and who was overtaken goes to the end of the queue.
+        # Asyncpg's pool lets a newcomer overtake those who wait, and who was overtaken goes to the end of the
+        # queue.
         self._turns = asyncio.Semaphore(size)
 
     async def open(self) -> None:
@@ -191,13 +201,22 @@ class Database:
                 max_inactive_connection_lifetime=300,
                 timeout=10,
                 command_timeout=30,
-                server_settings={"application_name": self._name, "search_path": "paytrust", "timezone": "UTC"},
+                server_settings={
+                    "application_name": self._name,
+                    "search_path": "paytrust",
+                    "timezone": "UTC",
+                },
             )
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as exc:
-            raise ConfigurationError(f"cannot connect to PostgreSQL with PAYTRUST_DATABASE_URL: {type(exc).__name__}: {exc}") from exc
+            raise ConfigurationError(
+                f"cannot connect to PostgreSQL with PAYTRUST_DATABASE_URL: {type(exc).__name__}: {exc}"
+            ) from exc
 
     async def close(self) -> None:
-        """Open no more transactions, and let those under way finish: at most 5 s, then they lose their connection."""
+        """
+        Open no more transactions, and let those under way finish: at most 5 s, then they lose their
+        connection.
+        """
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), END_TIMEOUT_S)
@@ -216,7 +235,8 @@ class Database:
         turn: _Turn | None = None,
     ) -> AsyncIterator[Transaction]:
         """
-        Open a transaction that sees *tenant*'s rows, or with *system* the rows of the few tables that work across tenants.
+        Open a transaction that sees *tenant*'s rows, or with *system* the rows of the few tables that work
+        across tenants.
 
         Raises `Unavailable` when the pool is exhausted or the database is away.
         """
@@ -225,7 +245,9 @@ class Database:
         connection = await self._acquire()
         doubtful = True
         try:
-            await connection.execute(_begin(tenant, isolation, readonly=readonly, statement_timeout_ms=statement_timeout_ms))
+            await connection.execute(
+                _begin(tenant, isolation, readonly=readonly, statement_timeout_ms=statement_timeout_ms)
+            )
             tx = Transaction(connection, turn)
             token = _current.set(tx)
             try:
@@ -242,9 +264,12 @@ class Database:
         finally:
             await self._release(connection, doubtful=doubtful)
 
-    async def run(self, work: Callable[[Transaction], Awaitable[T]], *, tenant: UUID | None = None, system: bool = False) -> T:
+    async def run(
+        self, work: Callable[[Transaction], Awaitable[T]], *, tenant: UUID | None = None, system: bool = False
+    ) -> T:
         """
-        Run *work* in a transaction, again when it lost a race: at most 3 tries, 100 and 200 ms apart, +-20 ms.
+        Run *work* in a transaction, again when it lost a race: at most 3 tries, 100 and 200 ms apart, +-20
+        ms.
 
         The connection goes back to the pool between tries. Raises `Busy` when every try lost.
         """
@@ -287,10 +312,16 @@ class Database:
         assert self._pool is not None
         try:
             if doubtful:
-                with contextlib.suppress(asyncpg.InterfaceError):  # it broke, and went back to the pool by itself
+                with contextlib.suppress(
+                    asyncpg.InterfaceError
+                ):  # it broke, and went back to the pool by itself
                     connection.terminate()
-            with contextlib.suppress(*LOST, TimeoutError):  # it broke on the way back: its place is free, and what was done is done
-                await self._pool.release(connection, timeout=END_TIMEOUT_S)  # which no cancellation interrupts
+            with contextlib.suppress(
+                *LOST, TimeoutError
+            ):  # it broke on the way back: its place is free, and what was done is done
+                await self._pool.release(
+                    connection, timeout=END_TIMEOUT_S
+                )  # which no cancellation interrupts
         finally:
             self._turns.release()
 
@@ -331,7 +362,8 @@ async def _end(connection: PoolConnectionProxy[Record], command: str) -> bool:
 
 async def check_service_role(db: Database) -> None:
     """
-    Refuse a connection that row-level security does not hold: a superuser, a role that bypasses it, or an owner.
+    Refuse a connection that row-level security does not hold: a superuser, a role that bypasses it, or an
+    owner.
 
     Raises `ConfigurationError` with what to do.
     """
@@ -352,7 +384,9 @@ async def check_service_role(db: Database) -> None:
             f"PAYTRUST_DATABASE_URL connects as {row['name']}, which {what}; use a plain login role, which `paytrust migrate` sets up"
         )
     if not row["admitted"]:
-        raise ConfigurationError(f"the role {row['name']} is not a member of paytrust_app; run `paytrust migrate`")
+        raise ConfigurationError(
+            f"the role {row['name']} is not a member of paytrust_app; run `paytrust migrate`"
+        )
 
 
 async def missing_migrations(db: Database) -> list[str]:

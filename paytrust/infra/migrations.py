@@ -1,8 +1,8 @@
 """
 Apply the SQL files of `migrations/`, up and down.
 
-All of one run happens in one transaction under an advisory lock: two starters cannot collide, and a failure leaves the
-database as it was. A file that changed after it was applied is an error (docs/adr/0015).
+All of one run happens in one transaction under an advisory lock: two starters cannot collide, and a failure
+leaves the database as it was. A file that changed after it was applied is an error (docs/adr/0015).
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def available() -> list[Migration]:
     """The migrations of this version, in order."""
     folder = _folder()
     ups = sorted(path.name.removesuffix(".up.sql") for path in folder.glob("*.up.sql"))
-    return [Migration(name, (folder / f"{name}.up.sql").read_text(), (folder / f"{name}.down.sql").read_text()) for name in ups]
+    return [
+        Migration(name, (folder / f"{name}.up.sql").read_text(), (folder / f"{name}.down.sql").read_text())
+        for name in ups
+    ]
 
 
 def _folder() -> Path:
@@ -56,7 +59,11 @@ async def migrate(owner_dsn: str) -> list[str]:
         missing = _missing(await _applied(connection))
         for migration in missing:
             await connection.execute(migration.up)
-            await connection.execute("INSERT INTO paytrust.migrations (name, checksum) VALUES ($1, $2)", migration.name, migration.checksum)
+            await connection.execute(
+                "INSERT INTO paytrust.migrations (name, checksum) VALUES ($1, $2)",
+                migration.name,
+                migration.checksum,
+            )
         return [migration.name for migration in missing]
 
 
@@ -70,26 +77,38 @@ async def rollback(owner_dsn: str, *, to: str | None) -> list[str]:
         undone = [name for name in sorted(done, reverse=True) if to is None or name > to]
         for name in undone:
             if name not in known:
-                raise ConfigurationError(f"migration {name} was applied by a newer version; undo it with that one")
+                raise ConfigurationError(
+                    f"migration {name} was applied by a newer version; undo it with that one"
+                )
             await connection.execute(known[name].down)
             await connection.execute("DELETE FROM paytrust.migrations WHERE name = $1", name)
         return undone
 
 
-async def pending(connection: asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]) -> list[str]:
+async def pending(
+    connection: asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record],
+) -> list[str]:
     """The names of migrations that this database lacks. Needs only the service's role."""
     if not await connection.fetchval("SELECT to_regclass('paytrust.migrations') IS NOT NULL"):
         return [migration.name for migration in available()]
-    done = {row["name"]: row["checksum"] for row in await connection.fetch("SELECT name, checksum FROM paytrust.migrations")}
+    done = {
+        row["name"]: row["checksum"]
+        for row in await connection.fetch("SELECT name, checksum FROM paytrust.migrations")
+    }
     return [migration.name for migration in _missing(done)]
 
 
 async def ensure_service_login(owner_dsn: str, service_dsn: str) -> bool:
-    """Let the role of *service_dsn* use the service's tables; create it with its password when missing. True if created."""
+    """
+    Let the role of *service_dsn* use the service's tables; create it with its password when missing. True if
+    created.
+    """
     parts = urlsplit(service_dsn)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if not user:
-        raise ConfigurationError("PAYTRUST_DATABASE_URL names no user: postgresql://USER:PASSWORD@HOST/DATABASE")
+        raise ConfigurationError(
+            "PAYTRUST_DATABASE_URL names no user: postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
     async with _owner(owner_dsn) as connection:
         quoted = await connection.fetchval("SELECT quote_ident($1)", user)
         secret = await connection.fetchval("SELECT quote_literal($1)", password)
@@ -98,7 +117,8 @@ async def ensure_service_login(owner_dsn: str, service_dsn: str) -> bool:
             exists = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", user)
             if not exists:
                 await connection.execute(
-                    f"CREATE ROLE {quoted} LOGIN NOSUPERUSER NOBYPASSRLS" + (f" PASSWORD {secret}" if password else "")
+                    f"CREATE ROLE {quoted} LOGIN NOSUPERUSER NOBYPASSRLS"
+                    + (f" PASSWORD {secret}" if password else "")
                 )
             if not await connection.fetchval("SELECT pg_has_role($1, $2, 'USAGE')", user, APP_ROLE):
                 await connection.execute(f"GRANT {APP_ROLE} TO {quoted}")
@@ -109,7 +129,9 @@ def _missing(done: dict[str, str]) -> Sequence[Migration]:
     migrations = available()
     for migration in migrations:
         if done.get(migration.name, migration.checksum) != migration.checksum:
-            raise ConfigurationError(f"migration {migration.name} was changed after it had been applied to this database")
+            raise ConfigurationError(
+                f"migration {migration.name} was changed after it had been applied to this database"
+            )
     return [migration for migration in migrations if migration.name not in done]
 
 
@@ -123,7 +145,10 @@ async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, 
         " (name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());"
         " GRANT SELECT ON paytrust.migrations TO PUBLIC"
     )
-    return {row["name"]: row["checksum"] for row in await connection.fetch("SELECT name, checksum FROM paytrust.migrations")}
+    return {
+        row["name"]: row["checksum"]
+        for row in await connection.fetch("SELECT name, checksum FROM paytrust.migrations")
+    }
 
 
 @contextlib.asynccontextmanager
@@ -131,7 +156,9 @@ async def _owner(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     try:
         connection = await asyncpg.connect(dsn, timeout=10)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as exc:
-        raise ConfigurationError(f"cannot connect to PostgreSQL as its owner: {type(exc).__name__}: {exc}") from exc
+        raise ConfigurationError(
+            f"cannot connect to PostgreSQL as its owner: {type(exc).__name__}: {exc}"
+        ) from exc
     try:
         yield connection
     except asyncpg.InsufficientPrivilegeError as exc:

@@ -1,8 +1,8 @@
 """
 How often somebody may ask: sliding windows of a minute.
 
-Every request is counted at the time it came, so there is no edge of a window at which twice as many pass. What is
-refused does not count.
+Every request is counted at the time it came, so there is no edge of a window at which twice as many pass.
+What is refused does not count.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ log = structlog.stdlib.get_logger("paytrust.rates")
 
 
 class Allowance(msgspec.Struct, frozen=True):
-    """What somebody may do now: whether this request, how many more, and in how many seconds one more than that."""
+    """
+    What somebody may do now: whether this request, how many more, and in how many seconds one more than that.
+    """
 
     policy: str
     limit: int
@@ -58,11 +60,19 @@ class Windows:
     """
     Sliding windows in the memory of this process, one for each subject.
 
-    At most *subjects* are known; the one who asked longest ago is forgotten first. What is remembered is bounded also by
-    what came within a minute, because each request forgets up to two subjects who have been silent that long.
+    At most *subjects* are known; the one who asked longest ago is forgotten first. What is remembered is
+    bounded also by what came within a minute, because each request forgets up to two subjects who have been
+    silent that long.
     """
 
-    def __init__(self, policy: str, limit: int, *, subjects: int = MAX_SUBJECTS, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        policy: str,
+        limit: int,
+        *,
+        subjects: int = MAX_SUBJECTS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.policy = policy
         self.limit = limit
         self._subjects = subjects
@@ -92,7 +102,14 @@ class Windows:
             window.told_s = now_s
         if len(self._windows) > self._subjects:
             self._windows.popitem(last=False)
-        return _allowance(self.policy, self.limit, len(times), granted=granted, oldest_age_s=now_s - times[0], is_news=is_news)
+        return _allowance(
+            self.policy,
+            self.limit,
+            len(times),
+            granted=granted,
+            oldest_age_s=now_s - times[0],
+            is_news=is_news,
+        )
 
     def refusal(self, subject: str) -> Allowance | None:
         """What `take` says when it refuses; None when it would not, and then nothing is counted."""
@@ -121,7 +138,10 @@ class Windows:
 
 
 class Quota:
-    """Sliding windows that all processes count together in *store*; each by itself without one, and while it is away."""
+    """
+    Sliding windows that all processes count together in *store*; each by itself without one, and while it is
+    away.
+    """
 
     def __init__(self, policy: str, limit: int, store: Store | None = None) -> None:
         self._own = Windows(policy, limit)
@@ -129,7 +149,11 @@ class Quota:
 
     async def take(self, subject: str) -> Allowance:
         """Count one request of *subject*, if it may come."""
-        shared = None if self._store is None else await self._store.take(self._own.policy, self._own.limit, subject)
+        shared = (
+            None
+            if self._store is None
+            else await self._store.take(self._own.policy, self._own.limit, subject)
+        )
         return shared or self._own.take(subject)
 
 
@@ -137,8 +161,8 @@ class Store:
     """
     Sliding windows in Redis or Valkey, each request one list entry, by one atomic script.
 
-    Times are those of the asking machine, so clocks have to agree. While the store cannot be asked, one request in five
-    seconds tries to, and waits for a second at most; the others do not.
+    Times are those of the asking machine, so clocks have to agree. While the store cannot be asked, one
+    request in five seconds tries to, and waits for a second at most; the others do not.
     """
 
     def __init__(self, url: str) -> None:
@@ -150,7 +174,9 @@ class Store:
             from redis.asyncio.retry import Retry  # noqa: PLC0415
             from redis.backoff import NoBackoff  # noqa: PLC0415
         except ImportError as exc:
-            raise ConfigurationError("PAYTRUST_RATES_URL needs the extra `redis`: pip install 'paytrust[redis]'") from exc
+            raise ConfigurationError(
+                "PAYTRUST_RATES_URL needs the extra `redis`: pip install 'paytrust[redis]'"
+            ) from exc
         options: dict[str, Any] = {
             "retry": Retry(NoBackoff(), 0),
             "socket_timeout": STORE_DEADLINE_S,
@@ -192,12 +218,16 @@ class Store:
 
     def _lost(self, exc: BaseException) -> None:
         if not self._away:
-            log.warning("the store of rate limits is away; each process counts by itself", error=type(exc).__name__)
+            log.warning(
+                "the store of rate limits is away; each process counts by itself", error=type(exc).__name__
+            )
         self._away = True
         self._ask_again_s = time.monotonic() + STORE_RETRY_S
 
 
-def _allowance(policy: str, limit: int, used: int, *, granted: bool, oldest_age_s: float, is_news: bool = False) -> Allowance:
+def _allowance(
+    policy: str, limit: int, used: int, *, granted: bool, oldest_age_s: float, is_news: bool = False
+) -> Allowance:
     more_in_s = min(max(math.ceil(WINDOW_S - oldest_age_s), 1), WINDOW_S)
     return Allowance(policy, limit, granted, max(limit - used, 0), more_in_s, is_news)
 

@@ -1,7 +1,8 @@
 """
 Settings: from the environment, a `.env` file and a TOML file, in this order of precedence.
 
-A secret may lie in a file of its own, which `PAYTRUST_<NAME>_FILE` names: so containers are handed theirs. Every mistake is reported at once, and a `PAYTRUST_` name that means nothing is a mistake.
+A secret may lie in a file of its own, which `PAYTRUST_<NAME>_FILE` names: so containers are handed theirs.
+Every mistake is reported at once, and a `PAYTRUST_` name that means nothing is a mistake.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from paytrust.errors import ConfigurationError
 from paytrust.security.access import Network, network
@@ -44,7 +51,10 @@ PLACEHOLDERS: Final = (
     "insecure",
 )
 MIN_VARIETY: Final = 10
-"""Different characters in an admin key; 32 random hex digits have 14 on average, and fewer than 10 three times in a million."""
+"""
+Different characters in an admin key; 32 random hex digits have 14 on average, and fewer than 10 three times
+in a million.
+"""
 
 Secret = Annotated[SecretStr, Field(min_length=32)]
 
@@ -52,7 +62,9 @@ Secret = Annotated[SecretStr, Field(min_length=32)]
 class PluginSettings(BaseSettings):
     """Which plugins are loaded. Apart, because commands that only list them need no other setting."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=DOTENV, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=DOTENV, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     disabled_plugins: Annotated[tuple[str, ...], NoDecode] = ()
     """Entry-point names that are not loaded, comma-separated."""
@@ -60,7 +72,11 @@ class PluginSettings(BaseSettings):
     @field_validator("disabled_plugins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+        return (
+            tuple(name.strip() for name in value.split(",") if name.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -72,7 +88,12 @@ class PluginSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments beat the environment, which beats `.env`, which beats the TOML file."""
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, toml_file=_toml_file(os.environ))
+        return (
+            init_settings,
+            env_settings,
+            dotenv_settings,
+            TomlConfigSettingsSource(settings_cls, toml_file=_toml_file(os.environ)),
+        )
 
 
 class Settings(PluginSettings):
@@ -81,9 +102,14 @@ class Settings(PluginSettings):
     database_url: SecretStr
     """How the service connects: a role that owns nothing and cannot bypass row-level security."""
     database_owner_url: SecretStr | None = None
-    """How `paytrust migrate` connects: a role that may create the schema and roles. The service never uses it."""
+    """
+    How `paytrust migrate` connects: a role that may create the schema and roles. The service never uses it.
+    """
     database_listen_url: SecretStr | None = None
-    """How the service hears that an API key was changed, where `database_url` leads to a pooler that cannot LISTEN."""
+    """
+    How the service hears that an API key was changed, where `database_url` leads to a pooler that cannot
+    LISTEN.
+    """
     admin_api_key: Secret
     """Opens the administration routes through the header X-Admin-Key."""
     admin_api_key_previous: Secret | None = None
@@ -91,14 +117,20 @@ class Settings(PluginSettings):
     key_pepper: Secret
     """Keys the HMAC by which API keys are looked up. Changing it makes every key unknown."""
     encryption_keys: Annotated[dict[str, SecretStr], NoDecode]
-    """Encrypt gateway credentials and kept answers: `<id>:<32 bytes in base64>`, comma-separated; the first one encrypts, all decrypt."""
+    """
+    Encrypt gateway credentials and kept answers: `<id>:<32 bytes in base64>`, comma-separated; the first one
+    encrypts, all decrypt.
+    """
 
     public_url: str = "http://127.0.0.1:8000"
     """Where gateways reach this service, without a trailing slash."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
-    """Networks of the proxies in front, comma-separated: from them, and only from them, X-Forwarded-For is believed."""
+    """
+    Networks of the proxies in front, comma-separated: from them, and only from them, X-Forwarded-For is
+    believed.
+    """
     key_limit_per_minute: int = Field(1000, ge=1, le=1_000_000)
     """Requests of one API key."""
     admin_limit_per_minute: int = Field(300, ge=1, le=1_000_000)
@@ -108,29 +140,48 @@ class Settings(PluginSettings):
     webhook_limit_per_minute: int = Field(6000, ge=1, le=1_000_000)
     """Webhooks to one address of ours, and to addresses that are none from one sender."""
     rates_url: SecretStr | None = None
-    """A Redis or Valkey in which all processes count the requests of a key together: redis:// or rediss://."""
+    """
+    A Redis or Valkey in which all processes count the requests of a key together: redis:// or rediss://.
+    """
     receive_timeout_s: float = Field(30.0, gt=0, le=600)
     """How long a whole request may take to arrive."""
     keep_alive_s: int = Field(75, ge=1, le=3600)
-    """How long a connection may be idle: longer than at a proxy (nginx and AWS: 60 s), or the service closes one that is just used again."""
+    """
+    How long a connection may be idle: longer than at a proxy (nginx and AWS: 60 s), or the service closes one
+    that is just used again.
+    """
     pool_size: int = Field(10, ge=2, le=100)
     """Connections for API calls, per process."""
     intake_pool_size: int = Field(4, ge=1, le=50)
-    """Connections for storing webhooks, per process: apart, so that a crowd of API calls cannot delay them."""
+    """
+    Connections for storing webhooks, per process: apart, so that a crowd of API calls cannot delay them.
+    """
     work_pool_size: int = Field(4, ge=1, le=50)
     """Connections for work in the background, per process."""
     worker: bool = True
-    """Whether this process also works in the background: on stored webhooks, payments to ask about, the daily comparison, old idempotency keys."""
+    """
+    Whether this process also works in the background: on stored webhooks, payments to ask about, the daily
+    comparison, old idempotency keys.
+    """
     gateway_calls: int = Field(64, ge=4, le=1000)
-    """Calls to one gateway at once, per process. One tenant has a quarter of them at each account; work in the background has as many again as a tenant."""
+    """
+    Calls to one gateway at once, per process. One tenant has a quarter of them at each account; work in the
+    background has as many again as a tenant.
+    """
     gateway_failures: int = Field(5, ge=0, le=1000)
-    """Failures within 30 s after which a gateway account is left alone for 10 s, if they are half of its calls; 0: never."""
+    """
+    Failures within 30 s after which a gateway account is left alone for 10 s, if they are half of its calls;
+    0: never.
+    """
     watchdog: bool = True
     """Log a warning with the stack when something blocks the event loop for longer than 100 ms."""
     insecure_gateways: bool = False
     """Allow http:// addresses, and gateways on this very machine: for sandboxes."""
     gateway_networks: Annotated[tuple[Network, ...], NoDecode] = ()
-    """Networks in which gateways may be called though their addresses are not public, comma-separated: a provider behind a VPN."""
+    """
+    Networks in which gateways may be called though their addresses are not public, comma-separated: a
+    provider behind a VPN.
+    """
     docs: bool = True
     """Serve /openapi.json and /docs."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -140,13 +191,16 @@ class Settings(PluginSettings):
     @classmethod
     def _check_admin_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and is_weak(value.get_secret_value()):
-            raise ValueError("can be guessed; make one with: python3 -c 'import secrets; print(secrets.token_hex(32))'")
+            raise ValueError(
+                "can be guessed; make one with: python3 -c 'import secrets; print(secrets.token_hex(32))'"
+            )
         return value
 
     @field_validator("database_url", "database_owner_url", "database_listen_url")
     @classmethod
     def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
-        # Said here, because whoever stumbles over it later quotes it, and a password that is cut at its slash looks like a port.
+        # Said here, because whoever stumbles over it later quotes it, and a password that is cut at its slash
+        # looks like a port.
         if value is not None and not _is_database_url(value.get_secret_value()):
             raise ValueError(
                 "is no URL such as postgresql://USER:PASSWORD@HOST/DATABASE; in a password, / ? # and % are written %2F %3F %23 and %25"
@@ -164,7 +218,11 @@ class Settings(PluginSettings):
     @classmethod
     def _read_networks(cls, value: object) -> object:
         names = value.split(",") if isinstance(value, str) else value
-        return tuple(network(str(name).strip()) for name in names if str(name).strip()) if isinstance(names, Iterable) else value
+        return (
+            tuple(network(str(name).strip()) for name in names if str(name).strip())
+            if isinstance(names, Iterable)
+            else value
+        )
 
     @field_validator("encryption_keys", mode="before")
     @classmethod
@@ -181,7 +239,9 @@ class Settings(PluginSettings):
             raise ValueError("needs at least one key, written as <id>:<base64 of 32 bytes>")
         for key_id, key in value.items():
             if not (key_id.isascii() and key_id.isalnum()) or len(key_id) > 16 or len(_decode(key)) != 32:
-                raise ValueError("each key is written as <id>:<base64 of 32 bytes>; the id is 1 to 16 letters and digits")
+                raise ValueError(
+                    "each key is written as <id>:<base64 of 32 bytes>; the id is 1 to 16 letters and digits"
+                )
         return value
 
     @field_validator("public_url")
@@ -197,7 +257,11 @@ class Settings(PluginSettings):
 
     def admin_keys(self) -> list[str]:
         """The admin keys that are accepted, the current one first."""
-        return [key.get_secret_value() for key in (self.admin_api_key, self.admin_api_key_previous) if key is not None]
+        return [
+            key.get_secret_value()
+            for key in (self.admin_api_key, self.admin_api_key_previous)
+            if key is not None
+        ]
 
 
 def _is_database_url(url: str) -> bool:
@@ -212,7 +276,10 @@ def _is_database_url(url: str) -> bool:
 
 
 def is_weak(key: str) -> bool:
-    """Whether a key was typed rather than made: a placeholder, few different characters, a repetition or a sequence."""
+    """
+    Whether a key was typed rather than made: a placeholder, few different characters, a repetition or a
+    sequence.
+    """
     plain = "".join(filter(str.isalnum, key)).lower()
     steps = Counter(ord(b) - ord(a) for a, b in itertools.pairwise(key))
     repeated = (key + key).find(key, 1) < len(key)
@@ -231,7 +298,9 @@ def _decode(key: SecretStr) -> bytes:
 def load(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
     """Read the settings, or raise one `ConfigurationError` that names everything wrong."""
     files = _files(environ)
-    problems = [f"{name}: no such setting" for name in sorted(_given(environ) - ELSEWHERE - _names() - files.keys())]
+    problems = [
+        f"{name}: no such setting" for name in sorted(_given(environ) - ELSEWHERE - _names() - files.keys())
+    ]
     path = environ.get("PAYTRUST_CONFIG")
     if path and not Path(path).is_file():
         problems.append(f"PAYTRUST_CONFIG: {path} is not a file")
@@ -241,14 +310,22 @@ def load(environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
     try:
         settings = Settings(**(read | given))
     except ValidationError as exc:
-        problems += [f"{_name(error['loc'])}: {_sentence(error)}" for error in exc.errors(include_input=False, include_url=False)]
+        problems += [
+            f"{_name(error['loc'])}: {_sentence(error)}"
+            for error in exc.errors(include_input=False, include_url=False)
+        ]
     if settings is None or problems:
-        raise ConfigurationError("the settings have mistakes:\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise ConfigurationError(
+            "the settings have mistakes:\n" + "\n".join(f"  {problem}" for problem in problems)
+        )
     return settings
 
 
 def _given(environ: Mapping[str, str]) -> set[str]:
-    """Every name of ours in the environment, the `.env` file (which may hold other programs' names too) and the TOML file."""
+    """
+    Every name of ours in the environment, the `.env` file (which may hold other programs' names too) and the
+    TOML file.
+    """
     dotenv = {name.upper() for name in dotenv_values(DOTENV) if name.upper().startswith(PREFIX)}
     try:
         toml = tomllib.loads(_toml_file(environ).read_text())
@@ -256,12 +333,22 @@ def _given(environ: Mapping[str, str]) -> set[str]:
         toml = {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
         raise ConfigurationError(f"{_toml_file(environ)} cannot be read: {exc}") from exc
-    return {name for name in environ if name.startswith(PREFIX)} | dotenv | {PREFIX + name.upper() for name in toml}
+    return (
+        {name for name in environ if name.startswith(PREFIX)}
+        | dotenv
+        | {PREFIX + name.upper() for name in toml}
+    )
 
 
 def _files(environ: Mapping[str, str]) -> dict[str, str]:
-    """The files that hold secrets, by the names that name them: in the environment, else in the `.env` file."""
-    names = {PREFIX + name.upper() + IN_FILE for name, field in Settings.model_fields.items() if "SecretStr" in repr(field.annotation)}
+    """
+    The files that hold secrets, by the names that name them: in the environment, else in the `.env` file.
+    """
+    names = {
+        PREFIX + name.upper() + IN_FILE
+        for name, field in Settings.model_fields.items()
+        if "SecretStr" in repr(field.annotation)
+    }
     given = {name.upper(): value or "" for name, value in dotenv_values(DOTENV).items()} | dict(environ)
     return {name: given[name] for name in sorted(names & given.keys())}
 
@@ -280,7 +367,9 @@ def _read_files(files: Mapping[str, str], given: set[str]) -> tuple[dict[str, st
             problems.append(f"{name}: {path} cannot be read: {why}")
             continue
         if not value.strip() or len(value) > MAX_SECRET_BYTES:
-            problems.append(f"{name}: {path} is {'empty' if not value.strip() else 'no secret, but something large'}")
+            problems.append(
+                f"{name}: {path} is {'empty' if not value.strip() else 'no secret, but something large'}"
+            )
         if setting in given:
             problems.append(f"{name}: {setting} is set, too; which of them is meant?")
     return read, problems
@@ -306,6 +395,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
 
 
 def disabled_plugins() -> tuple[str, ...]:
-    """The plugins that are not loaded, for commands that need no other setting. Raises `ConfigurationError`."""
+    """
+    The plugins that are not loaded, for commands that need no other setting. Raises `ConfigurationError`.
+    """
     _given(os.environ)  # says which file cannot be read
     return PluginSettings().disabled_plugins

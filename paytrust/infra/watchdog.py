@@ -1,8 +1,9 @@
 """
 Notice when something blocks the event loop, and say what.
 
-Everything in a process waits while a plugin computes or calls something that blocks. It cannot be cut off from outside, but
-it can be named: a thread looks whether the loop still turns, and logs where it stands when it does not.
+Everything in a process waits while a plugin computes or calls something that blocks. It cannot be cut off
+from outside, but it can be named: a thread looks whether the loop still turns, and logs where it stands when
+it does not.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ log = structlog.stdlib.get_logger("paytrust.watchdog")
 
 
 class Watchdog:
-    """Watches the loop it is started in, until `stop`. One warning in 10 s at most, with how many went unsaid."""
+    """
+    Watches the loop it is started in, until `stop`. One warning in 10 s at most, with how many went unsaid.
+    """
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
@@ -34,7 +37,9 @@ class Watchdog:
 
     def start(self) -> None:
         watched = (asyncio.get_running_loop(), threading.get_ident())
-        self._thread = threading.Thread(target=self._watch, args=watched, name="paytrust watchdog", daemon=True)
+        self._thread = threading.Thread(
+            target=self._watch, args=watched, name="paytrust watchdog", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -62,11 +67,18 @@ class Watchdog:
             if asked_at - told_at < TELL_EVERY_S:
                 unsaid += 1
                 continue
-            log.warning("the event loop was blocked", seconds=round(time.monotonic() - asked_at, 2), stack=stack, unsaid=unsaid)
+            log.warning(
+                "the event loop was blocked",
+                seconds=round(time.monotonic() - asked_at, 2),
+                stack=stack,
+                unsaid=unsaid,
+            )
             told_at, unsaid = asked_at, 0
 
 
 def _stack(thread_id: int) -> str:
-    """Where a thread stands: files, lines and functions, the innermost last. No values, which may be secrets."""
+    """
+    Where a thread stands: files, lines and functions, the innermost last. No values, which may be secrets.
+    """
     frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - documented, for exactly this
     return "" if frame is None else "".join(traceback.format_stack(frame)[-FRAMES:])

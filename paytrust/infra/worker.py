@@ -1,8 +1,8 @@
 """
 Work in the background: a loop that claims rows and works on them until it is told to stop.
 
-The rows are their own queue (docs/adr/0006): a claim takes a lease and counts an attempt in one statement, so a crash
-counts too, and any number of processes may work side by side.
+The rows are their own queue (docs/adr/0006): a claim takes a lease and counts an attempt in one statement, so
+a crash counts too, and any number of processes may work side by side.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Worker:
     """
     Calls *step* until it finds nothing, then waits: until `wake`, or with growing pauses of at most *poll_s*.
 
-    *step* claims and finishes some work and returns how much; what it raises is logged and never ends the loop.
+    *step* claims and finishes some work and returns how much; what it raises is logged and never ends the
+    loop.
     """
 
     def __init__(self, name: str, step: Callable[[], Awaitable[int]], *, poll_s: float = POLL_MAX_S) -> None:
@@ -45,10 +46,14 @@ class Worker:
 
     def start(self) -> None:
         # An own context, or the loop would inherit the transaction and the log fields of whoever starts it.
-        self._task = asyncio.create_task(self._run(), name=f"paytrust {self._name}", context=contextvars.Context())
+        self._task = asyncio.create_task(
+            self._run(), name=f"paytrust {self._name}", context=contextvars.Context()
+        )
 
     async def stop(self) -> None:
-        """Let the current step finish, at most 4 s; its lease lets another process take over what was cut off."""
+        """
+        Let the current step finish, at most 4 s; its lease lets another process take over what was cut off.
+        """
         if self._task is None:
             return
         self._stopping = True

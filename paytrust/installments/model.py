@@ -43,14 +43,17 @@ class InstallmentPaid(Conflict):
 
 def adjust(invoice: Invoice, data: AdjustInstallments, limits: Limits) -> tuple[Installment, ...]:
     """
-    The schedule with new amounts. Those given are set, the other unpaid parts share the rest equally, and the parts of tax and
-    fee follow. An amount may not be below what was paid on its part; what equals it is paid from now on. What is then due on a
-    changed part is one payment, within *limits*.
+    The schedule with new amounts. Those given are set, the other unpaid parts share the rest equally, and the
+    parts of tax and fee follow. An amount may not be below what was paid on its part; what equals it is paid
+    from now on. What is then due on a changed part is one payment, within *limits*.
 
     Raises `ScheduleClosed`, `InstallmentPaid`, or `Invalid` with all broken rules.
     """
     if invoice.status not in ADJUSTABLE or invoice.expires_at <= invoice.read_at:
-        raise ScheduleClosed(f"invoice {invoice.id} is {invoice.status}" + (" and its time is up" if invoice.status in ADJUSTABLE else ""))
+        raise ScheduleClosed(
+            f"invoice {invoice.id} is {invoice.status}"
+            + (" and its time is up" if invoice.status in ADJUSTABLE else "")
+        )
     rules = Rules()
     given = _given(rules, invoice, data)
     rules.check()
@@ -64,7 +67,9 @@ def adjust(invoice: Invoice, data: AdjustInstallments, limits: Limits) -> tuple[
     fee = Money(invoice.fee.minor - sum(part.fee.minor for part in paid), invoice.currency)
     changed = {
         part.number: msgspec.structs.replace(part, amount=amount, tax=part_tax, fee=part_fee)
-        for part, amount, (part_tax, part_fee) in zip(unpaid, amounts, contained(tax, fee, amounts), strict=True)
+        for part, amount, (part_tax, part_fee) in zip(
+            unpaid, amounts, contained(tax, fee, amounts), strict=True
+        )
     }
     schedule = tuple(changed.get(part.number, part) for part in invoice.installments)
     assert sum(part.amount.minor for part in schedule) == invoice.total.minor
@@ -104,19 +109,25 @@ def _balanced(rules: Rules, unpaid: list[Installment], given: dict[int, Money]) 
         return [given[part.number] for part in unpaid]
     if rest < len(others):
         rules.refuse(
-            "#/installments", f"too much: of {Money(balance, currency)} nothing is left for the other {len(others)} unpaid installments"
+            "#/installments",
+            f"too much: of {Money(balance, currency)} nothing is left for the other {len(others)} unpaid installments",
         )
         return []
-    shares = dict(zip((part.number for part in others), split(Money(rest, currency), len(others)), strict=True))
+    shares = dict(
+        zip((part.number for part in others), split(Money(rest, currency), len(others)), strict=True)
+    )
     for part in others:
         if shares[part.number].minor < part.paid.minor:
             rules.refuse(
-                "#/installments", f"leaves {shares[part.number]} for installment {part.number}, on which {part.paid} was paid already"
+                "#/installments",
+                f"leaves {shares[part.number]} for installment {part.number}, on which {part.paid} was paid already",
             )
     return [given.get(part.number) or shares[part.number] for part in unpaid]
 
 
-def _check_limits(rules: Rules, data: AdjustInstallments, unpaid: list[Installment], amounts: list[Money], limits: Limits) -> None:
+def _check_limits(
+    rules: Rules, data: AdjustInstallments, unpaid: list[Installment], amounts: list[Money], limits: Limits
+) -> None:
     at = {new.number: f"#/installments/{n}/amount" for n, new in enumerate(data.installments)}
     for part, amount in zip(unpaid, amounts, strict=True):
         due = amount - part.paid
@@ -126,8 +137,13 @@ def _check_limits(rules: Rules, data: AdjustInstallments, unpaid: list[Installme
 
 
 def moves(invoice: Invoice, schedule: tuple[Installment, ...], *, adjustment_id: UUID) -> list[Transfer]:
-    """What an adjustment posts: claims move from parts that shrink to parts that grow, lowest numbers first."""
-    changes = [(new.number, new.amount.minor - old.amount.minor) for old, new in zip(invoice.installments, schedule, strict=True)]
+    """
+    What an adjustment posts: claims move from parts that shrink to parts that grow, lowest numbers first.
+    """
+    changes = [
+        (new.number, new.amount.minor - old.amount.minor)
+        for old, new in zip(invoice.installments, schedule, strict=True)
+    ]
     shrinking = [[number, -change] for number, change in changes if change < 0]
     transfers: list[Transfer] = []
     for number, change in changes:

@@ -28,18 +28,32 @@ class OverpaymentOut(msgspec.Struct, frozen=True):
     overpayment_amount: str
 
 
-@get("/invoices/{invoice_id:uuid}/installments", summary="Get the schedule", opt={"access": "read"}, responses=problems(401, 403, 404))
+@get(
+    "/invoices/{invoice_id:uuid}/installments",
+    summary="Get the schedule",
+    opt={"access": "read"},
+    responses=problems(401, 403, 404),
+)
 async def get_installments(
-    invoice_id: FromPath[UUID], principal: NamedDependency[Principal], installments: NamedDependency[Installments]
+    invoice_id: FromPath[UUID],
+    principal: NamedDependency[Principal],
+    installments: NamedDependency[Installments],
 ) -> ScheduleOut:
     """Get the dated parts of an invoice and what is paid on each. An invoice paid at once has one part."""
     invoice = await installments.schedule(principal.tenant_id, invoice_id)
     return ScheduleOut(invoice.id, invoice.currency, schedule_out(invoice))
 
 
-@get("/invoices/{invoice_id:uuid}/overpayment", summary="Get the overpayment", opt={"access": "read"}, responses=problems(401, 403, 404))
+@get(
+    "/invoices/{invoice_id:uuid}/overpayment",
+    summary="Get the overpayment",
+    opt={"access": "read"},
+    responses=problems(401, 403, 404),
+)
 async def get_overpayment(
-    invoice_id: FromPath[UUID], principal: NamedDependency[Principal], installments: NamedDependency[Installments]
+    invoice_id: FromPath[UUID],
+    principal: NamedDependency[Principal],
+    installments: NamedDependency[Installments],
 ) -> OverpaymentOut:
     """Get what was paid for an invoice in all, and what of it lies beyond the total."""
     invoice, paid, overpaid = await installments.overpayment(principal.tenant_id, invoice_id)

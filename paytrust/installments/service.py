@@ -51,10 +51,11 @@ class Installments:
 
     async def adjust(self, tenant_id: UUID, invoice_id: UUID, data: AdjustInstallments) -> Invoice:
         """
-        Give unpaid installments new amounts. A page for an old amount expires at the gateway first, and a new one is opened.
+        Give unpaid installments new amounts. A page for an old amount expires at the gateway first, and a new
+        one is opened.
 
-        Raises `ScheduleClosed`, `InstallmentPaid`, `Invalid`, `Busy`, or a `GatewayError`: then nothing changed, though the
-        page may be closed; it is made again on demand.
+        Raises `ScheduleClosed`, `InstallmentPaid`, `Invalid`, `Busy`, or a `GatewayError`: then nothing
+        changed, though the page may be closed; it is made again on demand.
         """
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
             invoice = await invoices.get(tx, tenant_id, invoice_id)
@@ -63,7 +64,9 @@ class Installments:
         try:
             if reopen:
                 await self._payments.withdraw(tenant_id, invoice_id)
-            await self._db.run(lambda tx: self._adjust(tx, tenant_id, invoice_id, data, limits), tenant=tenant_id)
+            await self._db.run(
+                lambda tx: self._adjust(tx, tenant_id, invoice_id, data, limits), tenant=tenant_id
+            )
         finally:
             if reopen:
                 await self._reopen(tenant_id, invoice_id)
@@ -75,7 +78,9 @@ class Installments:
         assert found is not None, "the foreign key keeps the account"
         return self._gateways.limits(found[0], invoice.currency)
 
-    async def _adjust(self, tx: Transaction, tenant_id: UUID, invoice_id: UUID, data: AdjustInstallments, limits: Limits) -> None:
+    async def _adjust(
+        self, tx: Transaction, tenant_id: UUID, invoice_id: UUID, data: AdjustInstallments, limits: Limits
+    ) -> None:
         invoice = await invoices.lock(tx, tenant_id, invoice_id)
         schedule = model.adjust(invoice, data, limits)
         changed = [new for old, new in zip(invoice.installments, schedule, strict=True) if new != old]
@@ -87,13 +92,18 @@ class Installments:
         transfers = model.moves(invoice, schedule, adjustment_id=new_id())
         await store.save(tx, tenant_id, invoice_id, changed)
         await books.post(tx, tenant_id, [], transfers)
-        await invoices.close_installments(tx, invoice, [part.number for part in changed if part.due.minor == 0])
+        await invoices.close_installments(
+            tx, invoice, [part.number for part in changed if part.due.minor == 0]
+        )
         await invoices.note(
             tx,
             tenant_id,
             invoice_id,
             "schedule_adjusted",
-            details={"from": [part.amount.major for part in invoice.installments], "to": [part.amount.major for part in schedule]},
+            details={
+                "from": [part.amount.major for part in invoice.installments],
+                "to": [part.amount.major for part in schedule],
+            },
         )
 
     async def _reopen(self, tenant_id: UUID, invoice_id: UUID) -> None:
@@ -108,7 +118,11 @@ class Installments:
         async with self._db.transaction(tenant=tenant_id, isolation="REPEATABLE READ", readonly=True) as tx:
             invoice = await invoices.get(tx, tenant_id, invoice_id)
             overpaid = Money(await books.overpaid(tx, tenant_id, invoice_id), invoice.currency)
-        return invoice, Money(sum(part.paid.minor for part in invoice.installments), invoice.currency) + overpaid, overpaid
+        return (
+            invoice,
+            Money(sum(part.paid.minor for part in invoice.installments), invoice.currency) + overpaid,
+            overpaid,
+        )
 
 
 def _asks_otherwise(invoice: Invoice, schedule: tuple[Installment, ...]) -> bool:

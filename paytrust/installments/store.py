@@ -10,8 +10,14 @@ from paytrust.invoices.model import Installment
 
 
 async def save(tx: Transaction, tenant_id: UUID, invoice_id: UUID, parts: Iterable[Installment]) -> None:
-    """Write new amounts. One statement, because the database checks after each that they still sum to the invoice."""
-    written = [{"number": part.number, "amount": part.amount.minor, "tax": part.tax.minor, "fee": part.fee.minor} for part in parts]
+    """
+    Write new amounts. One statement, because the database checks after each that they still sum to the
+    invoice.
+    """
+    written = [
+        {"number": part.number, "amount": part.amount.minor, "tax": part.tax.minor, "fee": part.fee.minor}
+        for part in parts
+    ]
     await tx.execute(
         "UPDATE paytrust.installments i SET amount = p.amount, tax = p.tax, fee = p.fee"
         " FROM jsonb_to_recordset($3) AS p(number smallint, amount bigint, tax bigint, fee bigint)"

@@ -66,12 +66,26 @@ class ReceiptFlag(StrEnum):
 REACHABLE: Final[dict[InvoiceStatus, frozenset[InvoiceStatus]]] = {
     # A webhook can be quicker than the gateway's answer to us: paid straight from draft.
     InvoiceStatus.DRAFT: frozenset(
-        {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID, InvoiceStatus.PAID, InvoiceStatus.FAILED, InvoiceStatus.CANCELLED}
+        {
+            InvoiceStatus.PENDING,
+            InvoiceStatus.PARTIALLY_PAID,
+            InvoiceStatus.PAID,
+            InvoiceStatus.FAILED,
+            InvoiceStatus.CANCELLED,
+        }
     ),
     InvoiceStatus.PENDING: frozenset(
-        {InvoiceStatus.PARTIALLY_PAID, InvoiceStatus.PAID, InvoiceStatus.FAILED, InvoiceStatus.EXPIRED, InvoiceStatus.CANCELLED}
+        {
+            InvoiceStatus.PARTIALLY_PAID,
+            InvoiceStatus.PAID,
+            InvoiceStatus.FAILED,
+            InvoiceStatus.EXPIRED,
+            InvoiceStatus.CANCELLED,
+        }
     ),
-    InvoiceStatus.PARTIALLY_PAID: frozenset({InvoiceStatus.PAID, InvoiceStatus.EXPIRED, InvoiceStatus.CANCELLED}),
+    InvoiceStatus.PARTIALLY_PAID: frozenset(
+        {InvoiceStatus.PAID, InvoiceStatus.EXPIRED, InvoiceStatus.CANCELLED}
+    ),
     # A bank transfer can arrive hours after the due time: the money is real.
     InvoiceStatus.EXPIRED: frozenset({InvoiceStatus.PAID}),
     InvoiceStatus.FAILED: frozenset({InvoiceStatus.PAID}),
@@ -99,7 +113,9 @@ class ExternalIdTaken(Conflict):
     code = "external_id_conflict"
 
     def __init__(self, external_id: str, invoice_id: UUID) -> None:
-        super().__init__(f"external_id {external_id!r} belongs to invoice {invoice_id}, which was made from another request")
+        super().__init__(
+            f"external_id {external_id!r} belongs to invoice {invoice_id}, which was made from another request"
+        )
 
 
 # --- what a merchant sends ------------------------------------------------------------------------------------------------
@@ -110,7 +126,10 @@ Amount = Annotated[
         extra_json_schema={
             "description": 'An amount in major units, exact: a decimal string such as "19.99" (preferred), or a JSON number.',
             "extra": {
-                "one_of": [{"type": "string", "pattern": r"^(0|[1-9][0-9]{0,18})(\.[0-9]{1,4})?$"}, {"type": "number", "minimum": 0}]
+                "one_of": [
+                    {"type": "string", "pattern": r"^(0|[1-9][0-9]{0,18})(\.[0-9]{1,4})?$"},
+                    {"type": "number", "minimum": 0},
+                ]
             },
         },
     ),
@@ -144,21 +163,31 @@ class NewLineItem(msgspec.Struct, forbid_unknown_fields=True):
 
 class NewCustomer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     name: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
-    email: Annotated[str, Meta(min_length=3, max_length=254, extra_json_schema={"format": "email"})] | None = None
+    email: (
+        Annotated[str, Meta(min_length=3, max_length=254, extra_json_schema={"format": "email"})] | None
+    ) = None
     phone: Annotated[str, Meta(min_length=3, max_length=32)] | None = None
     country: Annotated[str, Meta(min_length=2, max_length=2)] | None = None
 
 
 class NewInstallments(msgspec.Struct, forbid_unknown_fields=True):
-    """Either *count* equal parts, or *amounts* that sum to the total; due every 30 days unless *due_dates* say otherwise."""
+    """
+    Either *count* equal parts, or *amounts* that sum to the total; due every 30 days unless *due_dates* say
+    otherwise.
+    """
 
     count: Annotated[int, Meta(ge=2, le=12)] | None = None
     amounts: Annotated[list[Amount], Meta(min_length=2, max_length=12)] | None = None
-    due_dates: Annotated[list[Annotated[datetime, Meta(tz=True)]], Meta(min_length=2, max_length=12)] | None = None
+    due_dates: (
+        Annotated[list[Annotated[datetime, Meta(tz=True)]], Meta(min_length=2, max_length=12)] | None
+    ) = None
 
 
 class CreateSupplementary(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """More to pay for an invoice: gateway account and currency are the original's, and so is the customer unless given."""
+    """
+    More to pay for an invoice: gateway account and currency are the original's, and so is the customer unless
+    given.
+    """
 
     line_items: Annotated[list[NewLineItem], Meta(min_length=1, max_length=500)]
     external_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
@@ -167,7 +196,8 @@ class CreateSupplementary(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tr
     customer: NewCustomer | None = None
     description: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
     metadata: Annotated[
-        dict[Annotated[str, Meta(min_length=1, max_length=40)], Annotated[str, Meta(max_length=500)]], Meta(max_length=50)
+        dict[Annotated[str, Meta(min_length=1, max_length=40)], Annotated[str, Meta(max_length=500)]],
+        Meta(max_length=50),
     ] = {}
     success_url: Url | None = None
     failure_url: Url | None = None
@@ -260,7 +290,10 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened to an invoice. *reason* is for people, *details* are numbers and names for programs."""
+    """
+    Something that happened to an invoice. *reason* is for people, *details* are numbers and names for
+    programs.
+    """
 
     at: datetime
     event: str
@@ -298,7 +331,10 @@ class InvalidCurrency(Invalid):
 
 
 def literal(raw: msgspec.Raw) -> str | None:
-    """The text of a JSON string or number exactly as written; None for null. Raises ValueError for anything else."""
+    """
+    The text of a JSON string or number exactly as written; None for null. Raises ValueError for anything
+    else.
+    """
     body = bytes(raw)
     if body == b"null":
         return None
@@ -323,7 +359,8 @@ def draft(
     insecure: bool = False,
 ) -> Invoice:
     """
-    Compute a new invoice: every amount, the expiry and the schedule. *account* is None when there is no such account.
+    Compute a new invoice: every amount, the expiry and the schedule. *account* is None when there is no such
+    account.
     *limits* are those of one payment at its gateway. *insecure* lets a payment page lead back to http.
 
     Raises `Invalid` with all broken rules, or `TaxRuleFailed`.
@@ -379,9 +416,11 @@ def draft(
 
 def payment_reference(invoice_id: UUID, installment_number: int, attempt: int) -> str:
     """
-    What names one attempt at the gateway: the same every time it is computed, so an unknown outcome can be looked up.
+    What names one attempt at the gateway: the same every time it is computed, so an unknown outcome can be
+    looked up.
 
-    37 characters, legal at every gateway; ends in a letter because Midtrans hashes its fields without delimiters.
+    37 characters, legal at every gateway; ends in a letter because Midtrans hashes its fields without
+    delimiters.
     """
     encoded = base64.b32encode(invoice_id.bytes).decode().rstrip("=")
     return f"PT-{encoded}-{installment_number}-{attempt}x"
@@ -391,12 +430,16 @@ OUR_REFERENCE: Final = re.compile(r"PT-[A-Z2-7]{26}-[0-9]{1,2}-[0-9]{1,5}x", re.
 """What `payment_reference` makes."""
 
 
-def schedule(amounts: list[Money], due_at: list[datetime], *, tax: Money, fee: Money) -> tuple[Installment, ...]:
+def schedule(
+    amounts: list[Money], due_at: list[datetime], *, tax: Money, fee: Money
+) -> tuple[Installment, ...]:
     """Parts with what of tax and fee is contained in each."""
     nothing = Money(0, tax.currency)
     return tuple(
         Installment(number=n, due_at=due, amount=amount, tax=part_tax, fee=part_fee, paid=nothing)
-        for n, (amount, due, (part_tax, part_fee)) in enumerate(zip(amounts, due_at, contained(tax, fee, amounts), strict=True), 1)
+        for n, (amount, due, (part_tax, part_fee)) in enumerate(
+            zip(amounts, due_at, contained(tax, fee, amounts), strict=True), 1
+        )
     )
 
 
@@ -404,9 +447,13 @@ def contained(tax: Money, fee: Money, amounts: list[Money]) -> list[tuple[Money,
     """
     Tax and fee in each of *amounts*: their share rounded down, the last takes the rest (FR-052, FR-063).
 
-    Where the last is too small to hold the rest, the parts before it take what does not fit, the later ones first.
+    Where the last is too small to hold the rest, the parts before it take what does not fit, the later ones
+    first.
     """
-    shares = [[one.minor, other.minor] for one, other in zip(distribute(tax, amounts), distribute(fee, amounts), strict=True)]
+    shares = [
+        [one.minor, other.minor]
+        for one, other in zip(distribute(tax, amounts), distribute(fee, amounts), strict=True)
+    ]
     surplus = sum(shares[-1]) - amounts[-1].minor
     for amount, share in zip(reversed(amounts[:-1]), reversed(shares[:-1]), strict=True):
         for kind in (0, 1):
@@ -414,35 +461,59 @@ def contained(tax: Money, fee: Money, amounts: list[Money]) -> list[tuple[Money,
             share[kind] += moved
             shares[-1][kind] -= moved
             surplus -= moved
-    assert all(sum(share) <= amount.minor for amount, share in zip(amounts, shares, strict=True)), "tax and fee are parts of the whole"
+    assert all(sum(share) <= amount.minor for amount, share in zip(amounts, shares, strict=True)), (
+        "tax and fee are parts of the whole"
+    )
     return [(Money(one, tax.currency), Money(other, fee.currency)) for one, other in shares]
 
 
 def supplementary(original: Invoice, data: CreateSupplementary) -> CreateInvoice:
-    """The request for an invoice that follows *original*: its gateway account, currency and, unless given, its customer."""
+    """
+    The request for an invoice that follows *original*: its gateway account, currency and, unless given, its
+    customer.
+    """
     given = msgspec.structs.asdict(data) | {"customer": data.customer or original.customer}
     return CreateInvoice(gateway_id=original.account_id, currency=original.currency, **given)
 
 
 def content_hash(data: CreateInvoice, original: Invoice | None = None) -> bytes:
-    """Equal for requests that ask for the same invoice, however their JSON was written. Raises ValueError on unreadable amounts."""
+    """
+    Equal for requests that ask for the same invoice, however their JSON was written. Raises ValueError on
+    unreadable amounts.
+    """
     asked = [
-        [new.product_name, new.quantity, positive(new.unit_price, data.currency).minor, _ratio(new), new.tax_category, new.country_code]
+        [
+            new.product_name,
+            new.quantity,
+            positive(new.unit_price, data.currency).minor,
+            _ratio(new),
+            new.tax_category,
+            new.country_code,
+        ]
         for new in data.line_items
     ]
     expires_at_s = data.expires_at and data.expires_at.timestamp()
     given: list[Any] = [data.gateway_id, data.currency, asked, data.external_id, expires_at_s, data.customer]
     given += [data.description, sorted(data.metadata.items()), data.success_url, data.failure_url]
     if data.installments is not None:
-        amounts = [Money.parse(literal(raw) or "", data.currency).minor for raw in data.installments.amounts or ()]
-        given += [data.installments.count, amounts, [due.timestamp() for due in data.installments.due_dates or ()]]
+        amounts = [
+            Money.parse(literal(raw) or "", data.currency).minor for raw in data.installments.amounts or ()
+        ]
+        given += [
+            data.installments.count,
+            amounts,
+            [due.timestamp() for due in data.installments.due_dates or ()],
+        ]
     if original is not None:
         given.append(original.id)
     return hashlib.sha256(msgspec.json.encode(given)).digest()
 
 
 def made_from(invoice: Invoice, data: CreateInvoice, original: Invoice | None = None) -> bool:
-    """Whether *data* asks for what *invoice* is, though it may have become invalid since: its account closed, its expiry near."""
+    """
+    Whether *data* asks for what *invoice* is, though it may have become invalid since: its account closed,
+    its expiry near.
+    """
     try:
         return invoice.content_hash == content_hash(data, original)
     except ValueError:
@@ -457,7 +528,9 @@ def _ratio(new: NewLineItem) -> tuple[int, int] | None:
 
 def _check_original(original: Invoice) -> None:
     if original.original_invoice_id is not None:
-        raise NotSupplementable(f"invoice {original.id} is itself supplementary, to {original.original_invoice_id}")
+        raise NotSupplementable(
+            f"invoice {original.id} is itself supplementary, to {original.original_invoice_id}"
+        )
     if original.status not in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID, InvoiceStatus.PAID}:
         raise NotSupplementable(
             f"invoice {original.id} is {original.status}; only a pending, partially paid or paid one can be supplemented"
@@ -468,22 +541,39 @@ def _check_account(rules: Rules, data: CreateInvoice, account: Account | None) -
     if data.currency not in EXPONENT:
         rules.refuse("#/currency", f"{data.currency!r} is not an active ISO 4217 currency code")
     elif account is not None and data.currency not in account.fees:
-        rules.refuse("#/currency", f"this gateway account collects {', '.join(sorted(account.fees)) or 'nothing'}, not {data.currency}")
+        rules.refuse(
+            "#/currency",
+            f"this gateway account collects {', '.join(sorted(account.fees)) or 'nothing'}, not {data.currency}",
+        )
     if account is None:
         rules.refuse("#/gateway_id", "there is no such gateway account")
 
 
-def _lines(rules: Rules, data: CreateInvoice, new_id: Callable[[], UUID], tax_rules: Sequence[TaxRule], now: datetime) -> list[LineItem]:
+def _lines(
+    rules: Rules, data: CreateInvoice, new_id: Callable[[], UUID], tax_rules: Sequence[TaxRule], now: datetime
+) -> list[LineItem]:
     made = [_line(rules, n, new, data, new_id) for n, new in enumerate(data.line_items, 1)]
-    return [_taxed(line, new, data, tax_rules, now) for line, new in zip(made, data.line_items, strict=True) if line is not None]
+    return [
+        _taxed(line, new, data, tax_rules, now)
+        for line, new in zip(made, data.line_items, strict=True)
+        if line is not None
+    ]
 
 
-def _line(rules: Rules, number: int, new: NewLineItem, data: CreateInvoice, new_id: Callable[[], UUID]) -> LineItem | None:
+def _line(
+    rules: Rules, number: int, new: NewLineItem, data: CreateInvoice, new_id: Callable[[], UUID]
+) -> LineItem | None:
     at = f"#/line_items/{number - 1}"
     currency = data.currency
     # How many decimals a price may have depends on a currency that is known.
-    price = rules.read(f"{at}/unit_price", lambda: positive(new.unit_price, currency)) if currency in EXPONENT else None
-    rate = rules.read(f"{at}/tax_rate", lambda: parse_rate("0" if (text := literal(new.tax_rate)) is None else text))
+    price = (
+        rules.read(f"{at}/unit_price", lambda: positive(new.unit_price, currency))
+        if currency in EXPONENT
+        else None
+    )
+    rate = rules.read(
+        f"{at}/tax_rate", lambda: parse_rate("0" if (text := literal(new.tax_rate)) is None else text)
+    )
     if new.country_code is not None and new.country_code not in iso3166.countries_by_alpha2:
         rules.refuse(f"{at}/country_code", f"{new.country_code!r} is not an ISO 3166-1 alpha-2 country code")
     if price is None or rate is None:
@@ -505,15 +595,24 @@ def _line(rules: Rules, number: int, new: NewLineItem, data: CreateInvoice, new_
     )
 
 
-def _taxed(line: LineItem, new: NewLineItem, data: CreateInvoice, tax_rules: Sequence[TaxRule], now: datetime) -> LineItem:
-    """The line with the rate of a tax rule, unless the merchant gave one (which wins), no country is known or no rule answers."""
+def _taxed(
+    line: LineItem, new: NewLineItem, data: CreateInvoice, tax_rules: Sequence[TaxRule], now: datetime
+) -> LineItem:
+    """
+    The line with the rate of a tax rule, unless the merchant gave one (which wins), no country is known or no
+    rule answers.
+    """
     country = new.country_code or (data.customer.country if data.customer else None)
     if literal(new.tax_rate) is not None or country is None:
         return line
-    basis = decide(tax_rules, TaxQuery(country=country, category=new.tax_category, subtotal=line.subtotal, on=now.date()))
+    basis = decide(
+        tax_rules, TaxQuery(country=country, category=new.tax_category, subtotal=line.subtotal, on=now.date())
+    )
     if basis is None:
         return line
-    return msgspec.structs.replace(line, tax_rate=basis.rate, tax=line.subtotal.times(basis.rate), tax_basis=basis)
+    return msgspec.structs.replace(
+        line, tax_rate=basis.rate, tax=line.subtotal.times(basis.rate), tax_basis=basis
+    )
 
 
 def positive(raw: msgspec.Raw, currency: str) -> Money:
@@ -563,7 +662,10 @@ def _amounts(rules: Rules, plan: NewInstallments | None, total: Money) -> list[M
     if plan.amounts is None:
         assert plan.count is not None
         if total.minor < plan.count:
-            rules.refuse("#/installments/count", f"{total} cannot be split into {plan.count} parts of at least one minor unit")
+            rules.refuse(
+                "#/installments/count",
+                f"{total} cannot be split into {plan.count} parts of at least one minor unit",
+            )
             return [total]
         return split(total, plan.count)
     given = [
@@ -601,7 +703,9 @@ def _expiry(rules: Rules, asked: datetime | None, now: datetime, *, last_due_at:
     elif last_due_at is not None and asked < last_due_at:
         rules.refuse("#/expires_at", "must not be before the last installment is due")
     elif asked > start + EXPIRY_MAX:
-        rules.refuse("#/expires_at", "must be at most 30 days from " + ("the last due date" if last_due_at else "now"))
+        rules.refuse(
+            "#/expires_at", "must be at most 30 days from " + ("the last due date" if last_due_at else "now")
+        )
     return asked
 
 
@@ -609,7 +713,10 @@ def _check_people(rules: Rules, data: CreateInvoice, *, insecure: bool) -> None:
     country = data.customer.country if data.customer else None
     if country is not None and country not in iso3166.countries_by_alpha2:
         rules.refuse("#/customer/country", f"{country!r} is not an ISO 3166-1 alpha-2 country code")
-    for field, form, example in (("email", _EMAIL, "siti@example.com"), ("phone", _PHONE, "+62 812 3456 7890")):
+    for field, form, example in (
+        ("email", _EMAIL, "siti@example.com"),
+        ("phone", _PHONE, "+62 812 3456 7890"),
+    ):
         given = getattr(data.customer, field, None)
         if given is not None and not form.fullmatch(given):
             rules.refuse(f"#/customer/{field}", f"expected something like {example}")

@@ -12,7 +12,15 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from paytrust.api.guards import principal_of
-from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor
+from paytrust.api.pagination import (
+    DEFAULT_PAGE,
+    Cursor,
+    Limit,
+    Moment,
+    decode_cursor,
+    decode_moment,
+    encode_cursor,
+)
 from paytrust.api.problems import problems
 from paytrust.contract.taxes import TaxBasis
 from paytrust.idempotency.routes import claim_of
@@ -104,12 +112,19 @@ CREATE_PROBLEMS = problems(400, 401, 403, 409, 413, 415, 502, 503, 504)
     summary="Create an invoice",
     opt={"access": "write"},
     responses=CREATE_PROBLEMS
-    | {200: ResponseSpec(InvoiceOut, description="The invoice that has this external_id", generate_examples=False)},
+    | {
+        200: ResponseSpec(
+            InvoiceOut, description="The invoice that has this external_id", generate_examples=False
+        )
+    },
 )
 async def create_invoice(
     data: JSONBody[CreateInvoice], request: Request[Any, Any, Any], invoices: NamedDependency[Invoices]
 ) -> Response[InvoiceOut]:
-    """Create an invoice and open a payment for it at the chosen gateway: the answer has everything the payer needs."""
+    """
+    Create an invoice and open a payment for it at the chosen gateway: the answer has everything the payer
+    needs.
+    """
     # Not a second dependency: Litestar starts a task for each of several.
     invoice, created = await invoices.create(principal_of(request).tenant_id, data, claim=claim_of(request))
     return Response(invoice_out(invoice), status_code=201 if created else 200)
@@ -121,7 +136,11 @@ async def create_invoice(
     opt={"access": "write"},
     responses=CREATE_PROBLEMS
     | problems(404)
-    | {200: ResponseSpec(InvoiceOut, description="The invoice that has this external_id", generate_examples=False)},
+    | {
+        200: ResponseSpec(
+            InvoiceOut, description="The invoice that has this external_id", generate_examples=False
+        )
+    },
 )
 async def create_supplementary(
     invoice_id: FromPath[UUID],
@@ -131,12 +150,21 @@ async def create_supplementary(
     request: Request[Any, Any, Any],
 ) -> Response[InvoiceOut]:
     """Create an invoice for more that is owed on another one, with its gateway account and currency."""
-    invoice, created = await invoices.supplement(principal.tenant_id, invoice_id, data, claim=claim_of(request))
+    invoice, created = await invoices.supplement(
+        principal.tenant_id, invoice_id, data, claim=claim_of(request)
+    )
     return Response(invoice_out(invoice), status_code=201 if created else 200)
 
 
-@get("/invoices/{invoice_id:uuid}", summary="Get an invoice", opt={"access": "read"}, responses=problems(401, 403, 404))
-async def get_invoice(invoice_id: FromPath[UUID], principal: NamedDependency[Principal], invoices: NamedDependency[Invoices]) -> InvoiceOut:
+@get(
+    "/invoices/{invoice_id:uuid}",
+    summary="Get an invoice",
+    opt={"access": "read"},
+    responses=problems(401, 403, 404),
+)
+async def get_invoice(
+    invoice_id: FromPath[UUID], principal: NamedDependency[Principal], invoices: NamedDependency[Invoices]
+) -> InvoiceOut:
     """Get one invoice with its lines, status and live payment page."""
     return invoice_out(await invoices.get(principal.tenant_id, invoice_id))
 
@@ -170,7 +198,10 @@ async def list_invoices(
         original_id=original_invoice_id,
         flag=flag,
     )
-    return InvoicePage([invoice_out(invoice) for invoice in found], encode_cursor(found[-1].id) if len(found) == limit else None)
+    return InvoicePage(
+        [invoice_out(invoice) for invoice in found],
+        encode_cursor(found[-1].id) if len(found) == limit else None,
+    )
 
 
 @post(
@@ -183,7 +214,10 @@ async def list_invoices(
 async def cancel_invoice(
     invoice_id: FromPath[UUID], principal: NamedDependency[Principal], invoices: NamedDependency[Invoices]
 ) -> InvoiceOut:
-    """Cancel an invoice that is not paid in full, at the gateway as well. Money that comes all the same is kept and shown as overpayment."""
+    """
+    Cancel an invoice that is not paid in full, at the gateway as well. Money that comes all the same is kept
+    and shown as overpayment.
+    """
     return invoice_out(await invoices.cancel(principal.tenant_id, invoice_id))
 
 

@@ -19,7 +19,15 @@ from paytrust.idempotency.model import Claim
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.invoices import model, store
-from paytrust.invoices.model import CreateInvoice, CreateSupplementary, ExternalIdTaken, Invoice, InvoiceStatus, Moment, ReceiptFlag
+from paytrust.invoices.model import (
+    CreateInvoice,
+    CreateSupplementary,
+    ExternalIdTaken,
+    Invoice,
+    InvoiceStatus,
+    Moment,
+    ReceiptFlag,
+)
 
 HIGH_TAX_RATE: Final = Decimal("0.27")
 
@@ -29,8 +37,12 @@ log = structlog.stdlib.get_logger("paytrust.invoices")
 class OpensPayments(Protocol):
     """What invoices need of payments, which lies to their right."""
 
-    async def open_first(self, invoice: Invoice, account: Account, *, payment_id: UUID, now: datetime) -> Invoice:
-        """Open the payment whose attempt was written with the invoice. Raises a `GatewayError` after noting it."""
+    async def open_first(
+        self, invoice: Invoice, account: Account, *, payment_id: UUID, now: datetime
+    ) -> Invoice:
+        """
+        Open the payment whose attempt was written with the invoice. Raises a `GatewayError` after noting it.
+        """
         ...
 
     async def ensure_open(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
@@ -46,7 +58,13 @@ class Invoices:
     """Create, read and cancel invoices."""
 
     def __init__(
-        self, db: Database, payments: OpensPayments, gateways: Accounts, *, tax_rules: Sequence[TaxRule] = (), insecure: bool = False
+        self,
+        db: Database,
+        payments: OpensPayments,
+        gateways: Accounts,
+        *,
+        tax_rules: Sequence[TaxRule] = (),
+        insecure: bool = False,
     ) -> None:
         self._db = db
         self._gateways = gateways
@@ -54,23 +72,28 @@ class Invoices:
         self._tax_rules = tax_rules
         self._insecure = insecure
 
-    async def create(self, tenant_id: UUID, data: CreateInvoice, *, claim: Claim | None = None) -> tuple[Invoice, bool]:
+    async def create(
+        self, tenant_id: UUID, data: CreateInvoice, *, claim: Claim | None = None
+    ) -> tuple[Invoice, bool]:
         """
         Write the invoice down, then open its first payment; True when this request made it.
 
-        The same external_id with the same content, or the same claim, gives the invoice that exists, and finishes opening
-        its payment when that had failed.
-        Raises `Invalid`, `ExternalIdTaken`, or a `GatewayError` (the invoice stays a draft).
+        The same external_id with the same content, or the same claim, gives the invoice that exists, and
+        finishes opening its payment when that had failed. Raises `Invalid`, `ExternalIdTaken`, or a
+        `GatewayError` (the invoice stays a draft).
         """
         payment_id = new_id()
-        written = await self._db.run(lambda tx: self._write(tx, tenant_id, data, claim, payment_id), tenant=tenant_id)
+        written = await self._db.run(
+            lambda tx: self._write(tx, tenant_id, data, claim, payment_id), tenant=tenant_id
+        )
         return await self._open(*written, payment_id, claim)
 
     async def supplement(
         self, tenant_id: UUID, original_id: UUID, data: CreateSupplementary, *, claim: Claim | None = None
     ) -> tuple[Invoice, bool]:
         """
-        Create an invoice that follows another, with its gateway account and currency; as `create` in everything else.
+        Create an invoice that follows another, with its gateway account and currency; as `create` in
+        everything else.
 
         Raises also `NotSupplementable`, saying which rule the original breaks.
         """
@@ -80,7 +103,9 @@ class Invoices:
             original = await store.share(tx, tenant_id, original_id)
             if original is None:
                 raise _not_found(original_id)
-            written = await self._write(tx, tenant_id, model.supplementary(original, data), claim, payment_id, original)
+            written = await self._write(
+                tx, tenant_id, model.supplementary(original, data), claim, payment_id, original
+            )
             if written[1] is not None:
                 await note(
                     tx,
@@ -118,7 +143,11 @@ class Invoices:
         invoice_id = claim.object_id if claim else new_id()
         usable = account if account is not None and account.disabled_at is None else None
         try:
-            limits = self._gateways.limits(usable, data.currency) if usable is not None and data.currency in usable.fees else NO_LIMITS
+            limits = (
+                self._gateways.limits(usable, data.currency)
+                if usable is not None and data.currency in usable.fees
+                else NO_LIMITS
+            )
             invoice = model.draft(
                 data,
                 invoice_id=invoice_id,
@@ -133,10 +162,15 @@ class Invoices:
             )
         except (Invalid, TaxRuleFailed, GatewayUnavailable):
             repeatable = claim is not None or data.external_id is not None
-            existing = await store.find_made(tx, tenant_id, invoice_id, data.external_id) if repeatable else None
+            existing = (
+                await store.find_made(tx, tenant_id, invoice_id, data.external_id) if repeatable else None
+            )
             if existing is None or not model.made_from(existing, data, original):
                 raise
-            return existing, None  # a repeat finds its invoice, although the same request would be refused by now
+            return (
+                existing,
+                None,
+            )  # a repeat finds its invoice, although the same request would be refused by now
         assert usable is not None
         reference = model.payment_reference(invoice.id, 1, 1)
         if await store.insert(tx, invoice, payment_id=payment_id, reference=reference):
@@ -155,8 +189,8 @@ class Invoices:
         """
         Cancel what is not paid yet; it expires at the gateway first. Harmless when it is cancelled already.
 
-        Raises `IllegalTransition` when it is over, also when it was paid meanwhile, or a `GatewayError`: then it stays as it
-        is. Money that comes all the same is kept as overpayment.
+        Raises `IllegalTransition` when it is over, also when it was paid meanwhile, or a `GatewayError`: then
+        it stays as it is. Money that comes all the same is kept as overpayment.
         """
         invoice = await self.get(tenant_id, invoice_id)
         model.move(invoice, InvoiceStatus.CANCELLED)
@@ -227,7 +261,14 @@ async def save(tx: Transaction, invoice: Invoice, *, was: InvoiceStatus, reason:
         return
     if not await store.save_status(tx, invoice, was=was):
         raise AssertionError(f"invoice {invoice.id} moved although it was locked")
-    await note(tx, invoice.tenant_id, invoice.id, "status_changed", reason, details={"from": was, "to": invoice.status})
+    await note(
+        tx,
+        invoice.tenant_id,
+        invoice.id,
+        "status_changed",
+        reason,
+        details={"from": was, "to": invoice.status},
+    )
 
 
 async def note(
@@ -241,7 +282,9 @@ async def note(
     once_as: UUID | None = None,
 ) -> None:
     """Keep in an invoice's history that something happened; with *once_as* only the first time it does."""
-    await store.note(tx, tenant_id, invoice_id, once_as or new_id(), event, reason, msgspec.json.encode(details).decode())
+    await store.note(
+        tx, tenant_id, invoice_id, once_as or new_id(), event, reason, msgspec.json.encode(details).decode()
+    )
 
 
 async def history(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, limit: int) -> list[Moment]:
@@ -263,9 +306,21 @@ async def close_installments(tx: Transaction, invoice: Invoice, numbers: list[in
 
 
 def _warn_of_odd_taxes(invoice: Invoice) -> None:
-    """Accepted, but somebody should look: a very high rate (FR-058), and a category that no tax rule knows."""
+    """
+    Accepted, but somebody should look: a very high rate (FR-058), and a category that no tax rule knows.
+    """
     for line in invoice.lines:
         if line.tax_rate > HIGH_TAX_RATE:
-            log.warning("tax rate over 0.27", invoice_id=str(invoice.id), line_item_id=str(line.id), tax_rate=str(line.tax_rate))
+            log.warning(
+                "tax rate over 0.27",
+                invoice_id=str(invoice.id),
+                line_item_id=str(line.id),
+                tax_rate=str(line.tax_rate),
+            )
         elif line.tax_category and not line.tax_rate and line.tax_basis is None:
-            log.warning("no tax for this category", invoice_id=str(invoice.id), line_item_id=str(line.id), tax_category=line.tax_category)
+            log.warning(
+                "no tax for this category",
+                invoice_id=str(invoice.id),
+                line_item_id=str(line.id),
+                tax_category=line.tax_category,
+            )

@@ -10,7 +10,15 @@ import msgspec
 from paytrust.accounts.model import Fee
 from paytrust.contract.taxes import TaxBasis
 from paytrust.infra.db import Record, Transaction
-from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, LineItem, Moment, NewCustomer, ReceiptFlag
+from paytrust.invoices.model import (
+    Installment,
+    Invoice,
+    InvoiceStatus,
+    LineItem,
+    Moment,
+    NewCustomer,
+    ReceiptFlag,
+)
 from paytrust.money import Money
 
 # One statement, so that invoice, lines, schedule and the first attempt exist together or not at all.
@@ -76,7 +84,9 @@ WHERE i.tenant_id = $1
 
 
 async def insert(tx: Transaction, invoice: Invoice, *, payment_id: UUID, reference: str) -> bool:
-    """Write the invoice and its first attempt. False when the tenant has this id or this external_id already."""
+    """
+    Write the invoice and its first attempt. False when the tenant has this id or this external_id already.
+    """
     first = invoice.installments[0]
     written = await tx.fetchval(
         _INSERT,
@@ -117,15 +127,26 @@ async def find(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | 
     return _invoice(row) if row else None
 
 
-async def find_made(tx: Transaction, tenant_id: UUID, invoice_id: UUID, external_id: str | None) -> Invoice | None:
+async def find_made(
+    tx: Transaction, tenant_id: UUID, invoice_id: UUID, external_id: str | None
+) -> Invoice | None:
     """What an earlier request for the same invoice made: it has its id, or its external_id."""
-    row = await tx.fetchrow(_SELECT + " WHERE i.tenant_id = $1 AND (i.id = $2 OR i.external_id = $3)", tenant_id, invoice_id, external_id)
+    row = await tx.fetchrow(
+        _SELECT + " WHERE i.tenant_id = $1 AND (i.id = $2 OR i.external_id = $3)",
+        tenant_id,
+        invoice_id,
+        external_id,
+    )
     return _invoice(row) if row else None
 
 
 async def lock(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | None:
     """Take the invoice's row lock, which every change to it and its payments takes first; then read it."""
-    return await find(tx, tenant_id, invoice_id) if await tx.lock("paytrust.invoices", tenant_id, invoice_id) else None
+    return (
+        await find(tx, tenant_id, invoice_id)
+        if await tx.lock("paytrust.invoices", tenant_id, invoice_id)
+        else None
+    )
 
 
 async def initiate(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> datetime | None:
@@ -165,11 +186,21 @@ async def close_installments(tx: Transaction, tenant_id: UUID, invoice_id: UUID,
 
 async def share(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | None:
     """Read the invoice and keep it from changing until this transaction ends."""
-    held = await tx.fetchval("SELECT id FROM paytrust.invoices WHERE tenant_id = $1 AND id = $2 FOR SHARE", tenant_id, invoice_id)
+    held = await tx.fetchval(
+        "SELECT id FROM paytrust.invoices WHERE tenant_id = $1 AND id = $2 FOR SHARE", tenant_id, invoice_id
+    )
     return await find(tx, tenant_id, invoice_id) if held else None
 
 
-async def note(tx: Transaction, tenant_id: UUID, invoice_id: UUID, moment_id: UUID, event: str, reason: str | None, details: str) -> None:
+async def note(
+    tx: Transaction,
+    tenant_id: UUID,
+    invoice_id: UUID,
+    moment_id: UUID,
+    event: str,
+    reason: str | None,
+    details: str,
+) -> None:
     await tx.execute(
         "INSERT INTO paytrust.invoice_history (tenant_id, invoice_id, id, event, reason, details) VALUES ($1, $2, $3, $4, left($5, 500), $6)"
         " ON CONFLICT DO NOTHING",
@@ -192,7 +223,13 @@ async def history(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, limit: 
         limit,
     )
     return [
-        Moment(at=row["happened_at"], event=row["event"], reason=row["reason"], details=msgspec.json.decode(row["details"])) for row in rows
+        Moment(
+            at=row["happened_at"],
+            event=row["event"],
+            reason=row["reason"],
+            details=msgspec.json.decode(row["details"]),
+        )
+        for row in rows
     ]
 
 
@@ -259,7 +296,9 @@ def _part_out(part: Installment) -> dict[str, Any]:
     }
 
 
-_Lines = msgspec.json.Decoder(list[tuple[UUID, int, str, int, int, Decimal, str | None, str | None, int, int, TaxBasis | None]])
+_Lines = msgspec.json.Decoder(
+    list[tuple[UUID, int, str, int, int, Decimal, str | None, str | None, int, int, TaxBasis | None]]
+)
 _Schedule = msgspec.json.Decoder(list[tuple[int, datetime, int, int, int, int, datetime | None]])
 
 
@@ -279,7 +318,9 @@ def _invoice(row: Record) -> Invoice:
         tax=Money(row["tax"], currency),
         fee=Money(row["fee"], currency),
         total=Money(row["total"], currency),
-        fee_terms=Fee.in_minor_units(currency, row["fee_percentage"], row["fee_fixed"], row["fee_minimum"], row["fee_cap"]),
+        fee_terms=Fee.in_minor_units(
+            currency, row["fee_percentage"], row["fee_fixed"], row["fee_minimum"], row["fee_cap"]
+        ),
         description=row["description"],
         customer=msgspec.json.decode(row["customer"], type=NewCustomer),
         metadata=msgspec.json.decode(row["metadata"], type=dict[str, str]),
@@ -328,7 +369,14 @@ def _line(
 
 
 def _part(
-    currency: str, number: int, due_at: datetime, amount: int, tax: int, fee: int, paid: int, paid_at: datetime | None
+    currency: str,
+    number: int,
+    due_at: datetime,
+    amount: int,
+    tax: int,
+    fee: int,
+    paid: int,
+    paid_at: datetime | None,
 ) -> Installment:
     return Installment(
         number=number,

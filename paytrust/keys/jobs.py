@@ -24,9 +24,11 @@ log = structlog.stdlib.get_logger("paytrust.keys")
 
 class KeyChanges:
     """
-    Hears from the database which keys were changed, on a connection of its own, and makes this process forget them.
+    Hears from the database which keys were changed, on a connection of its own, and makes this process forget
+    them.
 
-    While there is no such connection, keys are believed for 30 s; when there is one again, every row is read again.
+    While there is no such connection, keys are believed for 30 s; when there is one again, every row is read
+    again.
     """
 
     def __init__(self, dsn: str, keys: Keys) -> None:
@@ -38,7 +40,9 @@ class KeyChanges:
         self._told = False
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="paytrust key changes", context=contextvars.Context())
+        self._task = asyncio.create_task(
+            self._run(), name="paytrust key changes", context=contextvars.Context()
+        )
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -52,7 +56,10 @@ class KeyChanges:
                 await self._listen()
             except (*LOST, asyncpg.PostgresError, TimeoutError) as exc:
                 if not self._told:
-                    log.warning("changes of API keys are not heard of; a revoked one lives for up to 30 s", error=type(exc).__name__)
+                    log.warning(
+                        "changes of API keys are not heard of; a revoked one lives for up to 30 s",
+                        error=type(exc).__name__,
+                    )
                 self._told = True
             except Exception:
                 log.exception("listening to changes of API keys failed")
@@ -62,7 +69,9 @@ class KeyChanges:
         """Listen until the connection is lost."""
         lost = asyncio.Event()
         settings = {"application_name": "paytrust keys"}
-        connection = await asyncpg.connect(self._dsn, timeout=10, command_timeout=ASK_S, server_settings=settings)
+        connection = await asyncpg.connect(
+            self._dsn, timeout=10, command_timeout=ASK_S, server_settings=settings
+        )
         try:
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, self._heard)
@@ -73,7 +82,9 @@ class KeyChanges:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(lost.wait(), ASK_S)
                     break
-                await connection.execute("SELECT 1")  # a connection that is cut on the way says nothing by itself
+                await connection.execute(
+                    "SELECT 1"
+                )  # a connection that is cut on the way says nothing by itself
         finally:
             connection.terminate()
 
@@ -87,10 +98,15 @@ class KeyChanges:
             self._keys.doubt()
 
     async def _check(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """Say so if what is told does not arrive: a pooler that lends connections by transaction loses it, without an error."""
+        """
+        Say so if what is told does not arrive: a pooler that lends connections by transaction loses it,
+        without an error.
+        """
         self._own_word, self._echo = str(uuid4()), asyncio.get_running_loop().create_future()
         await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, self._own_word)
         try:
             await asyncio.wait_for(self._echo, ECHO_S)
         except TimeoutError:
-            log.warning("the database does not deliver notifications; is a pooler in front? A revoked API key lives for up to 30 s")
+            log.warning(
+                "the database does not deliver notifications; is a pooler in front? A revoked API key lives for up to 30 s"
+            )

@@ -29,9 +29,9 @@ class CreateKey(msgspec.Struct, forbid_unknown_fields=True):
         default_factory=lambda: [Scope.READ, Scope.WRITE]
     )
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    allowed_addresses: Annotated[list[Annotated[str, msgspec.Meta(max_length=43)]], msgspec.Meta(max_length=50)] = msgspec.field(
-        default_factory=list
-    )
+    allowed_addresses: Annotated[
+        list[Annotated[str, msgspec.Meta(max_length=43)]], msgspec.Meta(max_length=50)
+    ] = msgspec.field(default_factory=list)
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +66,10 @@ def lookup(pepper: str, key: str) -> bytes:
 
 
 def fingerprint(pepper: str, admin_key: str) -> str:
-    """Eight hex digits that tell one admin key from another, and from which nobody without the pepper can guess it."""
+    """
+    Eight hex digits that tell one admin key from another, and from which nobody without the pepper can guess
+    it.
+    """
     return hmac.digest(pepper.encode(), b"admin:" + admin_key.encode(), hashlib.sha256).hex()[:8]
 
 
@@ -82,7 +85,9 @@ def normalised(addresses: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-_NO_NETWORK: Final = "expected an address or a network such as 203.0.113.0/24 or 2001:db8::/32, without bits beyond the prefix"
+_NO_NETWORK: Final = (
+    "expected an address or a network such as 203.0.113.0/24 or 2001:db8::/32, without bits beyond the prefix"
+)
 
 
 # --- the audit ------------------------------------------------------------------------------------------------------------
@@ -122,7 +127,10 @@ class Audited(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An entry to be written: it happened *times* times, the first one *age_s* seconds ago, in the request *request_id*."""
+    """
+    An entry to be written: it happened *times* times, the first one *age_s* seconds ago, in the request
+    *request_id*.
+    """
 
     about: Audited
     request_id: str | None = None
@@ -132,7 +140,10 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry as it is shown. It happened *times* times from *first_at* to *at*; *request_id* is that of the first time."""
+    """
+    An entry as it is shown. It happened *times* times from *first_at* to *at*; *request_id* is that of the
+    first time.
+    """
 
     audit_id: UUID
     at: datetime
@@ -165,10 +176,12 @@ class _Count(msgspec.Struct):
 
 class Tally:
     """
-    Counts what happens often, so that it is written seldom: each thing at once, then at most once in *window_s*.
+    Counts what happens often, so that it is written seldom: each thing at once, then at most once in
+    *window_s*.
 
-    It tells at most *limit* things apart in a window; beyond that, addresses are no longer told apart. So nobody can fill
-    the memory or the disk by failing from many addresses. Times are seconds of a monotonic clock.
+    It tells at most *limit* things apart in a window; beyond that, addresses are no longer told apart. So
+    nobody can fill the memory or the disk by failing from many addresses. Times are seconds of a monotonic
+    clock.
     """
 
     def __init__(self, *, limit: int, window_s: float = WINDOW_S) -> None:
@@ -205,7 +218,9 @@ class Tally:
             count.first_s, count.request_id, count.quiet_until_s = now_s - entry.age_s, entry.request_id, 0.0
 
 
-def refused(reason: Reason, caller: Caller, *, tenant_id: UUID | None = None, key_id: UUID | None = None) -> Audited:
+def refused(
+    reason: Reason, caller: Caller, *, tenant_id: UUID | None = None, key_id: UUID | None = None
+) -> Audited:
     """A failure. An unknown caller's IPv6 address counts by its /64, which is what one subscriber has."""
     if key_id is not None:
         return Audited(Action.FAILED, f"api_key:{key_id}", caller.address, tenant_id, key_id, reason)

@@ -8,7 +8,15 @@ from litestar import Request, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor
+from paytrust.api.pagination import (
+    DEFAULT_PAGE,
+    Cursor,
+    Limit,
+    Moment,
+    decode_cursor,
+    decode_moment,
+    encode_cursor,
+)
 from paytrust.api.problems import problems
 from paytrust.idempotency.routes import claim_of
 from paytrust.keys.model import AuditEntry, AuditFilters, CreateKey, Key, ShownKey
@@ -26,9 +34,17 @@ class AuditPage(msgspec.Struct):
     next_cursor: str | None
 
 
-@post("/api-keys", summary="Create an API key", opt={"access": "admin"}, responses=problems(400, 401, 404, 413, 415))
+@post(
+    "/api-keys",
+    summary="Create an API key",
+    opt={"access": "admin"},
+    responses=problems(400, 401, 404, 413, 415),
+)
 async def create_key(
-    data: JSONBody[CreateKey], keys: NamedDependency[Keys], caller: NamedDependency[Caller], request: Request[Any, Any, Any]
+    data: JSONBody[CreateKey],
+    keys: NamedDependency[Keys],
+    caller: NamedDependency[Caller],
+    request: Request[Any, Any, Any],
 ) -> ShownKey:
     """Create a key for a tenant. This answer is the only one that shows it."""
     return await keys.create(data, by=caller, claim=claim_of(request))
@@ -36,26 +52,51 @@ async def create_key(
 
 @get("/api-keys", summary="List API keys", opt={"access": "admin"}, responses=problems(400, 401))
 async def list_keys(
-    keys: NamedDependency[Keys], limit: Limit = DEFAULT_PAGE, cursor: Cursor = None, tenant_id: FromQuery[UUID | None] = None
+    keys: NamedDependency[Keys],
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+    tenant_id: FromQuery[UUID | None] = None,
 ) -> KeyPage:
     """List keys, oldest first: their first four characters, never more."""
     found = await keys.page(limit=limit, after=decode_cursor(cursor), tenant_id=tenant_id)
     return KeyPage(found, encode_cursor(found[-1].key_id) if len(found) == limit else None)
 
 
-@put("/api-keys/{key_id:uuid}/rotate", summary="Give an API key a new secret", opt={"access": "admin"}, responses=problems(401, 404, 409))
-async def rotate_key(key_id: FromPath[UUID], keys: NamedDependency[Keys], caller: NamedDependency[Caller]) -> ShownKey:
-    """Give a key a new secret, which only this answer shows. The old one is dead at once: in every process within a second."""
+@put(
+    "/api-keys/{key_id:uuid}/rotate",
+    summary="Give an API key a new secret",
+    opt={"access": "admin"},
+    responses=problems(401, 404, 409),
+)
+async def rotate_key(
+    key_id: FromPath[UUID], keys: NamedDependency[Keys], caller: NamedDependency[Caller]
+) -> ShownKey:
+    """
+    Give a key a new secret, which only this answer shows. The old one is dead at once: in every process
+    within a second.
+    """
     return await keys.rotate(key_id, by=caller)
 
 
-@delete("/api-keys/{key_id:uuid}", summary="Revoke an API key", opt={"access": "admin"}, responses=problems(401, 404))
-async def revoke_key(key_id: FromPath[UUID], keys: NamedDependency[Keys], caller: NamedDependency[Caller]) -> None:
+@delete(
+    "/api-keys/{key_id:uuid}",
+    summary="Revoke an API key",
+    opt={"access": "admin"},
+    responses=problems(401, 404),
+)
+async def revoke_key(
+    key_id: FromPath[UUID], keys: NamedDependency[Keys], caller: NamedDependency[Caller]
+) -> None:
     """Revoke a key: in every process within a second."""
     await keys.revoke(key_id, by=caller)
 
 
-@get("/api-keys/audit", summary="Read the audit of API keys", opt={"access": "admin"}, responses=problems(400, 401))
+@get(
+    "/api-keys/audit",
+    summary="Read the audit of API keys",
+    opt={"access": "admin"},
+    responses=problems(400, 401),
+)
 async def read_audit(
     keys: NamedDependency[Keys],
     limit: Limit = DEFAULT_PAGE,
@@ -65,8 +106,16 @@ async def read_audit(
     created_from: Moment = None,
     created_to: Moment = None,
 ) -> AuditPage:
-    """What was done with keys and tried with them, newest first. Use and failures are counted: at most one entry an hour for each key and address."""
-    filters = AuditFilters(tenant_id, key_id, decode_moment("created_from", created_from), decode_moment("created_to", created_to))
+    """
+    What was done with keys and tried with them, newest first. Use and failures are counted: at most one entry
+    an hour for each key and address.
+    """
+    filters = AuditFilters(
+        tenant_id,
+        key_id,
+        decode_moment("created_from", created_from),
+        decode_moment("created_to", created_to),
+    )
     found = await keys.audit(filters, limit=limit, before=decode_cursor(cursor))
     return AuditPage(found, encode_cursor(found[-1].audit_id) if len(found) == limit else None)
 

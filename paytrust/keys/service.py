@@ -15,13 +15,33 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
-from paytrust.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable, pointer
+from paytrust.errors import (
+    Conflict,
+    FieldError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+    pointer,
+)
 from paytrust.idempotency import service as idempotency
 from paytrust.idempotency.model import Claim
 from paytrust.infra.db import Database, Record, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.keys import model, store
-from paytrust.keys.model import Action, Audited, AuditEntry, AuditFilters, CreateKey, Entry, Key, Reason, ShownKey, Tally
+from paytrust.keys.model import (
+    Action,
+    Audited,
+    AuditEntry,
+    AuditFilters,
+    CreateKey,
+    Entry,
+    Key,
+    Reason,
+    ShownKey,
+    Tally,
+)
 from paytrust.security import access
 from paytrust.security.access import ANONYMOUS, LOCAL, Caller, Network, Principal, Scope
 from paytrust.tenants import service as tenants
@@ -82,19 +102,29 @@ class Audit:
     What was done with keys, and tried with them.
 
     Changes of a key are written with them, in one transaction. Use and failures only count here, which takes
-    microseconds, and are written in the background: the first at once, then at most once an hour for each key and address.
+    microseconds, and are written in the background: the first at once, then at most once an hour for each key
+    and address.
     """
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._tallies = {Action.USED: Tally(limit=MAX_TOLD_APART), Action.FAILED: Tally(limit=MAX_FAILURES_TOLD_APART)}
+        self._tallies = {
+            Action.USED: Tally(limit=MAX_TOLD_APART),
+            Action.FAILED: Tally(limit=MAX_FAILURES_TOLD_APART),
+        }
 
     def note(self, about: Audited, caller: Caller) -> None:
         self._tallies[about.action].note(about, caller.request_id, now_s=time.monotonic())
 
     async def write(self, *, everything: bool = False) -> int:
-        """Write what is due, and return how many entries that was. What cannot be written now is kept for the next time."""
-        taken = [(tally, tally.take(now_s=time.monotonic(), everything=everything)) for tally in self._tallies.values()]
+        """
+        Write what is due, and return how many entries that was. What cannot be written now is kept for the
+        next time.
+        """
+        taken = [
+            (tally, tally.take(now_s=time.monotonic(), everything=everything))
+            for tally in self._tallies.values()
+        ]
         entries = [entry for _, due in taken for entry in due]
         if not entries:
             return 0
@@ -123,7 +153,10 @@ class AdminKeys:
         self._known = {model.fingerprint(pepper, key): _digest(key) for key in keys}
 
     def admit(self, key: str | None, caller: Caller) -> Caller:
-        """Say which admin key *caller* holds, or raise `Unauthenticated`. Every known key is compared, in constant time."""
+        """
+        Say which admin key *caller* holds, or raise `Unauthenticated`. Every known key is compared, in
+        constant time.
+        """
         if not key:
             raise Unauthenticated("send the admin key in the header X-Admin-Key")
         matches = self._matches(key)
@@ -147,16 +180,18 @@ class Keys:
     """
     Create, rotate, revoke and recognise API keys.
 
-    A key is looked up by its HMAC, so an unknown one costs microseconds; a known one is verified by Argon2id once per
-    process, off the event loop and one at a time, and then remembered. Every 30 s the row is read again, and at once when
-    the database says that it was changed.
+    A key is looked up by its HMAC, so an unknown one costs microseconds; a known one is verified by Argon2id
+    once per process, off the event loop and one at a time, and then remembered. Every 30 s the row is read
+    again, and at once when the database says that it was changed.
     """
 
     def __init__(self, db: Database, *, pepper: str, audit: Audit | None = None) -> None:
         self._db = db
         self._pepper = pepper
         self._audit = audit or Audit(db)
-        self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)  # OWASP's Argon2id parameters
+        self._hasher = PasswordHasher(
+            time_cost=2, memory_cost=19 * 1024, parallelism=1
+        )  # OWASP's Argon2id parameters
         self._hashing = asyncio.Lock()
         self._waiting = 0
         self._recognising: dict[bytes, asyncio.Task[_Verified]] = {}
@@ -169,8 +204,8 @@ class Keys:
         """
         Make a key. The answer shows it; nothing else ever will.
 
-        When an earlier try with this claim made it and was lost before it could answer, it is rotated: nobody has seen the
-        first secret. Raises `KeyNotLive` when it was revoked meanwhile.
+        When an earlier try with this claim made it and was lost before it could answer, it is rotated: nobody
+        has seen the first secret. Raises `KeyNotLive` when it was revoked meanwhile.
         """
         allowed = model.normalised(data.allowed_addresses)
         secret = model.new_key()
@@ -189,22 +224,29 @@ class Keys:
         )
         async with self._db.transaction(system=True) as tx:
             if claim is not None:
-                await idempotency.hold(tx, claim)  # or a late try would replace the secret that was handed out
+                await idempotency.hold(
+                    tx, claim
+                )  # or a late try would replace the secret that was handed out
                 if (was := await store.get(tx, key.key_id)) is not None:
                     key = await self._replace(tx, key.key_id, was, secret, hash_, by)
                     return ShownKey(**msgspec.structs.asdict(key), api_key=secret)
             await tenants.require(tx, data.tenant_id)
             key = await store.insert(tx, key, lookup=model.lookup(self._pepper, secret), hash=hash_)
             if key.expires_at is not None and key.expires_at <= key.created_at:
-                raise Invalid("#/expires_at: is in the past", errors=(FieldError(pointer("expires_at"), "is in the past"),))
+                raise Invalid(
+                    "#/expires_at: is in the past",
+                    errors=(FieldError(pointer("expires_at"), "is in the past"),),
+                )
             await store.add_audit(tx, [_entry(Action.CREATED, by, key.tenant_id, key.key_id)])
         return ShownKey(**msgspec.structs.asdict(key), api_key=secret)
 
     async def rotate(self, key_id: UUID, *, by: Caller = LOCAL) -> ShownKey:
         """
-        Give a key a new secret, shown in this answer only. The old one is dead: here at once, in other processes within a second.
+        Give a key a new secret, shown in this answer only. The old one is dead: here at once, in other
+        processes within a second.
 
-        Raises `NotFound`; `KeyNotLive` for a revoked or expired key; `Conflict` when somebody else changed it meanwhile.
+        Raises `NotFound`; `KeyNotLive` for a revoked or expired key; `Conflict` when somebody else changed it
+        meanwhile.
         """
         async with self._db.transaction(system=True, readonly=True) as tx:
             was = await store.get(tx, key_id)
@@ -217,18 +259,30 @@ class Keys:
         self.forget(key_id)
         return ShownKey(**msgspec.structs.asdict(key), api_key=secret)
 
-    async def _replace(self, tx: Transaction, key_id: UUID, was: Record, secret: str, hash_: str, by: Caller) -> Key:
+    async def _replace(
+        self, tx: Transaction, key_id: UUID, was: Record, secret: str, hash_: str, by: Caller
+    ) -> Key:
         """Put *secret* in place of the one that *was* read with."""
         if was["dead"]:
             raise KeyNotLive(f"API key {key_id} is revoked or expired; create another")
-        key = await store.rotate(tx, key_id, prefix=secret[:4], lookup=model.lookup(self._pepper, secret), hash=hash_, was=was["hash"])
+        key = await store.rotate(
+            tx,
+            key_id,
+            prefix=secret[:4],
+            lookup=model.lookup(self._pepper, secret),
+            hash=hash_,
+            was=was["hash"],
+        )
         if key is None:
             raise Conflict(f"API key {key_id} was rotated or revoked by somebody else meanwhile")
         await store.add_audit(tx, [_entry(Action.ROTATED, by, key.tenant_id, key_id, old_hash=was["hash"])])
         return key
 
     async def revoke(self, key_id: UUID, *, by: Caller = LOCAL) -> None:
-        """Make a key useless: here at once, in other processes within a second. Revoking twice keeps the first time."""
+        """
+        Make a key useless: here at once, in other processes within a second. Revoking twice keeps the first
+        time.
+        """
         async with self._db.transaction(system=True) as tx:
             tenant_id = await store.revoke(tx, key_id)
             if tenant_id is not None:
@@ -245,12 +299,14 @@ class Keys:
         async with self._db.transaction(system=True, readonly=True) as tx:
             return await store.audit(tx, filters, limit=limit, before=before)
 
-    async def authenticate(self, key: str | None, caller: Caller = ANONYMOUS, *, needs: Scope | None = None) -> Principal:
+    async def authenticate(
+        self, key: str | None, caller: Caller = ANONYMOUS, *, needs: Scope | None = None
+    ) -> Principal:
         """
         Say who holds *key*, which *caller* sent, and note its use.
 
-        Raises `Unauthenticated`, `MalformedKey`, `AddressNotAllowed`, `Forbidden` without the scope it *needs*, and
-        `Unavailable` when too many keys wait for their first verification.
+        Raises `Unauthenticated`, `MalformedKey`, `AddressNotAllowed`, `Forbidden` without the scope it
+        *needs*, and `Unavailable` when too many keys wait for their first verification.
         """
         if not key:
             raise Unauthenticated("send your API key in the header X-API-Key")
@@ -268,11 +324,16 @@ class Keys:
         if needs is not None and needs not in who.scopes:
             self._refuse(Reason.MISSING_SCOPE, who, caller)
             raise Forbidden(f"this API key lacks the scope {needs.value!r}")
-        self._note(Audited(Action.USED, f"api_key:{who.key_id}", caller.address, who.tenant_id, who.key_id), caller)
+        self._note(
+            Audited(Action.USED, f"api_key:{who.key_id}", caller.address, who.tenant_id, who.key_id), caller
+        )
         return who
 
     def knows(self, key: str | None) -> bool:
-        """Whether this process has verified *key*, or is about to: `authenticate` then costs one look at its row at most."""
+        """
+        Whether this process has verified *key*, or is about to: `authenticate` then costs one look at its row
+        at most.
+        """
         lookup = model.lookup(self._pepper, key or "")
         return lookup in self._verified or lookup in self._recognising
 
@@ -284,7 +345,9 @@ class Keys:
                 del self._verified[lookup]
 
     def doubt(self) -> None:
-        """Keys may have been changed without our hearing of it: read every row again, but verify no hash twice."""
+        """
+        Keys may have been changed without our hearing of it: read every row again, but verify no hash twice.
+        """
         self._changes += 1
         for lookup, verified in list(self._verified.items()):
             self._verified[lookup] = msgspec.structs.replace(verified, fresh_until_s=0.0)
@@ -301,7 +364,9 @@ class Keys:
             return await asyncio.shield(recognition)
         except _NotLive as exc:
             self._note(model.refused(exc.reason, caller, tenant_id=exc.tenant_id, key_id=exc.key_id), caller)
-            raise Unauthenticated(_UNKNOWN) from None  # the same answer whatever the reason, which only the audit tells
+            raise Unauthenticated(
+                _UNKNOWN
+            ) from None  # the same answer whatever the reason, which only the audit tells
 
     async def _look_up(self, lookup: bytes, key: str) -> _Verified:
         """Read the key's row, verify its hash unless this process has done that, and remember it."""
@@ -332,10 +397,15 @@ class Keys:
         self._verified.pop(lookup, None)
         if row is None:
             raise _NotLive(Reason.UNKNOWN_KEY)
-        raise _NotLive(Reason.REVOKED_KEY if row["revoked"] else Reason.EXPIRED_KEY, row["tenant_id"], row["id"])
+        raise _NotLive(
+            Reason.REVOKED_KEY if row["revoked"] else Reason.EXPIRED_KEY, row["tenant_id"], row["id"]
+        )
 
     async def _row(self, lookup: bytes) -> Record | None:
-        """Read one row: a crowd with keys that nobody knows takes one connection, and leaves the others to those who have one."""
+        """
+        Read one row: a crowd with keys that nobody knows takes one connection, and leaves the others to those
+        who have one.
+        """
         look = self._next_look
         look.lookups.add(lookup)
         async with self._looking:
@@ -388,5 +458,7 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "replace")).digest()
 
 
-def _entry(action: Action, by: Caller, tenant_id: UUID, key_id: UUID, *, old_hash: str | None = None) -> Entry:
+def _entry(
+    action: Action, by: Caller, tenant_id: UUID, key_id: UUID, *, old_hash: str | None = None
+) -> Entry:
     return Entry(Audited(action, by.actor, by.address, tenant_id, key_id), by.request_id, old_hash=old_hash)

@@ -61,8 +61,19 @@ async def page(_: Transaction, *, limit: int, after: UUID | None, tenant_id: UUI
     return [_key(row) for row in await rows(query)]
 
 
-async def rotate(tx: Transaction, key_id: UUID, *, prefix: str, lookup: bytes, hash: str, was: str) -> Key | None:  # noqa: A002 - as above
-    """Put another secret in place of the one with the hash *was*. None when somebody rotated or revoked the key since that was read."""
+async def rotate(
+    tx: Transaction,
+    key_id: UUID,
+    *,
+    prefix: str,
+    lookup: bytes,
+    hash: str,  # noqa: A002 - as above
+    was: str,
+) -> Key | None:
+    """
+    Put another secret in place of the one with the hash *was*. None when somebody rotated or revoked the key
+    since that was read.
+    """
     row = await tx.fetchrow(
         "UPDATE paytrust.api_keys SET prefix = $2, lookup = $3, hash = $4, rotated_at = now()"
         f" WHERE id = $1 AND hash = $5 AND revoked_at IS NULL RETURNING {_SHOWN}",
@@ -78,7 +89,8 @@ async def rotate(tx: Transaction, key_id: UUID, *, prefix: str, lookup: bytes, h
 async def revoke(tx: Transaction, key_id: UUID) -> UUID | None:
     """The tenant of the key that was revoked; None when there is no such key, or it is revoked already."""
     tenant_id: UUID | None = await tx.fetchval(
-        "UPDATE paytrust.api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING tenant_id", key_id
+        "UPDATE paytrust.api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING tenant_id",
+        key_id,
     )
     return tenant_id
 
@@ -124,7 +136,9 @@ async def add_audit(tx: Transaction, entries: list[Entry]) -> None:
     )
 
 
-async def audit(tx: Transaction, filters: AuditFilters, *, limit: int, before: UUID | None) -> list[AuditEntry]:
+async def audit(
+    tx: Transaction, filters: AuditFilters, *, limit: int, before: UUID | None
+) -> list[AuditEntry]:
     """Newest first; *before* is the last id of the page before."""
     found = await tx.fetch(
         """

@@ -12,7 +12,15 @@ import structlog
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.contract.gateways import GatewayPayment, PaymentStatus
-from paytrust.errors import Busy, GatewayError, GatewayRejected, GatewayUnavailable, NotFound, PayTrustError, Unavailable
+from paytrust.errors import (
+    Busy,
+    GatewayError,
+    GatewayRejected,
+    GatewayUnavailable,
+    NotFound,
+    PayTrustError,
+    Unavailable,
+)
 from paytrust.infra.db import Database, Transaction
 from paytrust.invoices import service as invoices
 from paytrust.invoices.model import OUR_REFERENCE, Invoice, InvoiceStatus, move
@@ -40,7 +48,10 @@ log = structlog.stdlib.get_logger("paytrust.payments")
 
 
 class Reconciler:
-    """Ask gateways about payments on a schedule: money whose webhook never came, unknown outcomes, pages that must not stay payable."""
+    """
+    Ask gateways about payments on a schedule: money whose webhook never came, unknown outcomes, pages that
+    must not stay payable.
+    """
 
     def __init__(self, db: Database, payments: Payments) -> None:
         self._db = db
@@ -68,10 +79,19 @@ class Reconciler:
         try:
             await self._look(check)
         except PayTrustError as exc:
-            # Whatever may go away by itself is tried again when the lease is over, everything else as if we had looked.
-            again = isinstance(exc, (GatewayError, Busy, Unavailable)) and not isinstance(exc, GatewayRejected)
+            # Whatever may go away by itself is tried again when the lease is over, everything else as if we
+            # had looked.
+            again = isinstance(exc, (GatewayError, Busy, Unavailable)) and not isinstance(
+                exc, GatewayRejected
+            )
             tell = log.warning if isinstance(exc, (GatewayError, Busy, Unavailable)) else log.error
-            tell("a look at a payment failed", payment_id=str(check.payment_id), code=exc.code, reason=exc.detail, again=again)
+            tell(
+                "a look at a payment failed",
+                payment_id=str(check.payment_id),
+                code=exc.code,
+                reason=exc.detail,
+                again=again,
+            )
         async with self._db.transaction(tenant=check.tenant_id) as tx:
             invoice, attempt, now = await _read(tx, check)
             next_at = model.next_check(attempt, invoice.expires_at, now)
@@ -100,12 +120,18 @@ class Reconciler:
     async def _ask(self, check: Check, account: Account, attempt: Attempt) -> None:
         found = await self._payments.find(account, attempt.reference, check.tenant_id)
         if found and await self._payments.apply_found(check.tenant_id, account, attempt.reference, found):
-            log.warning("found out without a webhook", reference=attempt.reference, invoice_id=str(check.invoice_id))
+            log.warning(
+                "found out without a webhook", reference=attempt.reference, invoice_id=str(check.invoice_id)
+            )
         async with self._db.transaction(tenant=check.tenant_id, readonly=True) as tx:
             _, attempt, _ = await _read(tx, check)
         for page in model.surplus(attempt, found):
             await self._payments.expire(account, page, check.tenant_id)
-            log.warning("a surplus page was closed", reference=attempt.reference, gateway_payment_id=page.gateway_payment_id)
+            log.warning(
+                "a surplus page was closed",
+                reference=attempt.reference,
+                gateway_payment_id=page.gateway_payment_id,
+            )
 
     async def _expire(self, check: Check) -> None:
         """End an invoice whose time is up: the gateway is asked first, because paid beats expired."""
@@ -114,7 +140,9 @@ class Reconciler:
         async def work(tx: Transaction) -> None:
             current = await invoices.lock(tx, check.tenant_id, check.invoice_id)
             if current.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}:
-                await invoices.save(tx, move(current, InvoiceStatus.EXPIRED), was=current.status, reason="its time was up")
+                await invoices.save(
+                    tx, move(current, InvoiceStatus.EXPIRED), was=current.status, reason="its time was up"
+                )
 
         await self._db.run(work, tenant=check.tenant_id)
 
@@ -127,14 +155,19 @@ async def _read(tx: Transaction, check: Check) -> tuple[Invoice, Attempt, dateti
 
 
 class Comparison:
-    """Compare a gateway's own list with our books. Money found there is applied; everything else is told to a person."""
+    """
+    Compare a gateway's own list with our books. Money found there is applied; everything else is told to a
+    person.
+    """
 
     def __init__(self, db: Database, payments: Payments) -> None:
         self._db = db
         self._payments = payments
 
     async def step(self) -> int:
-        """Compare one gateway account whose day is over; no other process takes the same one. Returns how many."""
+        """
+        Compare one gateway account whose day is over; no other process takes the same one. Returns how many.
+        """
         async with self._db.transaction(system=True) as tx:
             claimed = await accounts.claim_comparison(tx, again_after=COMPARE_AGAIN)
         if claimed is None:
@@ -144,14 +177,23 @@ class Comparison:
         try:
             await self.compare(account, since, now)
         except GatewayError as exc:
-            log.error("comparison failed and will be tried again", gateway_id=str(account.id), code=exc.code, reason=exc.detail)  # noqa: TRY400 - no fault of ours
+            log.error(  # noqa: TRY400 - no fault of ours
+                "comparison failed and will be tried again",
+                gateway_id=str(account.id),
+                code=exc.code,
+                reason=exc.detail,
+            )
             return 1
         async with self._db.transaction(system=True) as tx:
             await accounts.compared(tx, account.id, until=now)
         return 1
 
-    async def compare_all(self, account_id: UUID | None, *, days: int) -> AsyncIterator[tuple[Account, list[Difference] | GatewayError]]:
-        """Compare the last *days* of one gateway account, or of each that can be listed. Raises `NotFound`."""
+    async def compare_all(
+        self, account_id: UUID | None, *, days: int
+    ) -> AsyncIterator[tuple[Account, list[Difference] | GatewayError]]:
+        """
+        Compare the last *days* of one gateway account, or of each that can be listed. Raises `NotFound`.
+        """
         async with self._db.transaction(system=True, readonly=True) as tx:
             ids = [account_id] if account_id is not None else await accounts.ids(tx)
         for each in ids:
@@ -173,7 +215,8 @@ class Comparison:
 
     async def compare(self, account: Account, since: datetime, until: datetime) -> list[Difference]:
         """
-        Compare what the gateway lists of [since, until) with what we know of it, keep and return the differences.
+        Compare what the gateway lists of [since, until) with what we know of it, keep and return the
+        differences.
 
         Raises a `GatewayError` when the list does not come to its end.
         """
@@ -199,7 +242,9 @@ class Comparison:
             )
         return differences
 
-    async def _batches(self, account: Account, since: datetime, until: datetime) -> AsyncIterator[list[GatewayPayment]]:
+    async def _batches(
+        self, account: Account, since: datetime, until: datetime
+    ) -> AsyncIterator[list[GatewayPayment]]:
         batch: dict[str, GatewayPayment] = {}
         listed = 0
         async for payment in self._payments.listed(account, since - SKEW, until + SKEW):
@@ -213,12 +258,18 @@ class Comparison:
         if batch:
             yield list(batch.values())
 
-    async def _judge(self, account: Account, batch: Sequence[GatewayPayment], until: datetime) -> list[Difference]:
+    async def _judge(
+        self, account: Account, batch: Sequence[GatewayPayment], until: datetime
+    ) -> list[Difference]:
         async with self._db.transaction(system=True, readonly=True) as tx:
             known = await store.asked_for(tx, [account.id], [payment.reference for payment in batch])
             strange = [payment.reference for payment in batch if payment.reference not in known]
             # One account at a provider may be configured more than once here.
-            elsewhere = await store.asked_for(tx, await accounts.ids(tx, gateway=account.gateway), strange) if strange else {}
+            elsewhere = (
+                await store.asked_for(tx, await accounts.ids(tx, gateway=account.gateway), strange)
+                if strange
+                else {}
+            )
         booked = await self._booked(account, batch, {tenant_id for tenant_id, _ in known.values()})
         differences: list[Difference] = []
         for payment in batch:
@@ -230,14 +281,32 @@ class Comparison:
                     if due and model.asked_as(payment, asked):
                         differences += await self._apply(account, tenant_id, payment)
                 elif payment.status is PaymentStatus.PAID and paid != payment.paid:
-                    differences.append(_difference(DifferenceKind.AMOUNT_DIFFERS, account, tenant_id, payment, ours=f"received {paid}"))
+                    differences.append(
+                        _difference(
+                            DifferenceKind.AMOUNT_DIFFERS,
+                            account,
+                            tenant_id,
+                            payment,
+                            ours=f"received {paid}",
+                        )
+                    )
                 if payment.amount != asked:
-                    differences.append(_difference(DifferenceKind.AMOUNT_DIFFERS, account, tenant_id, payment, ours=f"asked {asked}"))
+                    differences.append(
+                        _difference(
+                            DifferenceKind.AMOUNT_DIFFERS, account, tenant_id, payment, ours=f"asked {asked}"
+                        )
+                    )
             elif payment.reference not in elsewhere and OUR_REFERENCE.fullmatch(payment.reference):
-                differences.append(_difference(DifferenceKind.UNKNOWN_HERE, account, account.tenant_id, payment, ours="unknown"))
+                differences.append(
+                    _difference(
+                        DifferenceKind.UNKNOWN_HERE, account, account.tenant_id, payment, ours="unknown"
+                    )
+                )
         return differences
 
-    async def _booked(self, account: Account, batch: Sequence[GatewayPayment], tenants: set[UUID]) -> dict[str, Money]:
+    async def _booked(
+        self, account: Account, batch: Sequence[GatewayPayment], tenants: set[UUID]
+    ) -> dict[str, Money]:
         ids = [payment.gateway_payment_id for payment in batch if payment.status is PaymentStatus.PAID]
         booked: dict[str, Money] = {}
         for tenant_id in tenants if ids else ():
@@ -256,9 +325,13 @@ class Comparison:
             ours = f"not received: {exc.code}"
         if not settled and payment.gateway_payment_id in await self._booked(account, [payment], {tenant_id}):
             return []
-        return [_difference(DifferenceKind.NOT_APPLIED, account, tenant_id, payment, ours=ours, settled=settled)]
+        return [
+            _difference(DifferenceKind.NOT_APPLIED, account, tenant_id, payment, ours=ours, settled=settled)
+        ]
 
-    async def _missing(self, account: Account, seen: set[str], since: datetime, until: datetime) -> list[Difference]:
+    async def _missing(
+        self, account: Account, seen: set[str], since: datetime, until: datetime
+    ) -> list[Difference]:
         async with self._db.transaction(system=True, readonly=True) as tx:
             made = await store.made_between(tx, account.id, since, until - UNDER_WAY)
         missing = [each for each in made if each[1] not in seen]
@@ -284,12 +357,20 @@ class Comparison:
                 )
             )
         if len(missing) > MAX_MISSING:
-            log.error("many payments are not in the gateway's list", gateway_id=str(account.id), count=len(missing))
+            log.error(
+                "many payments are not in the gateway's list", gateway_id=str(account.id), count=len(missing)
+            )
         return differences
 
 
 def _difference(
-    kind: DifferenceKind, account: Account, tenant_id: UUID | None, payment: GatewayPayment, *, ours: str, settled: bool = False
+    kind: DifferenceKind,
+    account: Account,
+    tenant_id: UUID | None,
+    payment: GatewayPayment,
+    *,
+    ours: str,
+    settled: bool = False,
 ) -> Difference:
     theirs = f"{payment.status} {payment.paid or payment.amount}"
     return Difference(

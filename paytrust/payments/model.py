@@ -69,7 +69,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """Money that came on the attempt *reference*. *paid_at* is the gateway's word, *received_at* our clock."""
+    """
+    Money that came on the attempt *reference*. *paid_at* is the gateway's word, *received_at* our clock.
+    """
 
     installment_number: int
     reference: str
@@ -101,7 +103,10 @@ class DifferenceKind(StrEnum):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One point on which a gateway's list and our books do not agree. *settled*: it was applied when it was found."""
+    """
+    One point on which a gateway's list and our books do not agree. *settled*: it was applied when it was
+    found.
+    """
 
     account_id: UUID
     kind: DifferenceKind
@@ -121,7 +126,10 @@ class NothingDue(Conflict):
 
 
 class AmountNotCollectable(Conflict):
-    """What is left to pay is outside of what the gateway takes in one payment, such as the rest of an underpaid installment."""
+    """
+    What is left to pay is outside of what the gateway takes in one payment, such as the rest of an underpaid
+    installment.
+    """
 
     code = "amount_not_collectable"
 
@@ -141,7 +149,10 @@ class CurrencyMismatch(PayTrustError):
 
 
 class PaymentReversed(PayTrustError):
-    """A gateway takes back a payment that is in our books: a person has to look, and the books keep what happened."""
+    """
+    A gateway takes back a payment that is in our books: a person has to look, and the books keep what
+    happened.
+    """
 
     code = "payment_reversed"
     status = 409
@@ -149,7 +160,10 @@ class PaymentReversed(PayTrustError):
 
 
 def check_page(payment: GatewayPayment, *, hosts: Collection[str], insecure: bool) -> None:
-    """Raise `ValueError` unless a payer may be sent where *payment* says: web addresses, the page at one of *hosts* if there are any."""
+    """
+    Raise `ValueError` unless a payer may be sent where *payment* says: web addresses, the page at one of
+    *hosts* if there are any.
+    """
     if payment.payment_url is not None:
         host = urls.read(payment.payment_url, insecure=insecure).host
         if hosts and not urls.is_within(host, hosts):
@@ -180,13 +194,23 @@ def check_payable(invoice: Invoice, now: datetime, *, number: int | None = None)
 
 
 def asks_for_what_is_due(attempt: Attempt, invoice: Invoice) -> bool:
-    """Whether a payer may still pay this attempt: its invoice is being collected, and this is what is due next, to the unit."""
+    """
+    Whether a payer may still pay this attempt: its invoice is being collected, and this is what is due next,
+    to the unit.
+    """
     due = invoice.due_next
-    return invoice.status in COLLECTING and due is not None and (attempt.installment_number, attempt.amount) == (due.number, due.due)
+    return (
+        invoice.status in COLLECTING
+        and due is not None
+        and (attempt.installment_number, attempt.amount) == (due.number, due.due)
+    )
 
 
 def asked_as(payment: GatewayPayment, amount: Money) -> bool:
-    """Whether *payment* asks for *amount*. Xendit shows what was paid in another currency as if that had been asked for."""
+    """
+    Whether *payment* asks for *amount*. Xendit shows what was paid in another currency as if that had been
+    asked for.
+    """
     return payment.amount == amount or payment.amount.currency != amount.currency
 
 
@@ -204,8 +228,9 @@ def next_check(attempt: Attempt, expires_at: datetime, now: datetime) -> datetim
     """
     When the gateway is asked again whether *attempt* was paid; None for never.
 
-    A live one: 5 min, 1 h and 6 h after it was made, then daily, and when the invoice's time is up. One that ended unpaid: 1 h
-    after its end, then daily for a week. A paid one that we have just looked at needs no other look.
+    A live one: 5 min, 1 h and 6 h after it was made, then daily, and when the invoice's time is up. One that
+    ended unpaid: 1 h after its end, then daily for a week. A paid one that we have just looked at needs no
+    other look.
     """
     if attempt.status in {AttemptStatus.PAID, AttemptStatus.REJECTED}:
         return None
@@ -220,12 +245,16 @@ def next_check(attempt: Attempt, expires_at: datetime, now: datetime) -> datetim
 
 
 def surplus(attempt: Attempt, found: Sequence[GatewayPayment]) -> list[GatewayPayment]:
-    """What a payer could still pay and should not: pages beside the one we gave out, and every page of an attempt that is over."""
+    """
+    What a payer could still pay and should not: pages beside the one we gave out, and every page of an
+    attempt that is over.
+    """
     payable = [payment for payment in found if payment.status is PaymentStatus.OPEN]
     ours = attempt.gateway_payment_id
     known = any(payment.gateway_payment_id == ours for payment in found)
     if attempt.status is AttemptStatus.OPEN:
-        # Where our own is not among them it goes by another name (Midtrans: a page, then a transaction): leave it alone.
+        # Where our own is not among them it goes by another name (Midtrans: a page, then a transaction):
+        # leave it alone.
         return [payment for payment in payable if known and payment.gateway_payment_id != ours]
     if payable and not known and ours is not None:
         payable.insert(0, as_created(attempt, ours))
@@ -235,11 +264,16 @@ def surplus(attempt: Attempt, found: Sequence[GatewayPayment]) -> list[GatewayPa
 def as_created(attempt: Attempt, gateway_payment_id: str) -> GatewayPayment:
     """What `create_payment` returned for an open attempt, as far as closing it needs."""
     return GatewayPayment(
-        reference=attempt.reference, gateway_payment_id=gateway_payment_id, status=PaymentStatus.OPEN, amount=attempt.amount
+        reference=attempt.reference,
+        gateway_payment_id=gateway_payment_id,
+        status=PaymentStatus.OPEN,
+        amount=attempt.amount,
     )
 
 
-def request_for(invoice: Invoice, *, reference: str, part: Installment, amount: Money, webhook_url: str, now: datetime) -> PaymentRequest:
+def request_for(
+    invoice: Invoice, *, reference: str, part: Installment, amount: Money, webhook_url: str, now: datetime
+) -> PaymentRequest:
     """What the gateway is asked. *amount* is what is due of *part*, all of it or the rest."""
     title = invoice.description or f"Invoice {invoice.external_id or invoice.id}"
     if len(invoice.installments) > 1:
@@ -252,7 +286,9 @@ def request_for(invoice: Invoice, *, reference: str, part: Installment, amount: 
         description=title,
         now=now,
         expires_at=invoice.expires_at,
-        customer=Customer(name=customer.name, email=customer.email, phone=customer.phone, country=customer.country),
+        customer=Customer(
+            name=customer.name, email=customer.email, phone=customer.phone, country=customer.country
+        ),
         success_url=invoice.success_url,
         failure_url=invoice.failure_url,
         webhook_url=webhook_url,
@@ -293,7 +329,9 @@ def issue(invoice: Invoice) -> tuple[list[BoundedAccount], list[Transfer]]:
 
 
 class Application(msgspec.Struct, frozen=True):
-    """What one receipt does: the transfers it posts, the installments it closes, and the invoice's new status."""
+    """
+    What one receipt does: the transfers it posts, the installments it closes, and the invoice's new status.
+    """
 
     accounts: list[BoundedAccount]
     transfers: list[Transfer]
@@ -326,15 +364,26 @@ def apply(invoice: Invoice, amount: Money, *, receipt_id: UUID) -> Application:
             amount=part,
         )
         for leg, (credit, part) in enumerate(
-            [*((books.receivable(invoice.id, n), part) for n, part in credited.items()), (books.overpaid(invoice.id), rest)]
+            [
+                *((books.receivable(invoice.id, n), part) for n, part in credited.items()),
+                (books.overpaid(invoice.id), rest),
+            ]
         )
         if part.minor
     ]
     assert sum(t.amount.minor for t in transfers) == amount.minor
     accounts = [BoundedAccount(invoice.id, None, invoice.currency)] if rest.minor else []
-    closed = [part.number for part in invoice.installments if part.number in credited and credited[part.number] == part.due]
-    owed = sum(part.due.minor for part in invoice.installments) - sum(part.minor for part in credited.values())
-    return Application(accounts, transfers, closed, _status_after(invoice, owed=owed, credited=bool(credited)))
+    closed = [
+        part.number
+        for part in invoice.installments
+        if part.number in credited and credited[part.number] == part.due
+    ]
+    owed = sum(part.due.minor for part in invoice.installments) - sum(
+        part.minor for part in credited.values()
+    )
+    return Application(
+        accounts, transfers, closed, _status_after(invoice, owed=owed, credited=bool(credited))
+    )
 
 
 def _status_after(invoice: Invoice, *, owed: int, credited: bool) -> InvoiceStatus:
@@ -343,22 +392,45 @@ def _status_after(invoice: Invoice, *, owed: int, credited: bool) -> InvoiceStat
     return InvoiceStatus.PARTIALLY_PAID if credited and invoice.status in COLLECTING else invoice.status
 
 
-def timeline(invoice: Invoice, notes: Sequence[Moment], attempts: Sequence[Attempt], receipts: Sequence[Receipt]) -> list[Moment]:
-    """What happened to an invoice, oldest first: from its own row, its attempts, the money that came, and the notes about the rest."""
+def timeline(
+    invoice: Invoice, notes: Sequence[Moment], attempts: Sequence[Attempt], receipts: Sequence[Receipt]
+) -> list[Moment]:
+    """
+    What happened to an invoice, oldest first: from its own row, its attempts, the money that came, and the
+    notes about the rest.
+    """
     moments = [Moment(at=invoice.created_at, event="created", details={"amount": invoice.total.major})]
     for attempt in attempts:
-        named = {"installment_number": attempt.installment_number, "reference": attempt.reference, "amount": attempt.amount.major}
+        named = {
+            "installment_number": attempt.installment_number,
+            "reference": attempt.reference,
+            "amount": attempt.amount.major,
+        }
         moments.append(Moment(at=attempt.created_at, event="payment_requested", details=named))
         if attempt.opened_at is not None:
             moments.append(Moment(at=attempt.opened_at, event="payment_opened", details=named))
     if invoice.payment_initiated_at is not None:
         change = {"from": InvoiceStatus.DRAFT, "to": InvoiceStatus.PENDING}
         moments.append(
-            Moment(at=invoice.payment_initiated_at, event="status_changed", reason="its first payment was opened", details=change)
+            Moment(
+                at=invoice.payment_initiated_at,
+                event="status_changed",
+                reason="its first payment was opened",
+                details=change,
+            )
         )
     for receipt in receipts:
-        named = {"installment_number": receipt.installment_number, "reference": receipt.reference, "amount": receipt.amount.major}
-        named |= {"gateway_payment_id": receipt.gateway_payment_id, "paid_at": receipt.paid_at, "flag": receipt.flag}
+        named = {
+            "installment_number": receipt.installment_number,
+            "reference": receipt.reference,
+            "amount": receipt.amount.major,
+        }
+        named |= {
+            "gateway_payment_id": receipt.gateway_payment_id,
+            "paid_at": receipt.paid_at,
+            "flag": receipt.flag,
+        }
         moments.append(Moment(at=receipt.received_at, event="payment_received", details=named))
-    # The sort is stable: of one moment, what the notes say comes last, in the order in which they were written.
+    # The sort is stable: of one moment, what the notes say comes last, in the order in which they were
+    # written.
     return sorted([*moments, *reversed(notes)], key=lambda moment: moment.at)

@@ -50,7 +50,12 @@ class PaymentPageOut(msgspec.Struct, frozen=True):
     payment_instructions: dict[str, str] | None
 
 
-@get("/invoices/{invoice_id:uuid}/payments", summary="List payments", opt={"access": "read"}, responses=problems(401, 403, 404))
+@get(
+    "/invoices/{invoice_id:uuid}/payments",
+    summary="List payments",
+    opt={"access": "read"},
+    responses=problems(401, 403, 404),
+)
 async def list_payments(
     invoice_id: FromPath[UUID], principal: NamedDependency[Principal], payments: NamedDependency[Payments]
 ) -> PaymentList:
@@ -71,7 +76,8 @@ async def make_payment_url(
     principal: NamedDependency[Principal],
     payments: NamedDependency[Payments],
     installment: Annotated[
-        int | None, QueryParameter(ge=1, le=12, description="The installment you mean; refused when another is due.")
+        int | None,
+        QueryParameter(ge=1, le=12, description="The installment you mean; refused when another is due."),
     ] = None,
 ) -> PaymentPageOut:
     """Get the live payment page of what is due next, making one when it is missing or has expired."""
@@ -79,7 +85,12 @@ async def make_payment_url(
     return PaymentPageOut(invoice.id, invoice.payment_url, invoice.instructions)
 
 
-@get("/invoices/{invoice_id:uuid}/timeline", summary="Get what happened", opt={"access": "read"}, responses=problems(401, 403, 404))
+@get(
+    "/invoices/{invoice_id:uuid}/timeline",
+    summary="Get what happened",
+    opt={"access": "read"},
+    responses=problems(401, 403, 404),
+)
 async def get_timeline(
     invoice_id: FromPath[UUID], principal: NamedDependency[Principal], payments: NamedDependency[Payments]
 ) -> TimelineOut:

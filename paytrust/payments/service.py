@@ -30,7 +30,13 @@ from paytrust.invoices import service as invoices
 from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, Moment, move, payment_reference
 from paytrust.money import Money
 from paytrust.payments import model, store
-from paytrust.payments.model import AmountNotCollectable, Attempt, AttemptStatus, CurrencyMismatch, PaymentReversed
+from paytrust.payments.model import (
+    AmountNotCollectable,
+    Attempt,
+    AttemptStatus,
+    CurrencyMismatch,
+    PaymentReversed,
+)
 from paytrust.plugins.calls import GuardedGateway, Lane
 
 ABANDONED_AFTER: Final = timedelta(seconds=60)
@@ -48,7 +54,9 @@ log = structlog.stdlib.get_logger("paytrust.payments")
 
 
 class Payments:
-    """Open payments at gateways and apply the money that comes. No transaction is open while a gateway is asked."""
+    """
+    Open payments at gateways and apply the money that comes. No transaction is open while a gateway is asked.
+    """
 
     def __init__(self, db: Database, gateways: Accounts, *, calls: Lane, insecure: bool) -> None:
         self._db = db
@@ -62,8 +70,12 @@ class Payments:
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
-    async def open_first(self, invoice: Invoice, account: Account, *, payment_id: UUID, now: datetime) -> Invoice:
-        """Open the payment whose attempt was written with the invoice. Raises a `GatewayError` after noting it."""
+    async def open_first(
+        self, invoice: Invoice, account: Account, *, payment_id: UUID, now: datetime
+    ) -> Invoice:
+        """
+        Open the payment whose attempt was written with the invoice. Raises a `GatewayError` after noting it.
+        """
         first = invoice.installments[0]
         return await self._create(invoice, account, _new_attempt(invoice, first, 1, now, payment_id), now)
 
@@ -71,11 +83,13 @@ class Payments:
         """
         Return the invoice with a live payment page for what is due next, making one when there is none.
 
-        An attempt with an unknown outcome is looked up at the gateway first, and what is found is adopted. *number* names the
-        installment the caller has in mind: `OutOfSequence` when another one is due.
-        Raises `NothingDue`, `AmountNotCollectable`, `Busy` or a `GatewayError`.
+        An attempt with an unknown outcome is looked up at the gateway first, and what is found is adopted.
+        *number* names the installment the caller has in mind: `OutOfSequence` when another one is due. Raises
+        `NothingDue`, `AmountNotCollectable`, `Busy` or a `GatewayError`.
         """
-        invoice, account, attempt, now = await self._db.run(lambda tx: self._take(tx, tenant_id, invoice_id, number), tenant=tenant_id)
+        invoice, account, attempt, now = await self._db.run(
+            lambda tx: self._take(tx, tenant_id, invoice_id, number), tenant=tenant_id
+        )
         if not model.asks_for_what_is_due(attempt, invoice):
             await self._withdraw(account, attempt)
             return await self.ensure_open(tenant_id, invoice_id, number=number)
@@ -83,11 +97,14 @@ class Payments:
             return invoice
         if attempt.status is AttemptStatus.UNAVAILABLE or attempt.created_at == now:
             return await self._create(invoice, account, attempt, now)
-        return await self._resolve(invoice, account, attempt) or await self._create(invoice, account, attempt, now)
+        return await self._resolve(invoice, account, attempt) or await self._create(
+            invoice, account, attempt, now
+        )
 
     async def look_up(self, account: Account, attempt: Attempt) -> None:
         """
-        Ask the gateway what became of an attempt whose outcome is not known, and adopt what it has; nothing new is made.
+        Ask the gateway what became of an attempt whose outcome is not known, and adopt what it has; nothing
+        new is made.
 
         Raises `Busy` while it is being made, or a `GatewayError`.
         """
@@ -97,7 +114,10 @@ class Payments:
 
     async def _retake(self, tx: Transaction, attempt: Attempt) -> Invoice | None:
         attempt, invoice = await _locked(tx, attempt.tenant_id, attempt.account_id, attempt.reference)
-        if attempt.status is AttemptStatus.CREATING and attempt.updated_at > await tx.fetchval("SELECT now()") - ABANDONED_AFTER:
+        if (
+            attempt.status is AttemptStatus.CREATING
+            and attempt.updated_at > await tx.fetchval("SELECT now()") - ABANDONED_AFTER
+        ):
             raise Busy("another request is opening this payment; try again in a moment")
         if attempt.status not in {AttemptStatus.CREATING, AttemptStatus.UNKNOWN}:
             return None
@@ -107,7 +127,10 @@ class Payments:
     async def _take(
         self, tx: Transaction, tenant_id: UUID, invoice_id: UUID, number: int | None
     ) -> tuple[Invoice, Account, Attempt, datetime]:
-        """Claim the right to work on the installment due next: its attempt comes back as it was before the claim."""
+        """
+        Claim the right to work on the installment due next: its attempt comes back as it was before the
+        claim.
+        """
         invoice = await invoices.lock(tx, tenant_id, invoice_id)
         found = await accounts.find(tx, invoice.account_id)
         assert found is not None, "the foreign key keeps the account"
@@ -128,10 +151,14 @@ class Payments:
             await store.retake(tx, attempt)
         return invoice, account, attempt, now
 
-    def _next_attempt(self, invoice: Invoice, account: Account, part: Installment, number: int, now: datetime) -> Attempt:
+    def _next_attempt(
+        self, invoice: Invoice, account: Account, part: Installment, number: int, now: datetime
+    ) -> Attempt:
         objection = self._gateways.limits(account, invoice.currency).objection(part.due)
         if objection is not None:
-            raise AmountNotCollectable(f"what is due on installment {part.number} cannot be collected: {objection}")
+            raise AmountNotCollectable(
+                f"what is due on installment {part.number} cannot be collected: {objection}"
+            )
         return _new_attempt(invoice, part, number, now, new_id())
 
     async def _create(self, invoice: Invoice, account: Account, attempt: Attempt, now: datetime) -> Invoice:
@@ -151,14 +178,21 @@ class Payments:
         except GatewayError as exc:
             await self._note_failure(attempt, exc)
             raise
-        return await self._db.run(lambda tx: self._opened(tx, invoice, attempt, opened), tenant=invoice.tenant_id)
+        return await self._db.run(
+            lambda tx: self._opened(tx, invoice, attempt, opened), tenant=invoice.tenant_id
+        )
 
     async def _resolve(self, invoice: Invoice, account: Account, attempt: Attempt) -> Invoice | None:
-        """Ask the gateway what became of an attempt: found one, adopt it; several, keep a paid one or the oldest; None when it knows none."""
+        """
+        Ask the gateway what became of an attempt: found one, adopt it; several, keep a paid one or the
+        oldest; None when it knows none.
+        """
         try:
             gateway = self._at(account, invoice.tenant_id)
             found = await gateway.find_payments(attempt.reference)
-            live = [payment for payment in found if payment.status in {PaymentStatus.OPEN, PaymentStatus.PAID}]
+            live = [
+                payment for payment in found if payment.status in {PaymentStatus.OPEN, PaymentStatus.PAID}
+            ]
             live.sort(key=lambda payment: payment.status is not PaymentStatus.PAID)
             for surplus in live[1:]:
                 if surplus.status is PaymentStatus.OPEN:
@@ -178,15 +212,23 @@ class Payments:
     async def _adopt(self, invoice: Invoice, attempt: Attempt, live: Sequence[GatewayPayment]) -> Invoice:
         log.info("payment adopted", invoice_id=str(invoice.id), reference=attempt.reference, found=len(live))
         if live[0].status is PaymentStatus.OPEN:
-            return await self._db.run(lambda tx: self._opened(tx, invoice, attempt, live[0]), tenant=invoice.tenant_id)
+            return await self._db.run(
+                lambda tx: self._opened(tx, invoice, attempt, live[0]), tenant=invoice.tenant_id
+            )
         _, refused = await self._record_all(invoice.tenant_id, attempt.account_id, live)
         if refused is not None:
             raise refused
         async with self._db.transaction(tenant=invoice.tenant_id, readonly=True) as tx:
             found = await invoices.get(tx, invoice.tenant_id, invoice.id)
-        return await self.ensure_open(invoice.tenant_id, invoice.id) if found.status is InvoiceStatus.PARTIALLY_PAID else found
+        return (
+            await self.ensure_open(invoice.tenant_id, invoice.id)
+            if found.status is InvoiceStatus.PARTIALLY_PAID
+            else found
+        )
 
-    async def _opened(self, tx: Transaction, invoice: Invoice, attempt: Attempt, payment: GatewayPayment) -> Invoice:
+    async def _opened(
+        self, tx: Transaction, invoice: Invoice, attempt: Attempt, payment: GatewayPayment
+    ) -> Invoice:
         """Note the payment page; the first one issues the invoice and posts it to the books."""
         # The invoice's row before the payment's, as everywhere: a webhook may be at it at this moment.
         initiated_at = await self._issue(tx, invoice)
@@ -223,17 +265,22 @@ class Payments:
     def _check(self, attempt: Attempt, payment: GatewayPayment, hosts: frozenset[str]) -> None:
         """A payable page for something else than we asked must never reach a payer."""
         if payment.reference != attempt.reference or payment.amount != attempt.amount:
-            raise OutcomeUnknown(f"asked for {attempt.amount} as {attempt.reference}, got {payment.amount} as {payment.reference}")
+            raise OutcomeUnknown(
+                f"asked for {attempt.amount} as {attempt.reference}, got {payment.amount} as {payment.reference}"
+            )
         try:
             model.check_page(payment, hosts=hosts, insecure=self._insecure)
         except ValueError as exc:
-            raise OutcomeUnknown(f"the gateway answered with an address that no payer should be sent to: {exc}") from exc
+            raise OutcomeUnknown(
+                f"the gateway answered with an address that no payer should be sent to: {exc}"
+            ) from exc
 
     # --- closing -----------------------------------------------------------------------------------------------------
 
     async def withdraw(self, tenant_id: UUID, invoice_id: UUID, *, stale_only: bool = False) -> None:
         """
-        Make every live attempt of an invoice unpayable at its gateway; what was paid meanwhile is applied first.
+        Make every live attempt of an invoice unpayable at its gateway; what was paid meanwhile is applied
+        first.
 
         With *stale_only* just those that ask for something else than what is due next.
         Raises `Busy` while one is being opened, or a `GatewayError`: then something may still be payable.
@@ -242,7 +289,11 @@ class Payments:
             invoice = await invoices.get(tx, tenant_id, invoice_id)
             found = await accounts.find(tx, invoice.account_id)
             assert found is not None, "the foreign key keeps the account"
-            attempts = [attempt for attempt in await store.of_invoice(tx, tenant_id, invoice_id) if attempt.status in model.LIVE]
+            attempts = [
+                attempt
+                for attempt in await store.of_invoice(tx, tenant_id, invoice_id)
+                if attempt.status in model.LIVE
+            ]
         if stale_only:
             attempts = [attempt for attempt in attempts if not model.asks_for_what_is_due(attempt, invoice)]
         account, now = found
@@ -254,7 +305,9 @@ class Payments:
     async def _withdraw(self, account: Account, attempt: Attempt) -> None:
         gateway = self._at(account, attempt.tenant_id)
         found = await gateway.find_payments(attempt.reference)
-        handles = {payment.gateway_payment_id: payment for payment in found if payment.status is PaymentStatus.OPEN}
+        handles = {
+            payment.gateway_payment_id: payment for payment in found if payment.status is PaymentStatus.OPEN
+        }
         paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
         if not paid and attempt.gateway_payment_id is not None:
             handles[attempt.gateway_payment_id] = model.as_created(attempt, attempt.gateway_payment_id)
@@ -270,7 +323,9 @@ class Payments:
         except OutcomeUnknown as exc:
             await self._doubt(attempt, exc)
             raise
-        await self._record_all(attempt.tenant_id, attempt.account_id, paid)  # a refusal is noted, and nobody can pay that page again
+        await self._record_all(
+            attempt.tenant_id, attempt.account_id, paid
+        )  # a refusal is noted, and nobody can pay that page again
         if not paid:
             await self.close(attempt.tenant_id, attempt.account_id, attempt.reference)
 
@@ -279,7 +334,9 @@ class Payments:
         async with self._db.transaction(tenant=attempt.tenant_id) as tx:
             await store.doubt(tx, attempt, code=exc.code, detail=exc.detail)
             details = _named(attempt) | {"status": AttemptStatus.UNKNOWN, "code": exc.code}
-            await invoices.note(tx, attempt.tenant_id, attempt.invoice_id, "payment_failed", exc.detail, details=details)
+            await invoices.note(
+                tx, attempt.tenant_id, attempt.invoice_id, "payment_failed", exc.detail, details=details
+            )
 
     # --- what the gateway says afterwards ------------------------------------------------------------------------------
 
@@ -300,12 +357,18 @@ class Payments:
         return await self.apply_found(tenant_id, account, reference, found)
 
     async def check_soon(self, tenant_id: UUID, account_id: UUID, reference: str) -> None:
-        """Have the gateway asked again within a minute: a webhook told of news that the gateway does not tell when asked, yet or ever."""
+        """
+        Have the gateway asked again within a minute: a webhook told of news that the gateway does not tell
+        when asked, yet or ever.
+        """
         async with self._db.transaction(tenant=tenant_id) as tx:
             await store.check_soon(tx, tenant_id, account_id, reference, within=NEWS_AGAIN)
 
     async def find(self, account: Account, reference: str, tenant_id: UUID) -> Sequence[GatewayPayment]:
-        """What the gateway knows under *reference*, oldest first. Raises `UnreadableWebhook` for a status nobody knows."""
+        """
+        What the gateway knows under *reference*, oldest first. Raises `UnreadableWebhook` for a status nobody
+        knows.
+        """
         return await self._at(account, tenant_id).find_payments(reference, unreadable=UnreadableWebhook)
 
     async def expire(self, account: Account, payment: GatewayPayment, tenant_id: UUID) -> None:
@@ -320,7 +383,9 @@ class Payments:
         """Whether the account's gateway can list its payments."""
         return isinstance(self._gateways.gateway(account), ListsPayments)
 
-    async def apply_found(self, tenant_id: UUID, account: Account, reference: str, found: Sequence[GatewayPayment]) -> bool:
+    async def apply_found(
+        self, tenant_id: UUID, account: Account, reference: str, found: Sequence[GatewayPayment]
+    ) -> bool:
         """Apply what the gateway answered about *reference*; True when anything changed."""
         changed, refused = await self._record_all(tenant_id, account.id, found)
         if all(payment.status in {PaymentStatus.EXPIRED, PaymentStatus.FAILED} for payment in found):
@@ -332,8 +397,13 @@ class Payments:
             raise refused
         return changed
 
-    async def _end(self, tenant_id: UUID, account: Account, reference: str, found: Sequence[GatewayPayment]) -> bool:
-        """Close an attempt of which nothing found can be paid; its page too, where that outlives a transaction (Midtrans)."""
+    async def _end(
+        self, tenant_id: UUID, account: Account, reference: str, found: Sequence[GatewayPayment]
+    ) -> bool:
+        """
+        Close an attempt of which nothing found can be paid; its page too, where that outlives a transaction
+        (Midtrans).
+        """
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
             attempt = await store.by_reference(tx, account.id, reference)
         assert attempt is not None, "callers found the tenant by this reference"
@@ -351,11 +421,14 @@ class Payments:
             try:
                 await self.expire(account, twin, tenant_id)
             except GatewayRejected as exc:
-                log.warning("a twin of a paid payment stays open", reference=twin.reference, reason=exc.detail)  # unless paid meanwhile
+                log.warning(
+                    "a twin of a paid payment stays open", reference=twin.reference, reason=exc.detail
+                )  # unless paid meanwhile
 
     async def _go_on(self, tenant_id: UUID, account_id: UUID, reference: str) -> None:
         """
-        Close the pages that ask for something else than what is due next by now, and open one for that, without anyone asking.
+        Close the pages that ask for something else than what is due next by now, and open one for that,
+        without anyone asking.
 
         Where that fails the page is made on demand.
         """
@@ -373,7 +446,10 @@ class Payments:
     async def _record_all(
         self, tenant_id: UUID, account_id: UUID, found: Sequence[GatewayPayment]
     ) -> tuple[bool, CurrencyMismatch | Unprocessable | None]:
-        """Apply what was paid of *found*: whether anything changed, and the last refusal. It keeps nothing else from being applied."""
+        """
+        Apply what was paid of *found*: whether anything changed, and the last refusal. It keeps nothing else
+        from being applied.
+        """
         changed, refused = False, None
         for payment in found:
             if payment.status is PaymentStatus.PAID:
@@ -384,14 +460,21 @@ class Payments:
         return changed, refused
 
     async def record(self, tenant_id: UUID, account_id: UUID, payment: GatewayPayment) -> bool:
-        """Apply one confirmed payment; False when it is already in the books. Harmless when the gateway tells us twice."""
+        """
+        Apply one confirmed payment; False when it is already in the books. Harmless when the gateway tells us
+        twice.
+        """
         try:
-            return await self._db.run(lambda tx: self._record(tx, tenant_id, account_id, payment), tenant=tenant_id)
+            return await self._db.run(
+                lambda tx: self._record(tx, tenant_id, account_id, payment), tenant=tenant_id
+            )
         except (CurrencyMismatch, Unprocessable) as exc:
             await self._note_refusal(tenant_id, account_id, payment.reference, exc)
             raise
 
-    async def _note_refusal(self, tenant_id: UUID, account_id: UUID, reference: str, exc: PayTrustError) -> None:
+    async def _note_refusal(
+        self, tenant_id: UUID, account_id: UUID, reference: str, exc: PayTrustError
+    ) -> None:
         async with self._db.transaction(tenant=tenant_id) as tx:
             attempt = await store.by_reference(tx, account_id, reference)
             assert attempt is not None, "callers found the tenant by this reference"
@@ -399,16 +482,29 @@ class Payments:
             once_as = uuid5(attempt.id, exc.code)
             if attempt.status in model.LIVE:
                 await store.settle(tx, attempt, AttemptStatus.EXPIRED)  # its page is used up
-            await invoices.note(tx, tenant_id, attempt.invoice_id, "payment_refused", exc.detail, details=details, once_as=once_as)
+            await invoices.note(
+                tx,
+                tenant_id,
+                attempt.invoice_id,
+                "payment_refused",
+                exc.detail,
+                details=details,
+                once_as=once_as,
+            )
 
-    async def _record(self, tx: Transaction, tenant_id: UUID, account_id: UUID, payment: GatewayPayment) -> bool:
+    async def _record(
+        self, tx: Transaction, tenant_id: UUID, account_id: UUID, payment: GatewayPayment
+    ) -> bool:
         attempt, invoice = await _locked(tx, tenant_id, account_id, payment.reference)
         paid = payment.paid
         assert paid is not None, "only a paid payment is recorded"
         if paid.currency != invoice.currency:
-            raise CurrencyMismatch(f"{paid} was paid for an invoice in {invoice.currency}; nothing was applied")
+            raise CurrencyMismatch(
+                f"{paid} was paid for an invoice in {invoice.currency}; nothing was applied"
+            )
         if not model.asked_as(payment, attempt.amount):
-            # What was paid may be more or less; what was asked for may not. So it is not this payment that the gateway tells of.
+            # What was paid may be more or less; what was asked for may not. So it is not this payment that
+            # the gateway tells of.
             raise GatewayUnavailable(
                 f"asked for {attempt.amount} as {attempt.reference}, and was told of {payment.amount}; nothing was applied"
             )
@@ -419,7 +515,9 @@ class Payments:
         if not await store.insert_receipt(tx, attempt, payment, paid, receipt_id=receipt_id, flag=flag):
             return False
         if invoice.status is InvoiceStatus.DRAFT and await self._issue(tx, invoice):
-            invoice = move(invoice, InvoiceStatus.PENDING)  # the webhook was quicker than the gateway's answer to us
+            invoice = move(
+                invoice, InvoiceStatus.PENDING
+            )  # the webhook was quicker than the gateway's answer to us
         applied = model.apply(invoice, paid, receipt_id=receipt_id)
         await books.post(tx, tenant_id, applied.accounts, applied.transfers)
         await invoices.close_installments(tx, invoice, applied.closed)
@@ -433,7 +531,9 @@ class Payments:
     async def close(self, tenant_id: UUID, account_id: UUID, reference: str) -> bool:
         """Note that an attempt can no longer be paid; the invoice expires with it when its own time is up."""
         try:
-            return await self._db.run(lambda tx: self._close(tx, tenant_id, account_id, reference), tenant=tenant_id)
+            return await self._db.run(
+                lambda tx: self._close(tx, tenant_id, account_id, reference), tenant=tenant_id
+            )
         except PaymentReversed as exc:
             await self._note_refusal(tenant_id, account_id, reference, exc)
             raise
@@ -441,14 +541,28 @@ class Payments:
     async def _close(self, tx: Transaction, tenant_id: UUID, account_id: UUID, reference: str) -> bool:
         attempt, invoice = await _locked(tx, tenant_id, account_id, reference)
         if attempt.status is AttemptStatus.PAID:
-            raise PaymentReversed(f"{reference} is paid in our books and no longer at the gateway; nothing was changed")
+            raise PaymentReversed(
+                f"{reference} is paid in our books and no longer at the gateway; nothing was changed"
+            )
         if attempt.status is AttemptStatus.EXPIRED:
             return False
         await store.settle(tx, attempt, AttemptStatus.EXPIRED)
-        await invoices.note(tx, tenant_id, invoice.id, "payment_closed", "can no longer be paid at the gateway", details=_named(attempt))
+        await invoices.note(
+            tx,
+            tenant_id,
+            invoice.id,
+            "payment_closed",
+            "can no longer be paid at the gateway",
+            details=_named(attempt),
+        )
         now = await tx.fetchval("SELECT now()")
-        if invoice.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID} and invoice.expires_at <= now + model.EXPIRY_SLACK:
-            await invoices.save(tx, move(invoice, InvoiceStatus.EXPIRED), was=invoice.status, reason="its time was up")
+        if (
+            invoice.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}
+            and invoice.expires_at <= now + model.EXPIRY_SLACK
+        ):
+            await invoices.save(
+                tx, move(invoice, InvoiceStatus.EXPIRED), was=invoice.status, reason="its time was up"
+            )
         return True
 
     async def of_invoice(self, tenant_id: UUID, invoice_id: UUID) -> list[Attempt]:
@@ -458,9 +572,14 @@ class Payments:
             return await store.of_invoice(tx, tenant_id, invoice_id)
 
     async def asked(self, tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> dict[int, Money]:
-        """What live attempts ask for, by installment number. The invoice is locked, so none can appear meanwhile."""
+        """
+        What live attempts ask for, by installment number. The invoice is locked, so none can appear
+        meanwhile.
+        """
         attempts = await store.of_invoice(tx, tenant_id, invoice_id)
-        return {attempt.installment_number: attempt.amount for attempt in attempts if attempt.status in model.LIVE}
+        return {
+            attempt.installment_number: attempt.amount for attempt in attempts if attempt.status in model.LIVE
+        }
 
     async def timeline(self, tenant_id: UUID, invoice_id: UUID) -> list[Moment]:
         """Everything that happened to an invoice, oldest first; of its notes the newest 1,000."""
@@ -477,7 +596,9 @@ def _named(attempt: Attempt) -> dict[str, Any]:
     return {"installment_number": attempt.installment_number, "reference": attempt.reference}
 
 
-async def _locked(tx: Transaction, tenant_id: UUID, account_id: UUID, reference: str) -> tuple[Attempt, Invoice]:
+async def _locked(
+    tx: Transaction, tenant_id: UUID, account_id: UUID, reference: str
+) -> tuple[Attempt, Invoice]:
     """Read attempt and invoice under the invoice's lock."""
     attempt = await store.by_reference(tx, account_id, reference)
     assert attempt is not None, "callers found the tenant by this reference"
@@ -487,7 +608,9 @@ async def _locked(tx: Transaction, tenant_id: UUID, account_id: UUID, reference:
     return attempt, invoice
 
 
-def _new_attempt(invoice: Invoice, part: Installment, number: int, now: datetime, payment_id: UUID) -> Attempt:
+def _new_attempt(
+    invoice: Invoice, part: Installment, number: int, now: datetime, payment_id: UUID
+) -> Attempt:
     return Attempt(
         id=payment_id,
         tenant_id=invoice.tenant_id,

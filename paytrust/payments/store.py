@@ -20,7 +20,10 @@ FROM paytrust.payments p
 
 
 async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> bool:
-    """Creating -> open; False when somebody else settled the attempt meanwhile (a webhook can be quicker than the answer)."""
+    """
+    Creating -> open; False when somebody else settled the attempt meanwhile (a webhook can be quicker than
+    the answer).
+    """
     return bool(
         await tx.execute(
             "UPDATE paytrust.payments SET status = 'open', opened_at = now(), gateway_payment_id = $3, payment_url = $4, instructions = $5,"
@@ -35,8 +38,18 @@ async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> 
     )
 
 
-async def settle(tx: Transaction, attempt: Attempt, status: AttemptStatus, *, code: str | None = None, detail: str | None = None) -> bool:
-    """Write how an attempt ended, unless it was paid meanwhile; False when that changes nothing or only repeats the last error."""
+async def settle(
+    tx: Transaction,
+    attempt: Attempt,
+    status: AttemptStatus,
+    *,
+    code: str | None = None,
+    detail: str | None = None,
+) -> bool:
+    """
+    Write how an attempt ended, unless it was paid meanwhile; False when that changes nothing or only repeats
+    the last error.
+    """
     return bool(
         await tx.fetchval(
             """
@@ -92,7 +105,9 @@ async def insert(tx: Transaction, attempt: Attempt) -> None:
 
 
 async def claim_checks(tx: Transaction, limit: int, *, lease: timedelta) -> list[Check]:
-    """Take attempts that somebody should look at; whoever dies over one is followed by another after *lease*."""
+    """
+    Take attempts that somebody should look at; whoever dies over one is followed by another after *lease*.
+    """
     rows = await tx.fetch(
         """
         UPDATE paytrust.payments p SET next_check_at = now() + $2
@@ -121,10 +136,13 @@ async def checked(tx: Transaction, check: Check, *, next_at: datetime | None) ->
     )
 
 
-async def latest(tx: Transaction, tenant_id: UUID, invoice_id: UUID, installment_number: int) -> tuple[Attempt, datetime] | None:
+async def latest(
+    tx: Transaction, tenant_id: UUID, invoice_id: UUID, installment_number: int
+) -> tuple[Attempt, datetime] | None:
     """The newest attempt for an installment, and the database's clock."""
     row = await tx.fetchrow(
-        _SELECT + " WHERE p.tenant_id = $1 AND p.invoice_id = $2 AND p.installment_number = $3 ORDER BY p.attempt DESC LIMIT 1",
+        _SELECT
+        + " WHERE p.tenant_id = $1 AND p.invoice_id = $2 AND p.installment_number = $3 ORDER BY p.attempt DESC LIMIT 1",
         tenant_id,
         invoice_id,
         installment_number,
@@ -134,26 +152,36 @@ async def latest(tx: Transaction, tenant_id: UUID, invoice_id: UUID, installment
 
 async def of_invoice(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> list[Attempt]:
     rows = await tx.fetch(
-        _SELECT + " WHERE p.tenant_id = $1 AND p.invoice_id = $2 ORDER BY p.installment_number, p.attempt", tenant_id, invoice_id
+        _SELECT + " WHERE p.tenant_id = $1 AND p.invoice_id = $2 ORDER BY p.installment_number, p.attempt",
+        tenant_id,
+        invoice_id,
     )
     return [_attempt(row) for row in rows]
 
 
 async def by_reference(tx: Transaction, account_id: UUID, reference: str) -> Attempt | None:
     """The attempt a gateway means. Unique per gateway account."""
-    row = await tx.fetchrow(_SELECT + " WHERE p.gateway_account_id = $1 AND p.reference = $2", account_id, reference)
+    row = await tx.fetchrow(
+        _SELECT + " WHERE p.gateway_account_id = $1 AND p.reference = $2", account_id, reference
+    )
     return _attempt(row) if row else None
 
 
 async def tenant_of_reference(tx: Transaction, account_id: UUID, reference: str) -> UUID | None:
-    """Whose attempt it is. Needs a system transaction: a webhook on a shared account may be about any tenant."""
+    """
+    Whose attempt it is. Needs a system transaction: a webhook on a shared account may be about any tenant.
+    """
     found: UUID | None = await tx.fetchval(
-        "SELECT tenant_id FROM paytrust.payments WHERE gateway_account_id = $1 AND reference = $2", account_id, reference
+        "SELECT tenant_id FROM paytrust.payments WHERE gateway_account_id = $1 AND reference = $2",
+        account_id,
+        reference,
     )
     return found
 
 
-async def check_soon(tx: Transaction, tenant_id: UUID, account_id: UUID, reference: str, *, within: timedelta) -> None:
+async def check_soon(
+    tx: Transaction, tenant_id: UUID, account_id: UUID, reference: str, *, within: timedelta
+) -> None:
     """Bring the next look at a live attempt forward."""
     await tx.execute(
         "UPDATE paytrust.payments SET next_check_at = least(next_check_at, now() + $4::interval)"
@@ -166,7 +194,13 @@ async def check_soon(tx: Transaction, tenant_id: UUID, account_id: UUID, referen
 
 
 async def insert_receipt(
-    tx: Transaction, attempt: Attempt, payment: GatewayPayment, paid: Money, *, receipt_id: UUID, flag: ReceiptFlag | None
+    tx: Transaction,
+    attempt: Attempt,
+    payment: GatewayPayment,
+    paid: Money,
+    *,
+    receipt_id: UUID,
+    flag: ReceiptFlag | None,
 ) -> bool:
     """False when this money is already in the books, however it was announced."""
     written = await tx.fetchval(
@@ -213,7 +247,9 @@ async def receipts_of(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> lis
 # --- comparison with a gateway's list ------------------------------------------------------------------------------------
 
 
-async def asked_for(tx: Transaction, account_ids: Sequence[UUID], references: Sequence[str]) -> dict[str, tuple[UUID, Money]]:
+async def asked_for(
+    tx: Transaction, account_ids: Sequence[UUID], references: Sequence[str]
+) -> dict[str, tuple[UUID, Money]]:
     """Whose attempts these are, and what was asked. Needs a system transaction."""
     rows = await tx.fetch(
         "SELECT reference, tenant_id, amount, currency FROM paytrust.payments"
@@ -224,7 +260,9 @@ async def asked_for(tx: Transaction, account_ids: Sequence[UUID], references: Se
     return {row["reference"]: (row["tenant_id"], Money(row["amount"], row["currency"])) for row in rows}
 
 
-async def received(tx: Transaction, tenant_id: UUID, account_id: UUID, gateway_payment_ids: Sequence[str]) -> dict[str, Money]:
+async def received(
+    tx: Transaction, tenant_id: UUID, account_id: UUID, gateway_payment_ids: Sequence[str]
+) -> dict[str, Money]:
     """What is in our books of these gateway payments."""
     rows = await tx.fetch(
         "SELECT gateway_payment_id, amount, currency FROM paytrust.receipts"
@@ -236,8 +274,12 @@ async def received(tx: Transaction, tenant_id: UUID, account_id: UUID, gateway_p
     return {row["gateway_payment_id"]: Money(row["amount"], row["currency"]) for row in rows}
 
 
-async def made_between(tx: Transaction, account_id: UUID, since: datetime, until: datetime) -> list[tuple[UUID, str, Money]]:
-    """Attempts of [since, until) that the gateway should know: open and paid ones. Needs a system transaction."""
+async def made_between(
+    tx: Transaction, account_id: UUID, since: datetime, until: datetime
+) -> list[tuple[UUID, str, Money]]:
+    """
+    Attempts of [since, until) that the gateway should know: open and paid ones. Needs a system transaction.
+    """
     rows = await tx.fetch(
         "SELECT tenant_id, reference, amount, currency FROM paytrust.payments"
         " WHERE gateway_account_id = $1 AND created_at >= $2 AND created_at < $3 AND status IN ('open', 'paid')",

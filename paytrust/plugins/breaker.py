@@ -1,4 +1,7 @@
-"""Circuit breakers: an account whose calls keep failing is not called for a while. Each process learns for itself."""
+"""
+Circuit breakers: an account whose calls keep failing is not called for a while. Each process learns for
+itself.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,15 @@ import structlog
 from paytrust.errors import GatewayUnavailable
 
 WINDOW_S: Final = 30.0
-"""Failures longer ago say nothing about now. Two calls that ran into their deadlines, one after the other, lie within."""
+"""
+Failures longer ago say nothing about now. Two calls that ran into their deadlines, one after the other, lie
+within.
+"""
 OPEN_S: Final = 10.0
-"""How long a failing account is left alone before one call tries again. Less than the first retry of a webhook, 1 min."""
+"""
+How long a failing account is left alone before one call tries again. Less than the first retry of a webhook,
+1 min.
+"""
 MEMORY: Final = 100
 BREAKERS_KEPT: Final = 1_000
 
@@ -55,10 +64,12 @@ class _Breaker:
 
 class Breakers:
     """
-    Leave an account alone whose calls keep failing: after *failures* within 30 s which are half of its calls or more; 0 never.
+    Leave an account alone whose calls keep failing: after *failures* within 30 s which are half of its calls
+    or more; 0 never.
 
-    Only what says that the gateway is away counts: no connection, no answer, an answer that makes no sense. A refusal is an
-    answer, and what a plugin raises by itself is no fault of the gateway. Accounts without failures cost nothing.
+    Only what says that the gateway is away counts: no connection, no answer, an answer that makes no sense. A
+    refusal is an answer, and what a plugin raises by itself is no fault of the gateway. Accounts without
+    failures cost nothing.
     """
 
     def __init__(self, *, failures: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -70,7 +81,9 @@ class Breakers:
         """Raise `GatewayUnavailable` while the account is left alone."""
         breaker = self._known.get(account_id)
         if breaker is not None and (wait_s := breaker.wait_s(self._clock())) > 0:
-            error = GatewayUnavailable(f"calls to this {gateway} account kept failing: none is made for {wait_s:.0f} s, nothing was sent")
+            error = GatewayUnavailable(
+                f"calls to this {gateway} account kept failing: none is made for {wait_s:.0f} s, nothing was sent"
+            )
             error.retry_after_s = max(1, round(wait_s))
             raise error
 
@@ -84,14 +97,19 @@ class Breakers:
 
     def end(self, account_id: UUID, *, probe: bool, failed: bool | None) -> None:
         """A call ended; *failed* is None when that says nothing about the gateway."""
-        breaker = self._known.get(account_id) or (self._new(account_id) if failed and self._failures else None)
+        breaker = self._known.get(account_id) or (
+            self._new(account_id) if failed and self._failures else None
+        )
         if breaker is None:
             return
         was_open = breaker.open_until is not None
         if not breaker.judge(self._clock(), self._failures, probe=probe, failed=failed):
             del self._known[account_id]
         if was_open is not (breaker.open_until is not None):
-            log.warning("gateway account is back" if was_open else "gateway account is left alone", gateway_id=str(account_id))
+            log.warning(
+                "gateway account is back" if was_open else "gateway account is left alone",
+                gateway_id=str(account_id),
+            )
 
     def _new(self, account_id: UUID) -> _Breaker:
         if len(self._known) >= BREAKERS_KEPT:

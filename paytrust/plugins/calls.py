@@ -1,9 +1,10 @@
 """
 Calls to gateways, kept apart: one that is slow, broken or crowded stalls no other.
 
-A call needs a place at its gateway and one of its tenant's places there, and waits for them only shortly. It runs in a task
-of its own under a deadline, and an account whose calls keep failing is left alone for a while. What a plugin raises or
-returns is checked here. Each process learns for itself: nothing of this is in the database (docs/adr/0022).
+A call needs a place at its gateway and one of its tenant's places there, and waits for them only shortly. It
+runs in a task of its own under a deadline, and an account whose calls keep failing is left alone for a while.
+What a plugin raises or returns is checked here. Each process learns for itself: nothing of this is in the
+database (docs/adr/0022).
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ PLACE_WAIT_S: Final = 1.0
 SHARE: Final = 4
 """A tenant may have a quarter of a gateway's places, so that four slow accounts are needed to fill them."""
 WORK_SHARE: Final = 4
-"""Work in the background has places of its own, a quarter as many: neither it nor the API can take the other's."""
+"""
+Work in the background has places of its own, a quarter as many: neither it nor the API can take the other's.
+"""
 MAX_FOUND: Final = 100
 """Payments under one reference. Two are an accident; this many are a plugin that does not filter."""
 
@@ -74,16 +77,26 @@ class Lane:
         self._gateways = _Places(calls)
         self._tenants = _Places(max(1, calls // SHARE))
 
-    def guard(self, gateway: Gateway[Any, Any], *, account_id: UUID, tenant_id: UUID | None) -> GuardedGateway:
+    def guard(
+        self, gateway: Gateway[Any, Any], *, account_id: UUID, tenant_id: UUID | None
+    ) -> GuardedGateway:
         return GuardedGateway(self, gateway, account_id, tenant_id)
 
     async def call(
-        self, gateway: str, account_id: UUID, tenant_id: UUID | None, make: Callable[[], Awaitable[T]], *, unsure: type[GatewayError]
+        self,
+        gateway: str,
+        account_id: UUID,
+        tenant_id: UUID | None,
+        make: Callable[[], Awaitable[T]],
+        *,
+        unsure: type[GatewayError],
     ) -> T:
         """
-        Let a plugin make one call. What goes wrong with it is *unsure*, what could not even begin is `GatewayUnavailable`.
+        Let a plugin make one call. What goes wrong with it is *unsure*, what could not even begin is
+        `GatewayUnavailable`.
 
-        Never repeats anything. A plugin that cannot be stopped keeps its place until it ends: it takes no more than its gateway has.
+        Never repeats anything. A plugin that cannot be stopped keeps its place until it ends: it takes no
+        more than its gateway has.
         """
         self._breakers.check(account_id, gateway)
         tenant = (tenant_id, account_id)
@@ -104,7 +117,9 @@ class Lane:
             raise
         except TimeoutError as exc:
             failed = True
-            raise unsure(f"the plugin of the gateway {gateway} did not finish within {PLUGIN_DEADLINE_S:g} s") from exc
+            raise unsure(
+                f"the plugin of the gateway {gateway} did not finish within {PLUGIN_DEADLINE_S:g} s"
+            ) from exc
         except PluginFailed as exc:
             log.exception("gateway plugin failed", gateway=gateway, gateway_id=str(account_id))
             raise unsure(f"the plugin of the gateway {gateway} failed: {exc}") from exc
@@ -150,14 +165,18 @@ async def _contained(make: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _finished(task: asyncio.Task[T]) -> T:
-    """The task's result, or `TimeoutError`. It is told to stop when we do; a plugin that catches that is not waited for."""
+    """
+    The task's result, or `TimeoutError`. It is told to stop when we do; a plugin that catches that is not
+    waited for.
+    """
     try:
         await asyncio.wait({task}, timeout=PLUGIN_DEADLINE_S)
     finally:
         if not task.done():
             task.add_done_callback(_say_nothing)
             task.cancel()
-            # The loop waits for every task it knows before it closes: one that cannot be stopped would keep the process from ending.
+            # The loop waits for every task it knows before it closes: one that cannot be stopped would keep
+            # the process from ending.
             asyncio.tasks._unregister_task(task)  # noqa: SLF001 - documented, under "Extending"
     if task.done():
         return task.result()
@@ -172,9 +191,14 @@ def _say_nothing(task: asyncio.Task[Any]) -> None:
 
 
 class GuardedGateway:
-    """One account's gateway as the core calls it: in its lane, and with its answers checked. Raises a `GatewayError`."""
+    """
+    One account's gateway as the core calls it: in its lane, and with its answers checked. Raises a
+    `GatewayError`.
+    """
 
-    def __init__(self, lane: Lane, gateway: Gateway[Any, Any], account_id: UUID, tenant_id: UUID | None) -> None:
+    def __init__(
+        self, lane: Lane, gateway: Gateway[Any, Any], account_id: UUID, tenant_id: UUID | None
+    ) -> None:
         self._lane = lane
         self._gateway = gateway
         self._account_id = account_id
@@ -186,13 +210,17 @@ class GuardedGateway:
 
         return await self._call(call, unsure=OutcomeUnknown)
 
-    async def find_payments(self, reference: str, *, unreadable: type[PayTrustError] = OutcomeUnknown) -> Sequence[GatewayPayment]:
+    async def find_payments(
+        self, reference: str, *, unreadable: type[PayTrustError] = OutcomeUnknown
+    ) -> Sequence[GatewayPayment]:
         """Every payment under *reference*. A status that the plugin does not know is *unreadable*."""
 
         async def call() -> Sequence[GatewayPayment]:
             found = await self._gateway.find_payments(reference)
             if not isinstance(found, (list, tuple)) or len(found) > MAX_FOUND:
-                raise PluginFailed(f"find_payments answered {_described(found)}, not a list of at most {MAX_FOUND} payments")
+                raise PluginFailed(
+                    f"find_payments answered {_described(found)}, not a list of at most {MAX_FOUND} payments"
+                )
             checked = [as_promised(payment, GatewayPayment) for payment in found]
             if any(payment.reference != reference for payment in checked):
                 raise PluginFailed("find_payments answered with a payment of another reference")
@@ -204,7 +232,10 @@ class GuardedGateway:
         await self._call(lambda: self._gateway.expire_payment(payment), unsure=OutcomeUnknown)
 
     async def list_payments(self, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
-        """What the gateway lists of [since, until), each step a call of its own; only where it can list its payments."""
+        """
+        What the gateway lists of [since, until), each step a call of its own; only where it can list its
+        payments.
+        """
         gateway = self._gateway
         assert isinstance(gateway, ListsPayments)
         pages: AsyncIterator[GatewayPayment] | None = None
@@ -220,10 +251,16 @@ class GuardedGateway:
             yield payment
 
     async def _call(
-        self, make: Callable[[], Awaitable[T]], *, unsure: type[GatewayError], unreadable: type[PayTrustError] = OutcomeUnknown
+        self,
+        make: Callable[[], Awaitable[T]],
+        *,
+        unsure: type[GatewayError],
+        unreadable: type[PayTrustError] = OutcomeUnknown,
     ) -> T:
         try:
-            return await self._lane.call(self._gateway.code, self._account_id, self._tenant_id, make, unsure=unsure)
+            return await self._lane.call(
+                self._gateway.code, self._account_id, self._tenant_id, make, unsure=unsure
+            )
         except UnreadableWebhook as exc:
             raise unreadable(exc.detail) from exc
 

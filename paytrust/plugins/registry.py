@@ -1,7 +1,8 @@
 """
 Find plugins through the entry-point group `paytrust`, and keep what they register.
 
-A `Registry` belongs to one application. A plugin that cannot be loaded is quarantined with its reason; the rest works.
+A `Registry` belongs to one application. A plugin that cannot be loaded is quarantined with its reason; the
+rest works.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class PluginRecord(msgspec.Struct):
 class Registry:
     """What the plugins of one application registered."""
 
-    def __init__(self, *, disabled: Collection[str] = (), entry_points: Iterable[metadata.EntryPoint] | None = None) -> None:
+    def __init__(
+        self, *, disabled: Collection[str] = (), entry_points: Iterable[metadata.EntryPoint] | None = None
+    ) -> None:
         self.plugins: list[PluginRecord] = []
         self.gateways: dict[str, type[Gateway[Any, Any]]] = {}
         self.sandboxes: dict[str, type[Sandbox]] = {}
@@ -61,7 +64,9 @@ class Registry:
             self._load(point, disabled)
 
     def _load(self, point: metadata.EntryPoint, disabled: Collection[str]) -> None:
-        record = PluginRecord(point.name, point.dist.name if point.dist else "?", point.dist.version if point.dist else "?")
+        record = PluginRecord(
+            point.name, point.dist.name if point.dist else "?", point.dist.version if point.dist else "?"
+        )
         self.plugins.append(record)
         if point.name in disabled:
             record.state = PluginState.DISABLED
@@ -71,7 +76,12 @@ class Registry:
             self._check_unique(found)
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever a plugin raises must not stop the service
             record.state, record.reason = PluginState.QUARANTINED, f"{type(exc).__name__}: {exc}"
-            log.warning("plugin quarantined", plugin=point.name, distribution=record.distribution, reason=record.reason)
+            log.warning(
+                "plugin quarantined",
+                plugin=point.name,
+                distribution=record.distribution,
+                reason=record.reason,
+            )
             return
         for thing in found:
             record.provides.append(self._keep(thing))
@@ -136,7 +146,12 @@ def _check_gateway(gateway: type[Gateway[Any, Any]]) -> None:
     for attribute in ("code", "display_name", "base_url", "currencies", "credentials_type"):
         if not hasattr(gateway, attribute):
             raise TypeError(f"{gateway.__name__} does not set {attribute}")
-    if not (gateway.code.isascii() and gateway.code.isalnum() and gateway.code.islower() and len(gateway.code) <= 32):
+    if not (
+        gateway.code.isascii()
+        and gateway.code.isalnum()
+        and gateway.code.islower()
+        and len(gateway.code) <= 32
+    ):
         raise ValueError(f"the gateway code {gateway.code!r} is not 1 to 32 lower-case letters and digits")
     if unknown := sorted(gateway.currencies - EXPONENT.keys()):
         raise ValueError(f"{gateway.__name__} lists unknown currencies: {', '.join(unknown)}")

@@ -1,8 +1,8 @@
 """
 What `paytrust secrets rotate` does, and what `paytrust doctor` says about keys.
 
-Every step is a short transaction of its own that looks for what is left to do. So it may be killed and run again, and two may
-run at once, beside a service that goes on writing.
+Every step is a short transaction of its own that looks for what is left to do. So it may be killed and run
+again, and two may run at once, beside a service that goes on writing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ async def rotate(
     tell: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """
-    Seal every data key with the first master key, and with data keys what the master key itself sealed before.
+    Seal every data key with the first master key, and with data keys what the master key itself sealed
+    before.
 
     With *new_data_keys* every scope gets another data key, and what is kept is sealed anew with that.
     """
@@ -94,7 +95,9 @@ async def _rewrap_all(secrets: Secrets, tell: Callable[[str], None]) -> tuple[in
     return done, failed
 
 
-async def _reseal_all(secrets: Secrets, what: str, keeper: Keeper, failed: list[str], tell: Callable[[str], None]) -> int:
+async def _reseal_all(
+    secrets: Secrets, what: str, keeper: Keeper, failed: list[str], tell: Callable[[str], None]
+) -> int:
     done, after = 0, None
     while found := await keeper.sealed_before(after):
         for stale in found:

@@ -30,7 +30,10 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Sealed(msgspec.Struct, frozen=True):
-    """A secret as the database keeps it, with the data key it names, as that is kept; None when it names none that is there."""
+    """
+    A secret as the database keeps it, with the data key it names, as that is kept; None when it names none
+    that is there.
+    """
 
     value: bytes
     wrapped_key: bytes | None = None
@@ -53,7 +56,9 @@ class DataKey:
         self._scope, self._header, self._key = scope, VERSION + key_id.bytes, AESGCM(key)
 
     def seal(self, plain: bytes, place: Place) -> bytes:
-        """Layout: version, id of the data key, nonce, ciphertext with tag. Bound to version, key and place."""
+        """
+        Layout: version, id of the data key, nonce, ciphertext with tag. Bound to version, key and place.
+        """
         return self._header + encrypt(self._key, plain, self._bound_to(place))
 
     def open(self, value: bytes, place: Place) -> bytes:

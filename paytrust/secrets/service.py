@@ -1,9 +1,9 @@
 """
 Seal what a tenant's rows keep secret, and change the keys under it while the service runs.
 
-A secret is sealed with the data key of its scope, and that with a master key: so a master key is replaced by sealing the data
-keys anew, however much they have sealed. Data keys that seal are kept in memory, so sealing asks the database nothing
-(docs/adr/0025).
+A secret is sealed with the data key of its scope, and that with a master key: so a master key is replaced by
+sealing the data keys anew, however much they have sealed. Data keys that seal are kept in memory, so sealing
+asks the database nothing (docs/adr/0025).
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from paytrust.security.encryption import DoesNotOpen, Vault
 FRESH_S: Final = 15.0
 """How long a process goes on with the key it knows before it looks whether there is another."""
 HEARD_AFTER_S: Final = 40.0
-"""From then on no process seals with a key that was replaced: FRESH_S, the time a look takes, and the time to write what was sealed."""
+"""
+From then on no process seals with a key that was replaced: FRESH_S, the time a look takes, and the time to
+write what was sealed.
+"""
 KEYS_KEPT: Final = 10_000
 AT_ONCE: Final = 100
 FIRST: Final = (NOBODY, NOBODY)
@@ -42,7 +45,10 @@ class _Known(msgspec.Struct):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What one step did with data keys: how many it changed, which it could not open, and where the next step begins."""
+    """
+    What one step did with data keys: how many it changed, which it could not open, and where the next step
+    begins.
+    """
 
     changed: int
     failed: list[str]
@@ -63,7 +69,10 @@ class Secrets:
         return self._vault.ids
 
     async def seal(self, plain: bytes, place: Place) -> bytes:
-        """Not inside of a transaction: the first time for a scope, its key is read, or made. Raises `NotFound` without the tenant."""
+        """
+        Not inside of a transaction: the first time for a scope, its key is read, or made. Raises `NotFound`
+        without the tenant.
+        """
         key = await self._current(place.scope)
         return key.seal(plain, place) if key else self._vault.seal(plain, context=place.under_master_key)
 
@@ -73,7 +82,9 @@ class Secrets:
         if key_id is None:
             return self._vault.open(sealed.value, context=place.under_master_key)
         if sealed.wrapped_key is None:
-            raise DoesNotOpen("a stored secret does not open: its tenant has no such data key, so it was moved here from another row")
+            raise DoesNotOpen(
+                "a stored secret does not open: its tenant has no such data key, so it was moved here from another row"
+            )
         return self._unwrap(Wrapped(place.scope, key_id, sealed.wrapped_key)).open(sealed.value, place)
 
     async def _current(self, scope: UUID) -> DataKey | None:
@@ -111,12 +122,17 @@ class Secrets:
 
     def _unwrap(self, key: Wrapped) -> DataKey:
         assert key.value is not None
-        return DataKey(key.scope, key.id, self._vault.open(key.value, context=model.wrapping(key.scope, key.id)))
+        return DataKey(
+            key.scope, key.id, self._vault.open(key.value, context=model.wrapping(key.scope, key.id))
+        )
 
     # --- changing keys -----------------------------------------------------------------------------------------------
 
     async def check(self) -> None:
-        """Raise `ConfigurationError` unless the settings hold every master key that wraps a data key, and hold it right."""
+        """
+        Raise `ConfigurationError` unless the settings hold every master key that wraps a data key, and hold
+        it right.
+        """
         if wrong := [what for what in (await self.openable()).values() if what]:
             raise ConfigurationError("; ".join(wrong))
 
@@ -136,7 +152,10 @@ class Secrets:
         return None
 
     async def rewrap(self, after: tuple[UUID, UUID] = FIRST) -> Change:
-        """Seal the next data keys that are under another master key with the first one. What they have sealed stays as it is."""
+        """
+        Seal the next data keys that are under another master key with the first one. What they have sealed
+        stays as it is.
+        """
         failed, changed = [], 0
         async with self._db.transaction(system=True) as tx:
             found = await store.lock_under_others(tx, self._vault.primary, after, AT_ONCE)
@@ -153,7 +172,10 @@ class Secrets:
         return Change(changed, failed, _last(found))
 
     async def replace(self, *, made_before: datetime | None) -> Change:
-        """Give the next scopes that seal with the master key itself a data key, and those whose key was *made_before* another."""
+        """
+        Give the next scopes that seal with the master key itself a data key, and those whose key was
+        *made_before* another.
+        """
         async with self._db.transaction(system=True) as tx:
             found = await store.lock_replaceable(tx, made_before, AT_ONCE)
             for old in found:

@@ -18,7 +18,9 @@ class Wrapped(msgspec.Struct, frozen=True):
 
 async def current(tx: Transaction, scope: UUID) -> Wrapped | None:
     """The key that seals for *scope*."""
-    row = await tx.fetchrow("SELECT scope, id, wrapped FROM paytrust.data_keys WHERE scope = $1 AND retired_at IS NULL", scope)
+    row = await tx.fetchrow(
+        "SELECT scope, id, wrapped FROM paytrust.data_keys WHERE scope = $1 AND retired_at IS NULL", scope
+    )
     return _wrapped(row) if row else None
 
 
@@ -33,8 +35,13 @@ async def insert(tx: Transaction, tenant_id: UUID | None, key_id: UUID, value: b
     )
 
 
-async def lock_under_others(tx: Transaction, master_key: str, after: tuple[UUID, UUID], limit: int) -> list[Wrapped]:
-    """Keys that another master key wraps, in order and locked: two who rotate at once wait for each other and share the work."""
+async def lock_under_others(
+    tx: Transaction, master_key: str, after: tuple[UUID, UUID], limit: int
+) -> list[Wrapped]:
+    """
+    Keys that another master key wraps, in order and locked: two who rotate at once wait for each other and
+    share the work.
+    """
     rows = await tx.fetch(
         "SELECT scope, id, wrapped FROM paytrust.data_keys WHERE master_key <> $1 AND (scope, id) > ($2, $3)"
         " ORDER BY scope, id LIMIT $4 FOR UPDATE",
@@ -47,7 +54,10 @@ async def lock_under_others(tx: Transaction, master_key: str, after: tuple[UUID,
 
 async def rewrap(tx: Transaction, key: Wrapped) -> None:
     await tx.execute(
-        "UPDATE paytrust.data_keys SET wrapped = $3, wrapped_at = now() WHERE scope = $1 AND id = $2", key.scope, key.id, key.value
+        "UPDATE paytrust.data_keys SET wrapped = $3, wrapped_at = now() WHERE scope = $1 AND id = $2",
+        key.scope,
+        key.id,
+        key.value,
     )
 
 
@@ -63,7 +73,9 @@ async def lock_replaceable(tx: Transaction, before: datetime | None, limit: int)
 
 
 async def retire(tx: Transaction, key: Wrapped) -> None:
-    await tx.execute("UPDATE paytrust.data_keys SET retired_at = now() WHERE scope = $1 AND id = $2", key.scope, key.id)
+    await tx.execute(
+        "UPDATE paytrust.data_keys SET retired_at = now() WHERE scope = $1 AND id = $2", key.scope, key.id
+    )
 
 
 async def clock(tx: Transaction) -> datetime:
@@ -72,9 +84,12 @@ async def clock(tx: Transaction) -> datetime:
 
 
 async def unheard_s(tx: Transaction, heard_after_s: float) -> float:
-    """How many seconds ago it has to become until every process has heard of the latest replacement; 0: it has."""
+    """
+    How many seconds ago it has to become until every process has heard of the latest replacement; 0: it has.
+    """
     seconds = await tx.fetchval(
-        "SELECT greatest(0, $1 - extract(epoch FROM clock_timestamp() - max(retired_at)))::float8 FROM paytrust.data_keys", heard_after_s
+        "SELECT greatest(0, $1 - extract(epoch FROM clock_timestamp() - max(retired_at)))::float8 FROM paytrust.data_keys",
+        heard_after_s,
     )
     return float(seconds or 0)
 

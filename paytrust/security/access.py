@@ -33,7 +33,10 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who does something and from where, as the audit writes it down: "anonymous", "local", "admin:<fingerprint>" or "api_key:<id>"."""
+    """
+    Who does something and from where, as the audit writes it down: "anonymous", "local",
+    "admin:<fingerprint>" or "api_key:<id>".
+    """
 
     actor: str
     address: str | None = None
@@ -41,12 +44,18 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 LOCAL: Final = Caller("local")
-"""Whoever runs code on our own machine: the command line, `paytrust dev`, an application that PayTrust is mounted in."""
+"""
+Whoever runs code on our own machine: the command line, `paytrust dev`, an application that PayTrust is
+mounted in.
+"""
 ANONYMOUS: Final = Caller("anonymous")
 
 
 def network(text: str) -> Network:
-    """The network that *text* names: "10.0.0.0/8", or one address. Raises `ValueError`, also for bits beyond the prefix."""
+    """
+    The network that *text* names: "10.0.0.0/8", or one address. Raises `ValueError`, also for bits beyond the
+    prefix.
+    """
     if "%" in text:
         raise ValueError("a zone has no meaning outside of its machine")
     return ipaddress.ip_network(text)
@@ -54,7 +63,10 @@ def network(text: str) -> Network:
 
 @functools.lru_cache(maxsize=4096)
 def neighbourhood(address: str | None) -> str:
-    """The /24 of an IPv4 address, the /64 of an IPv6 address: what one subscriber can easily have many addresses of."""
+    """
+    The /24 of an IPv4 address, the /64 of an IPv6 address: what one subscriber can easily have many addresses
+    of.
+    """
     parsed = _address(address or "")
     if parsed is None:
         return "unknown"
@@ -71,9 +83,9 @@ def client_address(peer: str | None, forwarded_for: Iterable[str], trusted: Sequ
     """
     The address of the client: of the other end of the connection (*peer*), unless that is a trusted proxy.
 
-    Then it is the right-most address in *forwarded_for* (the values of X-Forwarded-For, in order) that is not a trusted
-    proxy: everything to the left of it was written by somebody we do not know. What is no address ends the search at the
-    proxy that wrote it.
+    Then it is the right-most address in *forwarded_for* (the values of X-Forwarded-For, in order) that is not
+    a trusted proxy: everything to the left of it was written by somebody we do not know. What is no address
+    ends the search at the proxy that wrote it.
     """
     nearest = _address((peer or "").partition("%")[0])
     if nearest is None or not trusted:
@@ -88,12 +100,17 @@ def client_address(peer: str | None, forwarded_for: Iterable[str], trusted: Sequ
 
 
 def _address(text: str) -> Address | None:
-    return _parsed(text) if len(text) <= MAX_ADDRESS else None  # or clients would choose how much is remembered
+    return (
+        _parsed(text) if len(text) <= MAX_ADDRESS else None
+    )  # or clients would choose how much is remembered
 
 
 @functools.lru_cache(maxsize=4096)
 def _parsed(text: str) -> Address | None:
-    """One form for each address: IPv4 written as IPv6 is IPv4. A zone is refused: a client could write anything into it."""
+    """
+    One form for each address: IPv4 written as IPv6 is IPv4. A zone is refused: a client could write anything
+    into it.
+    """
     try:
         parsed = ipaddress.ip_address(text)
     except ValueError:

@@ -1,10 +1,10 @@
 """
 Card numbers (PANs) in texts: what PayTrust must never hold, and so never takes (PCI DSS 3; catalogue D16).
 
-A card number is 13 to 19 digits with a valid check digit (Luhn, ISO/IEC 7812) that begin and are as many as those of a card network.
-They stand by themselves, not inside a longer number or word, in one piece or in groups with spaces or dashes between them;
-every group but the last has at least 4 digits. Digits of all scripts count. A UUID, a number after "+" (a telephone number) and a
-valid EAN-13 (a product's code) are none.
+A card number is 13 to 19 digits with a valid check digit (Luhn, ISO/IEC 7812) that begin and are as many as
+those of a card network. They stand by themselves, not inside a longer number or word, in one piece or in
+groups with spaces or dashes between them; every group but the last has at least 4 digits. Digits of all
+scripts count. A UUID, a number after "+" (a telephone number) and a valid EAN-13 (a product's code) are none.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _ISSUED: Final = re.compile(
     """,
     re.ASCII | re.VERBOSE,
 )
-# Groups that can be those of a card: a short one can only be the last, and none is part of a word or follows a "+".
+# Groups that can be those of a card: a short one can only be the last, and none is part of a word or follows
+# a "+".
 _GROUPS: Final = re.compile(
     r"""
       (?<![\w+]) (?=[0-9 -]{13}) [0-9]{4,} (?![\w+])
@@ -48,7 +49,9 @@ _GROUPS: Final = re.compile(
     re.VERBOSE,
 )
 _GROUP: Final = re.compile(r"[0-9]+")
-_UUID: Final = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])")
+_UUID: Final = re.compile(
+    r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])"
+)
 _DOUBLED: Final = bytes.maketrans(b"0123456789", b"0246813579")  # the sum of the digits of the double
 _DASHES: Final = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"), "-")
 
@@ -66,7 +69,9 @@ def without_cards(text: str) -> str:
 
 
 def where(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where in a decoded body a text holds a card number. A name that holds one is not part of the path to it."""
+    """
+    Where in a decoded body a text holds a card number. A name that holds one is not part of the path to it.
+    """
     if isinstance(value, str):
         if holds_card(value):
             yield at
@@ -123,12 +128,17 @@ def _valid(digits: str) -> bool:
 
 
 def _weighed(digits: str, weight: int) -> int:
-    """The sum with every second digit, from the last but one, times *weight*: of an EAN-13 with 3 a multiple of 10."""
+    """
+    The sum with every second digit, from the last but one, times *weight*: of an EAN-13 with 3 a multiple of
+    10.
+    """
     return sum(map(int, digits[-1::-2])) + weight * sum(map(int, digits[-2::-2]))
 
 
 def _in_ascii(text: str) -> str:
-    """Digits of every script as ASCII, all spaces and dashes as one kind; every character stays where it is."""
+    """
+    Digits of every script as ASCII, all spaces and dashes as one kind; every character stays where it is.
+    """
     return "".join(map(_ascii, text.translate(_DASHES)))
 
 

@@ -1,8 +1,8 @@
 """
 The master keys of the settings: AES-256-GCM under keys that are not in the database.
 
-They seal the data keys of `paytrust.secrets`, which seal everything else. A sealed value is bound to its context (which row,
-which field): moved to another row it does not open.
+They seal the data keys of `paytrust.secrets`, which seal everything else. A sealed value is bound to its
+context (which row, which field): moved to another row it does not open.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ NONCE_BYTES: Final = 12
 
 
 class DoesNotOpen(ConfigurationError):
-    """A stored secret is of no use: its key is missing, or it was changed, cut off, or moved to another row."""
+    """
+    A stored secret is of no use: its key is missing, or it was changed, cut off, or moved to another row.
+    """
 
 
 class Vault:
@@ -40,7 +42,12 @@ class Vault:
     def seal(self, plain: bytes, *, context: str) -> bytes:
         """Layout: version, length of the key id, key id, nonce, ciphertext with tag."""
         key_id = self.primary.encode()
-        return VERSION + bytes([len(key_id)]) + key_id + encrypt(self._keys[self.primary], plain, context.encode())
+        return (
+            VERSION
+            + bytes([len(key_id)])
+            + key_id
+            + encrypt(self._keys[self.primary], plain, context.encode())
+        )
 
     def open(self, sealed: bytes, *, context: str) -> bytes:
         """Raises `DoesNotOpen`."""
@@ -64,4 +71,6 @@ def decrypt(key: AESGCM, sealed: bytes, bound_to: bytes) -> bytes:
     try:
         return key.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)
     except (InvalidTag, ValueError) as exc:  # a ValueError: cut off within the nonce
-        raise DoesNotOpen("a stored secret does not open: it was changed, moved, or encrypted with another key") from exc
+        raise DoesNotOpen(
+            "a stored secret does not open: it was changed, moved, or encrypted with another key"
+        ) from exc

@@ -49,7 +49,10 @@ def clean(text: str) -> str:
 
 
 def clean_event(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor, for after `format_exc_info`: what goes wrong may hold anything, so there every value is searched."""
+    """
+    A structlog processor, for after `format_exc_info`: what goes wrong may hold anything, so there every
+    value is searched.
+    """
     search = clean if method not in {"debug", "info"} else _without_shapes
     for name, value in event.items():
         if isinstance(value, str):
@@ -67,5 +70,6 @@ def _is_secret(name: str) -> bool:
 
 
 def _without_shapes(text: str) -> str:
-    # Most values of a log line are ids, words and times: none of them is long, or has a space, a slash or an underscore.
+    # Most values of a log line are ids, words and times: none of them is long, or has a space, a slash or an
+    # underscore.
     return SHAPES.sub(REMOVED, text) if len(text) >= 64 or not SEPARATORS.isdisjoint(text) else text

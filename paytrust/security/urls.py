@@ -1,8 +1,9 @@
 """
 URLs that come from outside: where a browser is sent, and where the service itself connects.
 
-A web address is taken only in a form that every parser reads alike; what a browser would repair is refused instead (D15).
-What the service connects to is checked by its address, at the moment of connecting, whatever a name meant a moment before (D14).
+A web address is taken only in a form that every parser reads alike; what a browser would repair is refused
+instead (D15). What the service connects to is checked by its address, at the moment of connecting, whatever a
+name meant a moment before (D14).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from paytrust.security.access import Network, contains, network
 MAX_URL: Final = 2048
 
 _FORM: Final = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:[/?#][!-~]*)?", re.ASCII
+    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:[/?#][!-~]*)?",
+    re.ASCII,
 )
 _CONFUSING: Final = frozenset('\\"<>`')
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", re.ASCII)
@@ -32,17 +34,38 @@ LOOPBACK: Final = (network("127.0.0.0/8"), network("::1"))
 NOT_PUBLIC: Final = tuple(
     network(text)
     for text in (
-        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24"),
-        *("192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3"),
+        *(
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+        ),
+        *(
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/3",
+        ),
         # Of IPv6 only 2000::/3 is public, and of that not: Teredo and its kin, documentation, 6to4.
         *("::/3", "4000::/2", "8000::/1", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
     )
 )
-"""IANA's special-purpose registries, written down because Python's `is_global` differs between patch releases."""
+"""
+IANA's special-purpose registries, written down because Python's `is_global` differs between patch releases.
+"""
 
 
 class Form(msgspec.Struct, frozen=True):
-    """What an acceptable address consists of: its *scheme*, its *host* in lower case without brackets, its *port* if it names one."""
+    """
+    What an acceptable address consists of: its *scheme*, its *host* in lower case without brackets, its
+    *port* if it names one.
+    """
 
     scheme: str
     host: str
@@ -51,7 +74,8 @@ class Form(msgspec.Struct, frozen=True):
 
 def read(url: str, *, insecure: bool = False) -> Form:
     """
-    Read a web address: https, or with *insecure* http too; a host, and perhaps a port, a path, a query and a fragment.
+    Read a web address: https, or with *insecure* http too; a host, and perhaps a port, a path, a query and a
+    fragment.
 
     Raises `ValueError` with a sentence that does not repeat the address.
     """
@@ -59,7 +83,9 @@ def read(url: str, *, insecure: bool = False) -> Form:
         raise ValueError(f"has more than {MAX_URL} characters")
     found = _FORM.fullmatch(url)
     if found is None or _CONFUSING & set(url):
-        raise ValueError("expected a plain web address: scheme, host, no user name, no spaces, and only ASCII")
+        raise ValueError(
+            "expected a plain web address: scheme, host, no user name, no spaces, and only ASCII"
+        )
     if found["scheme"] == "http" and not insecure:
         raise ValueError("expected an address that starts with https://")
     port = None if found["port"] is None else int(found["port"])
@@ -79,7 +105,8 @@ def _host(text: str) -> str:
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise ValueError("not a host name")
     if _NUMBER.fullmatch(labels[-1]):
-        # Browsers take 127.1, 0x7f.1 and 2130706433 for 127.0.0.1: only the usual way of writing means the same to all.
+        # Browsers take 127.1, 0x7f.1 and 2130706433 for 127.0.0.1: only the usual way of writing means the
+        # same to all.
         return str(ipaddress.IPv4Address(host))
     for label in labels:
         if label.startswith("xn--"):
@@ -108,7 +135,10 @@ class Reach(msgspec.Struct, frozen=True):
     networks: tuple[Network, ...] = ()
 
     def read(self, url: str) -> Form:
-        """Read the address below which something is called. Raises `ValueError`; a name is looked at when it is connected to."""
+        """
+        Read the address below which something is called. Raises `ValueError`; a name is looked at when it is
+        connected to.
+        """
         form = read(url, insecure=self.insecure)
         if {"?", "#"} & set(url):
             raise ValueError("paths are added to it, so it has neither a query nor a fragment")
@@ -119,5 +149,7 @@ class Reach(msgspec.Struct, frozen=True):
     def check(self, address: str) -> None:
         """Raise `ValueError` for an IP address that is not to be connected to."""
         allowed = (*self.networks, *LOOPBACK) if self.insecure else self.networks
-        if not contains(allowed, address) and (contains(NOT_PUBLIC, address) or not contains(EVERYWHERE, address)):
+        if not contains(allowed, address) and (
+            contains(NOT_PUBLIC, address) or not contains(EVERYWHERE, address)
+        ):
             raise ValueError("this address is not public")

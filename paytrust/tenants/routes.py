@@ -20,13 +20,17 @@ class TenantPage(msgspec.Struct):
 
 
 @post("/tenants", summary="Create a tenant", opt={"access": "admin"}, responses=problems(400, 401, 413, 415))
-async def create_tenant(data: JSONBody[CreateTenant], tenants: NamedDependency[Tenants], request: Request[Any, Any, Any]) -> Tenant:
+async def create_tenant(
+    data: JSONBody[CreateTenant], tenants: NamedDependency[Tenants], request: Request[Any, Any, Any]
+) -> Tenant:
     """Create a merchant. Its keys and gateway accounts come next."""
     return await tenants.create(data, claim=claim_of(request))
 
 
 @get("/tenants", summary="List tenants", opt={"access": "admin"}, responses=problems(400, 401))
-async def list_tenants(tenants: NamedDependency[Tenants], limit: Limit = DEFAULT_PAGE, cursor: Cursor = None) -> TenantPage:
+async def list_tenants(
+    tenants: NamedDependency[Tenants], limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> TenantPage:
     """List merchants, oldest first."""
     found = await tenants.page(limit=limit, after=decode_cursor(cursor))
     return TenantPage(found, encode_cursor(found[-1].tenant_id) if len(found) == limit else None)

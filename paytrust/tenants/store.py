@@ -12,7 +12,9 @@ from paytrust.tenants.tables import Tenants
 async def insert(tx: Transaction, tenant_id: UUID, name: str) -> Tenant:
     """Write a tenant down. One that an earlier try of the same request wrote stays as it is."""
     created_at: datetime | None = await tx.fetchval(
-        "INSERT INTO paytrust.tenants (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING RETURNING created_at", tenant_id, name
+        "INSERT INTO paytrust.tenants (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING RETURNING created_at",
+        tenant_id,
+        name,
     )
     if created_at is None:
         created_at = await tx.fetchval("SELECT created_at FROM paytrust.tenants WHERE id = $1", tenant_id)

@@ -57,7 +57,9 @@ class WebhookJobs:
                 await self._payments.check_soon(tenant_id, account.id, reference)
         except asyncio.CancelledError:
             async with self._db.transaction(system=True) as tx:
-                await store.give_back(tx, webhook)  # we are told to stop: another process need not wait for our lease to end
+                await store.give_back(
+                    tx, webhook
+                )  # we are told to stop: another process need not wait for our lease to end
             raise
         except PayTrustError as exc:
             await self._failed(webhook, tenant_id, exc.code, exc.detail, transient=isinstance(exc, TRANSIENT))
@@ -70,7 +72,10 @@ class WebhookJobs:
                 await store.finish(tx, webhook, status, tenant_id=tenant_id)
 
     async def _locate(self, webhook: Received) -> tuple[UUID, Account, str]:
-        """Whose payment it is about, and which. The account is the one its URL named, so nobody can speak of another's invoices."""
+        """
+        Whose payment it is about, and which. The account is the one its URL named, so nobody can speak of
+        another's invoices.
+        """
         if webhook.tries > MAX_CLAIMS:
             raise WorkerLost(f"claimed {webhook.tries} times without an end")
         async with self._db.transaction(system=True, readonly=True) as tx:
@@ -84,7 +89,9 @@ class WebhookJobs:
         return tenant_id, account, reference
 
     async def _read_again(self, webhook: Received, account: Account) -> str:
-        """Read what could not be read when it came, and was replayed: the plugin may have learned it meanwhile."""
+        """
+        Read what could not be read when it came, and was replayed: the plugin may have learned it meanwhile.
+        """
         async with self._db.transaction(system=True, readonly=True) as tx:
             arrived = await store.contents(tx, webhook.id)
         notice = checked(self._gateways.gateway(account).read_webhook(arrived))
@@ -94,26 +101,35 @@ class WebhookJobs:
 
     async def match(self) -> int:
         """
-        Give webhooks another cycle of tries whose payment has become known since they were given up: after a restored backup, say.
+        Give webhooks another cycle of tries whose payment has become known since they were given up: after a
+        restored backup, say.
 
         Looks at each of them hourly, for 30 days. Returns how many it looked at.
         """
         async with self._db.transaction(system=True) as tx:
-            unmatched = await store.claim_unmatched(tx, MATCH_AT_ONCE, again_after=MATCH_AGAIN, give_up_after=MATCH_FOR)
+            unmatched = await store.claim_unmatched(
+                tx, MATCH_AT_ONCE, again_after=MATCH_AGAIN, give_up_after=MATCH_FOR
+            )
         for webhook_id, account_id, reference in unmatched:
             if await self._payments.tenant_of(account_id, reference) is not None:
                 async with self._db.transaction(system=True) as tx:
                     await store.replay(tx, webhook_id)
         return len(unmatched)
 
-    async def _failed(self, webhook: Received, tenant_id: UUID | None, code: str, detail: str, *, transient: bool) -> None:
+    async def _failed(
+        self, webhook: Received, tenant_id: UUID | None, code: str, detail: str, *, transient: bool
+    ) -> None:
         retry_after = _retry_after(webhook.tries) if transient else None
         async with self._db.transaction(system=True) as tx:
-            await store.fail(tx, webhook, tenant_id=tenant_id, code=code, detail=detail, retry_after=retry_after)
+            await store.fail(
+                tx, webhook, tenant_id=tenant_id, code=code, detail=detail, retry_after=retry_after
+            )
         if retry_after is None:
             log.critical("webhook given up", webhook_id=str(webhook.id), code=code, detail=detail)
         else:
-            log.warning("webhook will be tried again", webhook_id=str(webhook.id), code=code, attempt=webhook.attempt)
+            log.warning(
+                "webhook will be tried again", webhook_id=str(webhook.id), code=code, attempt=webhook.attempt
+            )
 
 
 def _retry_after(attempt: int) -> timedelta | None:

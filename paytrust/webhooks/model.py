@@ -19,7 +19,10 @@ RETRY_AFTER: Final = (timedelta(minutes=1), timedelta(minutes=6), timedelta(minu
 ADDRESS: Final = re.compile(r"[a-z0-9]{1,32}/[0-9a-f]{32}", re.ASCII)
 """`<gateway>/<token>` as we give it to gateways. Whatever else the path says, it names no account."""
 MAX_CLAIMS: Final = 10
-"""Claims that never came to an end, plus the tries above: a webhook that crashes its worker is given up after them."""
+"""
+Claims that never came to an end, plus the tries above: a webhook that crashes its worker is given up after
+them.
+"""
 REPLAY_AT_ONCE: Final = 1_000
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_TEXT: Final = 200
@@ -37,7 +40,10 @@ class WebhookStatus(StrEnum):
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored webhook, claimed for processing. *attempt* counts from 1, *tries* from 1 since it came or was last replayed."""
+    """
+    One stored webhook, claimed for processing. *attempt* counts from 1, *tries* from 1 since it came or was
+    last replayed.
+    """
 
     id: UUID
     tenant_id: UUID | None
@@ -59,7 +65,10 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WebhookOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored webhook as administrators see it. `tenant_id` is null where it came in on a shared account and is not matched yet."""
+    """
+    A stored webhook as administrators see it. `tenant_id` is null where it came in on a shared account and is
+    not matched yet.
+    """
 
     event_id: UUID
     tenant_id: UUID | None
@@ -103,7 +112,9 @@ TRANSIENT: Final = (UnknownReference, GatewayError, Unavailable, Busy)
 
 def unreadable(body: bytes) -> WebhookNotice:
     """How an authentic webhook is kept that the plugin cannot read."""
-    return WebhookNotice(event_key=f"sha256:{hashlib.sha256(body).hexdigest()}", reference="", event="unreadable")
+    return WebhookNotice(
+        event_key=f"sha256:{hashlib.sha256(body).hexdigest()}", reference="", event="unreadable"
+    )
 
 
 def checked(notice: WebhookNotice) -> WebhookNotice:
@@ -114,10 +125,15 @@ def checked(notice: WebhookNotice) -> WebhookNotice:
         if not isinstance(text, str):
             raise TypeError(f"the notice of read_webhook holds {type(text).__name__} instead of a text")
         if len(text) > MAX_TEXT or not text.isprintable():
-            raise UnreadableWebhook("the webhook names its event in characters or lengths that no gateway uses")
+            raise UnreadableWebhook(
+                "the webhook names its event in characters or lengths that no gateway uses"
+            )
     return notice
 
 
 def scrub(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers, without the values of those whose names speak of secrets."""
-    return {name: "[removed]" if any(word in name for word in SECRET_HEADERS) else value for name, value in headers.items()}
+    return {
+        name: "[removed]" if any(word in name for word in SECRET_HEADERS) else value
+        for name, value in headers.items()
+    }

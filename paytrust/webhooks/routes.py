@@ -12,7 +12,15 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
-from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, Moment, decode_cursor, decode_moment, encode_cursor
+from paytrust.api.pagination import (
+    DEFAULT_PAGE,
+    Cursor,
+    Limit,
+    Moment,
+    decode_cursor,
+    decode_moment,
+    encode_cursor,
+)
 from paytrust.api.problems import BodyTooLarge, problems
 from paytrust.errors import FieldError, Invalid, pointer
 from paytrust.security.access import Caller
@@ -20,7 +28,9 @@ from paytrust.webhooks.model import MAX_BODY_BYTES, REPLAY_AT_ONCE, WebhookConte
 from paytrust.webhooks.service import Inbox, Webhooks
 
 MAX_CODE: Final = 50
-Time = Annotated[str, msgspec.Meta(max_length=40, extra_json_schema={"extra": {"format": "date-time"}})]  # "extra" is where Litestar looks
+Time = Annotated[
+    str, msgspec.Meta(max_length=40, extra_json_schema={"extra": {"format": "date-time"}})
+]  # "extra" is where Litestar looks
 
 
 @dataclass
@@ -47,13 +57,16 @@ async def receive_webhook(
     webhooks: NamedDependency[Webhooks],
     caller: NamedDependency[Caller],
 ) -> Response[dict[str, str]]:
-    """Where a gateway delivers. The token names one gateway account; the gateway's own check proves the sender."""
+    """
+    Where a gateway delivers. The token names one gateway account; the gateway's own check proves the sender.
+    """
     body = await request.body()
     if len(body) > MAX_BODY_BYTES:
         raise BodyTooLarge(f"the limit is {MAX_BODY_BYTES} bytes")
     # Header bytes are Latin-1; what PostgreSQL could not store is percent-encoded.
     headers = {
-        name.lower(): quote(value, safe="".join(map(chr, range(32, 127))), encoding="latin-1") for name, value in request.headers.items()
+        name.lower(): quote(value, safe="".join(map(chr, range(32, 127))), encoding="latin-1")
+        for name, value in request.headers.items()
     }
     stored = await webhooks.receive(gateway, token, headers, body, sender=caller.address)
     return Response({"status": "received" if stored else "repeated"})
@@ -65,7 +78,10 @@ class WebhookPage(msgspec.Struct, frozen=True):
 
 
 class ReplayFailed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which failed webhooks to process again: those received in [received_from, received_to), of one gateway account, with one code."""
+    """
+    Which failed webhooks to process again: those received in [received_from, received_to), of one gateway
+    account, with one code.
+    """
 
     received_from: Time
     received_to: Time
@@ -79,13 +95,17 @@ class Replayed(msgspec.Struct, frozen=True):
     next_cursor: str | None
 
 
-@get("/webhooks/failed", summary="List failed webhooks", opt={"access": "admin"}, responses=problems(400, 401))
+@get(
+    "/webhooks/failed", summary="List failed webhooks", opt={"access": "admin"}, responses=problems(400, 401)
+)
 async def list_failed(
     inbox: NamedDependency[Inbox],
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
     gateway_id: FromQuery[UUID | None] = None,
-    code: Annotated[str | None, QueryParameter(max_length=MAX_CODE, description="`error_code` of the last attempt.")] = None,
+    code: Annotated[
+        str | None, QueryParameter(max_length=MAX_CODE, description="`error_code` of the last attempt.")
+    ] = None,
     received_from: Moment = None,
     received_to: Moment = None,
 ) -> WebhookPage:
@@ -101,9 +121,17 @@ async def list_failed(
     return WebhookPage(found, encode_cursor(found[-1].event_id) if len(found) == limit else None)
 
 
-@get("/webhooks/{event_id:uuid}", summary="Read a webhook", opt={"access": "admin"}, responses=problems(401, 404))
+@get(
+    "/webhooks/{event_id:uuid}",
+    summary="Read a webhook",
+    opt={"access": "admin"},
+    responses=problems(401, 404),
+)
 async def read_webhook(event_id: FromPath[UUID], inbox: NamedDependency[Inbox]) -> WebhookContent:
-    """Read one webhook with its body, as the gateway sent it, and its headers, without those that may hold secrets."""
+    """
+    Read one webhook with its body, as the gateway sent it, and its headers, without those that may hold
+    secrets.
+    """
     return await inbox.get(event_id)
 
 
@@ -115,7 +143,10 @@ async def read_webhook(event_id: FromPath[UUID], inbox: NamedDependency[Inbox]) 
     responses=problems(401, 404, 409),
 )
 async def replay_webhook(event_id: FromPath[UUID], inbox: NamedDependency[Inbox]) -> WebhookContent:
-    """Have one webhook processed again, with all its tries before it. Money that it has moved is not moved again."""
+    """
+    Have one webhook processed again, with all its tries before it. Money that it has moved is not moved
+    again.
+    """
     return await inbox.replay(event_id)
 
 
@@ -127,12 +158,18 @@ async def replay_webhook(event_id: FromPath[UUID], inbox: NamedDependency[Inbox]
     responses=problems(400, 401, 413, 415),
 )
 async def replay_failed(data: JSONBody[ReplayFailed], inbox: NamedDependency[Inbox]) -> Replayed:
-    """Have failed webhooks of a period processed again, oldest first, at most 1000 in one call; `next_cursor` goes on."""
+    """
+    Have failed webhooks of a period processed again, oldest first, at most 1000 in one call; `next_cursor`
+    goes on.
+    """
     since, until = (decode_moment(name, getattr(data, name)) for name in ("received_from", "received_to"))
     assert since is not None
     assert until is not None
     if until < since:
-        raise Invalid("the period ends before it begins", errors=(FieldError(pointer("received_to"), "is before received_from"),))
+        raise Invalid(
+            "the period ends before it begins",
+            errors=(FieldError(pointer("received_to"), "is before received_from"),),
+        )
     done = await inbox.replay_failed(
         received_from=since,
         received_to=until,

@@ -29,7 +29,9 @@ log = structlog.stdlib.get_logger("paytrust.webhooks")
 class Webhooks:
     """Take in what gateways send: check it, store it once, answer. Nothing here touches an invoice."""
 
-    def __init__(self, db: Database, gateways: Accounts, *, limit: int, on_stored: Callable[[], None]) -> None:
+    def __init__(
+        self, db: Database, gateways: Accounts, *, limit: int, on_stored: Callable[[], None]
+    ) -> None:
         self._db = db
         self._gateways = gateways
         self._on_stored = on_stored
@@ -40,12 +42,14 @@ class Webhooks:
         self.refused: Counter[str] = Counter()
         """Forged webhooks per gateway since the start; nothing else of them is kept."""
 
-    async def receive(self, gateway: str, token: str, headers: Mapping[str, str], body: bytes, *, sender: str | None = None) -> bool:
+    async def receive(
+        self, gateway: str, token: str, headers: Mapping[str, str], body: bytes, *, sender: str | None = None
+    ) -> bool:
         """
         Store one webhook for the account that *token* names; False when we have the same event already.
 
-        Raises `NotFound`, `InvalidSignature`, or `Unavailable` when it cannot be stored or too many come: then the gateway
-        will try again. *sender* is its address.
+        Raises `NotFound`, `InvalidSignature`, or `Unavailable` when it cannot be stored or too many come:
+        then the gateway will try again. *sender* is its address.
         """
         address = f"{gateway}/{token}"
         known = address in self._addresses
@@ -71,7 +75,12 @@ class Webhooks:
                 body=body,
                 failure=failure,
             )
-        log.info("webhook stored" if stored else "webhook repeated", gateway=gateway, event_kind=notice.event, reference=notice.reference)
+        log.info(
+            "webhook stored" if stored else "webhook repeated",
+            gateway=gateway,
+            event_kind=notice.event,
+            reference=notice.reference,
+        )
         if stored:
             self._on_stored()
         return stored
@@ -89,7 +98,9 @@ class Webhooks:
             return model.unreadable(webhook.body), (exc.code, exc.detail)
         except (Exception, SystemExit) as exc:
             log.exception("gateway plugin failed on a webhook", gateway=account.gateway)
-            raise Unavailable(f"the plugin of the gateway {account.gateway} could not check the webhook") from exc
+            raise Unavailable(
+                f"the plugin of the gateway {account.gateway} could not check the webhook"
+            ) from exc
 
 
 def _require(allowance: Allowance) -> None:
@@ -101,7 +112,9 @@ def _require(allowance: Allowance) -> None:
 
 
 class Inbox:
-    """What administrators do with stored webhooks: look at those that failed, and have them processed again."""
+    """
+    What administrators do with stored webhooks: look at those that failed, and have them processed again.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -137,7 +150,8 @@ class Inbox:
 
     async def replay(self, webhook_id: UUID) -> WebhookContent:
         """
-        Have one webhook processed again, whatever became of it, with all its tries before it. What it applied stays applied once.
+        Have one webhook processed again, whatever became of it, with all its tries before it. What it applied
+        stays applied once.
 
         Raises `NotFound`, or `Busy` while a worker is at it.
         """
@@ -158,7 +172,10 @@ class Inbox:
         account_id: UUID | None = None,
         code: str | None = None,
     ) -> list[UUID]:
-        """Have failed webhooks of a period processed again, oldest first and after *after*: their ids, at most `REPLAY_AT_ONCE`."""
+        """
+        Have failed webhooks of a period processed again, oldest first and after *after*: their ids, at most
+        `REPLAY_AT_ONCE`.
+        """
         async with self._db.transaction(system=True) as tx:
             replayed = await store.replay_failed(
                 tx,

@@ -25,7 +25,10 @@ async def insert(
     body: bytes,
     failure: tuple[str, str] | None,
 ) -> bool:
-    """Keep a webhook; False when we have the same event already. With *failure* it is kept as failed from the start."""
+    """
+    Keep a webhook; False when we have the same event already. With *failure* it is kept as failed from the
+    start.
+    """
     written = await tx.fetchval(
         "INSERT INTO paytrust.webhooks (id, tenant_id, gateway_account_id, event_key, event, reference, headers, body, status, error_code,"
         " error_detail) VALUES ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8, $9, $10, $11)"
@@ -64,7 +67,9 @@ async def claim(tx: Transaction, limit: int) -> list[Received]:
     return [_received(row) for row in rows]
 
 
-async def finish(tx: Transaction, webhook: Received, status: WebhookStatus, *, tenant_id: UUID | None) -> None:
+async def finish(
+    tx: Transaction, webhook: Received, status: WebhookStatus, *, tenant_id: UUID | None
+) -> None:
     """Write the outcome, unless another worker took over after our lease had run out."""
     done = await tx.execute(
         "UPDATE paytrust.webhooks SET status = $3, tenant_id = coalesce(tenant_id, $4), lease_until = NULL, processed_at = now(),"
@@ -80,11 +85,21 @@ async def finish(tx: Transaction, webhook: Received, status: WebhookStatus, *, t
 
 async def give_back(tx: Transaction, webhook: Received) -> None:
     """End our lease before its time: whoever looks next may take the webhook."""
-    await tx.execute("UPDATE paytrust.webhooks SET lease_until = NULL WHERE id = $1 AND attempts = $2", webhook.id, webhook.attempt)
+    await tx.execute(
+        "UPDATE paytrust.webhooks SET lease_until = NULL WHERE id = $1 AND attempts = $2",
+        webhook.id,
+        webhook.attempt,
+    )
 
 
 async def fail(
-    tx: Transaction, webhook: Received, *, tenant_id: UUID | None, code: str, detail: str, retry_after: timedelta | None
+    tx: Transaction,
+    webhook: Received,
+    *,
+    tenant_id: UUID | None,
+    code: str,
+    detail: str,
+    retry_after: timedelta | None,
 ) -> None:
     """Note a failed attempt; due again *retry_after* the first failure, or given up when that is None."""
     done = await tx.execute(
@@ -112,7 +127,12 @@ async def contents(tx: Transaction, webhook_id: UUID) -> Webhook:
 
 async def reread(tx: Transaction, webhook: Received, notice: WebhookNotice) -> None:
     """Write down what a webhook is about that could not be read when it came."""
-    await tx.execute("UPDATE paytrust.webhooks SET event = $2, reference = $3 WHERE id = $1", webhook.id, notice.event, notice.reference)
+    await tx.execute(
+        "UPDATE paytrust.webhooks SET event = $2, reference = $3 WHERE id = $1",
+        webhook.id,
+        notice.event,
+        notice.reference,
+    )
 
 
 # --- administration ---------------------------------------------------------------------------------------------------------
@@ -158,17 +178,22 @@ async def failed(
 
 
 async def find(tx: Transaction, webhook_id: UUID) -> WebhookContent | None:
-    row = await tx.fetchrow(f"{_SELECT}, w.headers, w.body FROM paytrust.webhooks w WHERE w.id = $1", webhook_id)
+    row = await tx.fetchrow(
+        f"{_SELECT}, w.headers, w.body FROM paytrust.webhooks w WHERE w.id = $1", webhook_id
+    )
     if row is None:
         return None
-    return WebhookContent(**_told(row), headers=msgspec.json.decode(row["headers"]), body=row["body"].decode(errors="replace"))
+    return WebhookContent(
+        **_told(row), headers=msgspec.json.decode(row["headers"]), body=row["body"].decode(errors="replace")
+    )
 
 
 async def replay(tx: Transaction, webhook_id: UUID) -> bool:
     """Due now, with all its tries before it; False while a worker holds it, or when there is none."""
     return bool(
         await tx.execute(
-            f"UPDATE paytrust.webhooks SET {_AGAIN} WHERE id = $1 AND (lease_until IS NULL OR lease_until < now())", webhook_id
+            f"UPDATE paytrust.webhooks SET {_AGAIN} WHERE id = $1 AND (lease_until IS NULL OR lease_until < now())",
+            webhook_id,
         )
     )
 
@@ -197,7 +222,9 @@ async def replay_failed(
     return sorted(row["id"] for row in rows)
 
 
-async def claim_unmatched(tx: Transaction, limit: int, *, again_after: timedelta, give_up_after: timedelta) -> list[tuple[UUID, UUID, str]]:
+async def claim_unmatched(
+    tx: Transaction, limit: int, *, again_after: timedelta, give_up_after: timedelta
+) -> list[tuple[UUID, UUID, str]]:
     """Take failed webhooks (id, account, reference) whose payment may be known by now."""
     rows = await tx.fetch(
         """
@@ -234,7 +261,9 @@ def _told(row: Record) -> dict[str, Any]:
     }
 
 
-async def _log_attempt(tx: Transaction, webhook: Received, outcome: str, code: str | None, detail: str | None) -> None:
+async def _log_attempt(
+    tx: Transaction, webhook: Received, outcome: str, code: str | None, detail: str | None
+) -> None:
     await tx.execute(
         "INSERT INTO paytrust.webhook_attempts (webhook_id, number, outcome, error_code, error_detail) VALUES ($1, $2, $3, $4, left($5, 500))",
         webhook.id,

@@ -28,12 +28,17 @@ def ours(app):
 
 
 def test_every_route_says_who_may_use_it(settings):
-    found = [(path, handler.opt.get("access"), handler.http_methods) for path, handler in ours(create_app(settings))]
+    found = [
+        (path, handler.opt.get("access"), handler.http_methods)
+        for path, handler in ours(create_app(settings))
+    ]
     assert len(found) > 20
     methods = {"read": {"GET"}, "write": {"POST", "PUT", "PATCH", "DELETE"}}
     for path, access, verbs in found:
         assert access in {"read", "write", "admin", "public"}, path
-        assert verbs - {"OPTIONS", "HEAD"} <= methods.get(access, verbs), f"{path}: a key that may only read writes"
+        assert verbs - {"OPTIONS", "HEAD"} <= methods.get(access, verbs), (
+            f"{path}: a key that may only read writes"
+        )
     assert {path for path, access, verbs in found if access == "public"} == PUBLIC
 
 
@@ -47,7 +52,9 @@ async def test_a_route_that_says_nothing_we_know_opens_for_nobody(opt):
         return Principal(new_id(), new_id(), frozenset(Scope))
 
     rates = Rates(Quota("api-key", 9), Quota("admin-key", 9), Windows("address", 9))
-    guard = guards.access_guard(authenticate, lambda *_: LOCAL, knows=lambda _: True, rates=rates, trusted_proxies=())
+    guard = guards.access_guard(
+        authenticate, lambda *_: LOCAL, knows=lambda _: True, rates=rates, trusted_proxies=()
+    )
     app = Litestar([forgotten], guards=[guard], exception_handlers={Exception: problems.on_error})
     async with AsyncTestClient(app) as client:
         for headers in ({}, {"x-api-key": "0" * 64}, {"x-admin-key": "x"}):

@@ -1,4 +1,7 @@
-"""What others depend on does not move by accident: names that they import, the API's description, log events that docs name."""
+"""
+What others depend on does not move by accident: names that they import, the API's description, log events
+that docs name.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,11 @@ def logged_events():
 
 def test_every_log_event_that_operators_watch_for_is_logged():
     watched = (ROOT / "docs/how-to/deploy.md").read_text().partition("## Watch it")[2].partition("\n## ")[0]
-    named = {name for name in re.findall(r"`([^`]+)`", watched) if re.fullmatch(r"[a-z][a-z0-9 .]* [a-z0-9 .]+", name)}
+    named = {
+        name
+        for name in re.findall(r"`([^`]+)`", watched)
+        if re.fullmatch(r"[a-z][a-z0-9 .]* [a-z0-9 .]+", name)
+    }
     commands = {name for name in named if name.startswith("paytrust ")}
     assert named - commands
     events = logged_events()

@@ -1,4 +1,7 @@
-"""SQL is written down, not put together: PostgreSQL has parsed and checked every statement before any value is known."""
+"""
+SQL is written down, not put together: PostgreSQL has parsed and checked every statement before any value is
+known.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ FILES = [
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 async def test_every_statement_is_a_constant_that_postgresql_accepts(path, owner_url, statements):
-    """T127: the roadmap's compile-time check. No value is part of a statement, and every column it names is there."""
+    """
+    T127: the roadmap's compile-time check. No value is part of a statement, and every column it names is
+    there.
+    """
     connection = await asyncpg.connect(owner_url)
     try:
         for line, sql in statements(path):

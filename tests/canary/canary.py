@@ -1,10 +1,11 @@
 """
 Listens to the whole session for secrets that come out somewhere (T17 of the test plan).
 
-It learns every secret that the tests and the service use: from the settings, from the accounts, and API keys and webhook tokens
-from the answers that hand them out. Then it looks for them in every answer of the service, in everything that is printed or logged
-while a test runs, in the outputs and log files of processes that tests show it, and in every column of every test's database.
-It also looks for what has the shape of an API key, known or not. A hit fails the test in which it is heard.
+It learns every secret that the tests and the service use: from the settings, from the accounts, and API keys
+and webhook tokens from the answers that hand them out. Then it looks for them in every answer of the service,
+in everything that is printed or logged while a test runs, in the outputs and log files of processes that
+tests show it, and in every column of every test's database. It also looks for what has the shape of an API
+key, known or not. A hit fails the test in which it is heard.
 """
 
 from __future__ import annotations
@@ -51,7 +52,11 @@ class Canary:
             self._hex[value] = what
             return
         raw = value.encode()
-        for form in (value, raw.hex(), *(base64.b64encode(one).decode().rstrip("=") for one in (raw, raw + b":"))):
+        for form in (
+            value,
+            raw.hex(),
+            *(base64.b64encode(one).decode().rstrip("=") for one in (raw, raw + b":")),
+        ):
             self._words[form] = what
 
     def learn_settings(self, settings):
@@ -81,7 +86,9 @@ class Canary:
         return hits
 
     def look(self, where, text, *, allowed=(), shapes=True):
-        """Raise `Leak` if *text* holds a secret that is not *allowed* there. The message does not repeat it."""
+        """
+        Raise `Leak` if *text* holds a secret that is not *allowed* there. The message does not repeat it.
+        """
         self.looked["texts"] += 1
         if hits := {what for value, what in self.found(text, shapes=shapes).items() if value not in allowed}:
             raise Leak(f"{where} shows {', '.join(sorted(hits))}")
@@ -92,9 +99,20 @@ class Canary:
             return
         self.looked["answers"] += 1
         request = response.request
-        handed = self._handed_out(request.url.path, response) if "x-admin-key" in request.headers and response.is_success else set()
-        text = "\n".join(f"{name}: {value}" for name, value in response.headers.items()) + "\n" + response.text
-        self.look(f"the answer to {request.method} {request.url.path}", text, allowed=handed, shapes="/openapi" not in request.url.path)
+        handed = (
+            self._handed_out(request.url.path, response)
+            if "x-admin-key" in request.headers and response.is_success
+            else set()
+        )
+        text = (
+            "\n".join(f"{name}: {value}" for name, value in response.headers.items()) + "\n" + response.text
+        )
+        self.look(
+            f"the answer to {request.method} {request.url.path}",
+            text,
+            allowed=handed,
+            shapes="/openapi" not in request.url.path,
+        )
 
     def _handed_out(self, path, response):
         handed = set()
@@ -110,11 +128,16 @@ class Canary:
         return handed
 
     def hear_command(self, command, output):
-        """Look at what `paytrust ...` printed. Two commands print a new key, `dev` those of its toy, `gateways` webhook URLs."""
+        """
+        Look at what `paytrust ...` printed. Two commands print a new key, `dev` those of its toy, `gateways`
+        webhook URLs.
+        """
         program, *args = map(str, command)
         if Path(program).name != "paytrust" or args[:1] == ["dev"]:
             return
-        handed = set(API_KEY.findall(output)) if args[:2] in (["keys", "create"], ["keys", "rotate"]) else set()
+        handed = (
+            set(API_KEY.findall(output)) if args[:2] in (["keys", "create"], ["keys", "rotate"]) else set()
+        )
         for key in handed:
             self.learn("an API key", key)
         if args[:1] == ["gateways"]:
@@ -126,7 +149,9 @@ class Canary:
         connection = await asyncpg.connect(url)
         try:
             self.looked["databases"] += 1
-            tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'paytrust' ORDER BY tablename")
+            tables = await connection.fetch(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'paytrust' ORDER BY tablename"
+            )
             for (table,) in tables:
                 for row in await connection.fetch(f'SELECT * FROM paytrust."{table}"'):
                     self.looked["rows"] += 1
@@ -165,7 +190,10 @@ def _json(response):
 
 
 def listen(canary):
-    """Have the canary hear every answer that an httpx client of this process gets, and what every command prints."""
+    """
+    Have the canary hear every answer that an httpx client of this process gets, and what every command
+    prints.
+    """
     patch = pytest.MonkeyPatch()
     for client in (httpx.Client, httpx.AsyncClient):
         _hear(canary, client, patch)

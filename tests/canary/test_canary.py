@@ -46,7 +46,9 @@ def test_a_planted_secret_is_heard_in_every_form_and_not_repeated(trained, form)
     assert not trained.found(str(leak.value))
 
 
-@pytest.mark.parametrize("text", ["", "nothing", "0" * 63, "f" * 65, KEY[:40], SECRET[:-1], "xyz" * 1000], ids=range(7))
+@pytest.mark.parametrize(
+    "text", ["", "nothing", "0" * 63, "f" * 65, KEY[:40], SECRET[:-1], "xyz" * 1000], ids=range(7)
+)
 def test_what_is_no_secret_is_passed_over(trained, text):
     trained.look("this text", text)
 
@@ -65,7 +67,10 @@ def test_a_key_may_be_handed_out_once_and_shows_nowhere_else(trained):
     fresh = secrets.token_hex(32)
     made = json.dumps({"api_key": fresh})
     trained.hear(answer(made, 201, "POST", "/api-keys", **{"x-admin-key": "x"}))
-    for elsewhere in (answer(made, path="/api-keys"), answer(made, 400, "POST", "/api-keys", **{"x-admin-key": "x"})):
+    for elsewhere in (
+        answer(made, path="/api-keys"),
+        answer(made, 400, "POST", "/api-keys", **{"x-admin-key": "x"}),
+    ):
         with pytest.raises(Leak, match="an API key"):
             trained.hear(elsewhere)
     with pytest.raises(Leak, match="an API key"):
@@ -128,12 +133,31 @@ def test_that_says_nothing():
 def test_a_test_that_prints_a_secret_fails(tmp_path):
     root = Path(__file__).parents[2]
     (tmp_path / "test_leaking.py").write_text(LEAKING.format(secret=SECRET))
-    config = ["-c", str(root / "pyproject.toml"), f"--rootdir={root}", "-p", "no:cacheprovider", "--no-cov", f"--confcutdir={root}"]
-    command = [sys.executable, "-m", "pytest", *config, f"--basetemp={tmp_path / 'tmp'}", "-p", "conftest", tmp_path / "test_leaking.py"]
+    config = [
+        "-c",
+        str(root / "pyproject.toml"),
+        f"--rootdir={root}",
+        "-p",
+        "no:cacheprovider",
+        "--no-cov",
+        f"--confcutdir={root}",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *config,
+        f"--basetemp={tmp_path / 'tmp'}",
+        "-p",
+        "conftest",
+        tmp_path / "test_leaking.py",
+    ]
     environ = os.environ | {"PYTHONPATH": f"{root / 'tests'}{os.pathsep}{root / 'tests/canary'}"}
     done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
     for where in ("stdout", "stderr", "log"):
-        assert f"Captured {where} call (call) shows the planted secret" in done.stdout, done.stdout + done.stderr
+        assert f"Captured {where} call (call) shows the planted secret" in done.stdout, (
+            done.stdout + done.stderr
+        )
     assert "3 failed, 1 passed" in done.stdout
 
 
@@ -154,7 +178,16 @@ def test_nothing_the_service_holds_shows_a_secret_in_its_repr(service, make_merc
             async with services.db.transaction(system=True, readonly=True) as tx:
                 account, _ = await accounts.find(tx, merchant.xendit_id)
             gateway = services.accounts.gateway(account)
-            for thing in (service, services, account, gateway, gateway.credentials, gateway.http, *vars(services).values(), services.db):
+            for thing in (
+                service,
+                services,
+                account,
+                gateway,
+                gateway.credentials,
+                gateway.http,
+                *vars(services).values(),
+                services.db,
+            ):
                 canary.look(
                     f"the repr of {type(thing).__name__}",
                     f"{thing!r} {thing} {vars(thing) if hasattr(thing, '__dict__') and thing is services else ''}",

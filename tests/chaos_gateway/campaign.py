@@ -3,9 +3,9 @@ Play every fault of a gateway at every call we make to it, and see that nothing 
 
     cd tests && python -m chaos_gateway.campaign --rounds 3
 
-Service, background node, PostgreSQL and sandboxes are processes of their own and speak HTTP; deadlines are the real ones.
-Ends with 1 when a promise was broken, with what it was and how to play that round again, and when a fault never befell anybody or
-an interesting outcome was never reached.
+Service, background node, PostgreSQL and sandboxes are processes of their own and speak HTTP; deadlines are
+the real ones. Ends with 1 when a promise was broken, with what it was and how to play that round again, and
+when a fault never befell anybody or an interesting outcome was never reached.
 """
 
 from __future__ import annotations
@@ -99,7 +99,10 @@ async def _drop(server_url: str, name: str) -> None:
 
 
 def environment(service_url: str) -> dict[str, str]:
-    """Settings as they are by default, but for limits of what one address may ask for, and sandboxes that speak no TLS."""
+    """
+    Settings as they are by default, but for limits of what one address may ask for, and sandboxes that speak
+    no TLS.
+    """
     port = development.free_port()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")}
     return clean | {
@@ -116,7 +119,9 @@ def environment(service_url: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(name: str, command: Sequence[str], environ: Mapping[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    name: str, command: Sequence[str], environ: Mapping[str, str], folder: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process of PayTrust, which has to live until it is told to stop."""
     log = folder / f"{name}.log"
     with log.open("wb") as output:
@@ -141,7 +146,10 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 class Memory:
-    """How far the resident memory of processes rises, looked at all the time: what is freed again has been there too."""
+    """
+    How far the resident memory of processes rises, looked at all the time: what is freed again has been there
+    too.
+    """
 
     def __init__(self, pids: Sequence[int]) -> None:
         self._pids = pids
@@ -165,7 +173,10 @@ class Memory:
 
     def _look(self) -> None:
         while not self._done.wait(SAMPLE_S):
-            self._rise = [max(rise, _resident_mb(pid) - was) for pid, was, rise in zip(self._pids, self._before, self._rise, strict=True)]
+            self._rise = [
+                max(rise, _resident_mb(pid) - was)
+                for pid, was, rise in zip(self._pids, self._before, self._rise, strict=True)
+            ]
 
 
 def _resident_mb(pid: int) -> float:
@@ -196,7 +207,9 @@ class Campaign:
 
     def play(self, cells: Sequence[Cell]) -> None:
         """What takes long begins first, so that nothing is waited for at the end."""
-        for done in as_completed(self._pool.submit(play_here, cell) for cell in sorted(cells, key=lambda cell: not cell.is_slow)):
+        for done in as_completed(
+            self._pool.submit(play_here, cell) for cell in sorted(cells, key=lambda cell: not cell.is_slow)
+        ):
             self.played.append(done.result())
             if len(self.played) % 50 == 0:
                 sys.stdout.write(f"{len(self.played)} of {self._rounds} rounds\n")
@@ -234,7 +247,8 @@ class Campaign:
         answers = Counter(answer for played in self.played for answer in played.answers)
         asked = sum(played.asked for played in self.played)
         longest_answer_s, longest_call_s = (
-            max(getattr(played, name) for played in self.played) for name in ("longest_answer_s", "longest_call_s")
+            max(getattr(played, name) for played in self.played)
+            for name in ("longest_answer_s", "longest_call_s")
         )
         floods = sum(played.cell.is_flood for played in self.played)
         rounds_s = sum(played.took_s for played in self.played) / len(self.played)
@@ -271,13 +285,27 @@ def chosen(given: argparse.Namespace) -> list[Cell]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="of each fault at each call of each gateway (%(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="of each fault at each call of each gateway (%(default)s)"
+    )
     parser.add_argument("--sample", action="store_true", help="each fault once, somewhere")
-    parser.add_argument("--only", nargs=4, metavar=("FAULT", "CALL", "GATEWAY", "SEED"), help="one round, as a broken one was printed")
+    parser.add_argument(
+        "--only",
+        nargs=4,
+        metavar=("FAULT", "CALL", "GATEWAY", "SEED"),
+        help="one round, as a broken one was printed",
+    )
     parser.add_argument("--seed", default=str(random.randrange(2**32)))
     parser.add_argument("--processes", type=int, default=PROCESSES, help="rounds at once (%(default)s)")
-    parser.add_argument("--slack", type=float, default=0.5, help="seconds that an answer may be later than the deadline (%(default)s)")
+    parser.add_argument(
+        "--slack",
+        type=float,
+        default=0.5,
+        help="seconds that an answer may be later than the deadline (%(default)s)",
+    )
     parser.add_argument("--server", help="URL of a PostgreSQL superuser; one is started when it is left out")
     given = parser.parse_args()
     sys.stdout.write(f"seed {given.seed}\n")
@@ -290,12 +318,16 @@ def main() -> int:
         url = environ["PAYTRUST_PUBLIC_URL"]
         service = stack.enter_context(running("service", [PAYTRUST, "serve"], environ, folder))
         without_work = environ | {"PAYTRUST_WORKER": "false"}
-        node = stack.enter_context(running("node", [sys.executable, str(HERE / "node.py")], without_work, folder))
+        node = stack.enter_context(
+            running("node", [sys.executable, str(HERE / "node.py")], without_work, folder)
+        )
         wait_for(url, service)
         lane = (url, environ["PAYTRUST_ADMIN_API_KEY"], owner_url, given.slack)
         processes = min(given.processes, len(cells))
         # Forked, before there is any thread: importing all of this again would take each lane 2 s.
-        with ProcessPoolExecutor(processes, get_context("fork"), initializer=open_lane, initargs=lane) as pool:
+        with ProcessPoolExecutor(
+            processes, get_context("fork"), initializer=open_lane, initargs=lane
+        ) as pool:
             campaign = Campaign(pool, len(cells))
             campaign.play([cell for cell in cells if not cell.is_flood])
             # Last, so that what rises then is not what a fresh process needs.

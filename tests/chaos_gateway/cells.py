@@ -12,7 +12,17 @@ UNREACHABLE = ("connection_refused", "no_tls", "strange_certificate", "no_such_n
 """Done to the account's address instead of the sandbox: nothing of the call ever arrives."""
 SLOW = ("hang_before", "hang_after", "slow_drip")
 FLOODS = ("huge_body", "gzip_bomb")
-SILENT = (*SLOW, *FLOODS, "reset_before", "reset_after", "truncated", "redirect", "http_500_html", "http_503", "http_502_after")
+SILENT = (
+    *SLOW,
+    *FLOODS,
+    "reset_before",
+    "reset_after",
+    "truncated",
+    "redirect",
+    "http_500_html",
+    "http_503",
+    "http_502_after",
+)
 """No usable answer: nobody can say whether it was done."""
 SHAPES = ("malformed_json", "wrong_schema", "wrong_types")
 REFUSED = ("http_400", "http_401", "http_403")
@@ -28,7 +38,12 @@ DELIVERIES = (
 ARRIVING = ("", "duplicate", "delay", "reset")
 """What a webhook may suffer and still arrive, when it is our own question about it that the fault befalls."""
 
-STATUS = {"ok": {200, 201}, "gateway_rejected": {502}, "gateway_unavailable": {503}, "gateway_outcome_unknown": {504}}
+STATUS = {
+    "ok": {200, 201},
+    "gateway_rejected": {502},
+    "gateway_unavailable": {503},
+    "gateway_outcome_unknown": {504},
+}
 OK, REJECTED, UNAVAILABLE, UNKNOWN = STATUS
 
 
@@ -77,24 +92,38 @@ class Played:
 
 def everything(seed: str, rounds: int) -> list[Cell]:
     cells = [Cell(fault, call, gateway, seed) for fault in FAULTS for call in CALLS for gateway in GATEWAYS]
-    cells += [Cell(fault, "webhook", gateway, seed, on_delivery=True) for fault in DELIVERIES for gateway in GATEWAYS]
-    return [Cell(cell.fault, cell.call, cell.gateway, f"{seed}/{n}", cell.on_delivery) for n in range(rounds) for cell in cells]
+    cells += [
+        Cell(fault, "webhook", gateway, seed, on_delivery=True)
+        for fault in DELIVERIES
+        for gateway in GATEWAYS
+    ]
+    return [
+        Cell(cell.fault, cell.call, cell.gateway, f"{seed}/{n}", cell.on_delivery)
+        for n in range(rounds)
+        for cell in cells
+    ]
 
 
 def sample(seed: str) -> list[Cell]:
     """Each fault once, at a call and a gateway that luck picks; together they are at every call of both."""
     chance = random.Random(seed)
     places = [(call, gateway) for call in CALLS for gateway in GATEWAYS]
-    turns = [place for _ in range(-(-len(FAULTS) // len(places))) for place in chance.sample(places, len(places))]
+    turns = [
+        place for _ in range(-(-len(FAULTS) // len(places))) for place in chance.sample(places, len(places))
+    ]
     cells = [Cell(fault, *place, seed) for fault, place in zip(FAULTS, turns, strict=False)]
-    return cells + [Cell(fault, "webhook", chance.choice(GATEWAYS), seed, on_delivery=True) for fault in DELIVERIES]
+    return cells + [
+        Cell(fault, "webhook", chance.choice(GATEWAYS), seed, on_delivery=True) for fault in DELIVERIES
+    ]
 
 
 def answers(fault: str, at: str, gateway: str, *, chosen: bool) -> set[str]:  # noqa: PLR0911 - a table
     """
-    What the caller may be told when *fault* befalls the call: at "create", "find" an unknown outcome, "look" before a cancellation, "expire".
+    What the caller may be told when *fault* befalls the call: at "create", "find" an unknown outcome, "look"
+    before a cancellation, "expire".
 
-    *chosen*: the payer has picked a method on Midtrans's page; until then Midtrans knows of no transaction and tells nothing of one.
+    *chosen*: the payer has picked a method on Midtrans's page; until then Midtrans knows of no transaction
+    and tells nothing of one.
     """
     telling = gateway == "xendit" or chosen
     asking = at in {"find", "look"}
@@ -113,7 +142,9 @@ def answers(fault: str, at: str, gateway: str, *, chosen: bool) -> set[str]:  # 
     if fault == "not_found_though_created":
         if at == "create":
             return {UNKNOWN}
-        return {"find": {UNKNOWN} if chosen else {OK}, "look": {OK, UNAVAILABLE} if chosen else {OK}}.get(at, {OK})
+        return {"find": {UNKNOWN} if chosen else {OK}, "look": {OK, UNAVAILABLE} if chosen else {OK}}.get(
+            at, {OK}
+        )
     return {OK}
 
 
@@ -128,7 +159,9 @@ def _answers_to_a_lie(fault: str, at: str, gateway: str, *, telling: bool) -> se
 
 
 def inbox_codes(fault: str) -> set[str | None]:
-    """How the first try to process a webhook may end whose confirmation *fault* befalls; None: it is processed."""
+    """
+    How the first try to process a webhook may end whose confirmation *fault* befalls; None: it is processed.
+    """
     if fault in REFUSED:
         return {REJECTED}
     if fault == "wrong_currency":
@@ -137,5 +170,8 @@ def inbox_codes(fault: str) -> set[str | None]:
 
 
 def may_show_two_pages(cell: Cell) -> bool:
-    """Xendit makes two when a request is doubled, or when it denies the first and is asked again: the reconciler closes one."""
+    """
+    Xendit makes two when a request is doubled, or when it denies the first and is asked again: the reconciler
+    closes one.
+    """
     return cell.gateway == "xendit" and cell.fault in {"duplicate", "not_found_though_created"}

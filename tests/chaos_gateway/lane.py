@@ -1,4 +1,7 @@
-"""What one process of the campaign has to itself: both gateways' servers, a shop for each round, and a look into the database."""
+"""
+What one process of the campaign has to itself: both gateways' servers, a shop for each round, and a look into
+the database.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ from paytrust.development import free_port
 
 
 class Database:
-    """The service's database, seen by its owner: row-level security hides nothing, and rows can be made older than they are."""
+    """
+    The service's database, seen by its owner: row-level security hides nothing, and rows can be made older
+    than they are.
+    """
 
     def __init__(self, url: str) -> None:
         self._runner = asyncio.Runner()
@@ -44,7 +50,9 @@ class Database:
         """Which invariants of a service at rest do not hold for this tenant."""
         seen = invariants.look(far)
         if any(delivery.fault == "truncated" for delivery in far.deliveries):
-            seen = structs.replace(seen, acknowledged=())  # what was answered with 200 is not what the sandbox meant to send
+            seen = structs.replace(
+                seen, acknowledged=()
+            )  # what was answered with 200 is not what the sandbox meant to send
         return self._runner.run(invariants.broken(self._connection, [seen], tenants=[UUID(tenant_id)]))
 
     def against_the_rules(self, sql, *args) -> None:
@@ -75,7 +83,10 @@ class Impostor:
     def _serve(self) -> None:
         while True:
             connection, _ = self._socket.accept()
-            with contextlib.suppress(OSError), self._context.wrap_socket(connection, server_side=True) as wrapped:
+            with (
+                contextlib.suppress(OSError),
+                self._context.wrap_socket(connection, server_side=True) as wrapped,
+            ):
                 wrapped.recv(65_536)
 
 
@@ -93,19 +104,26 @@ def _certificate() -> bytes:
         .not_valid_after(now + timedelta(days=1))
         .sign(key, hashes.SHA256())
     )
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     return private + certificate.public_bytes(serialization.Encoding.PEM)
 
 
 class Lane:
-    """Everything a round is played with. Rounds of one lane follow each other, so a fault befalls the round that it was meant for."""
+    """
+    Everything a round is played with. Rounds of one lane follow each other, so a fault befalls the round that
+    it was meant for.
+    """
 
     def __init__(self, service_url: str, admin_key: str, owner_url: str, slack_s: float) -> None:
         self.sandbox = Servers()
         self.sandbox.start()
         self.database = Database(owner_url)
         self.slack_s = slack_s
-        self.admin = httpx.Client(base_url=service_url, headers={"X-Admin-Key": admin_key}, timeout=60, trust_env=False)
+        self.admin = httpx.Client(
+            base_url=service_url, headers={"X-Admin-Key": admin_key}, timeout=60, trust_env=False
+        )
         self.api = httpx.Client(base_url=service_url, timeout=60, trust_env=False)
         self.nowhere = {
             "connection_refused": f"http://127.0.0.1:{free_port()}",
@@ -116,16 +134,29 @@ class Lane:
         """Where an account may point in vain, by the name of the fault."""
 
     def account(self, gateway: str) -> dict:
-        """A new tenant's gateway account, whose key `api` shows from now on: what one round did says nothing to the next."""
+        """
+        A new tenant's gateway account, whose key `api` shows from now on: what one round did says nothing to
+        the next.
+        """
         tenant_id = self.admin.post("/tenants", json={"name": "Chaos"}).json()["tenant_id"]
-        self.api.headers["X-API-Key"] = self.admin.post("/api-keys", json={"tenant_id": tenant_id}).json()["api_key"]
+        self.api.headers["X-API-Key"] = self.admin.post("/api-keys", json={"tenant_id": tenant_id}).json()[
+            "api_key"
+        ]
         far = getattr(self.sandbox, gateway)
         credentials = (
             {"secret_key": far.key, "callback_token": far.callback_token}
             if gateway == "xendit"
             else {"server_key": far.key, "merchant_id": far.merchant_id}
         )
-        body = {"gateway": gateway, "name": "chaos", "tenant_id": tenant_id, "base_url": far.url, "credentials": credentials}
-        answer = self.admin.post("/gateway-accounts", json=body | {"currencies": {"IDR": {"percentage": "0.029", "fixed": "2000"}}})
+        body = {
+            "gateway": gateway,
+            "name": "chaos",
+            "tenant_id": tenant_id,
+            "base_url": far.url,
+            "credentials": credentials,
+        }
+        answer = self.admin.post(
+            "/gateway-accounts", json=body | {"currencies": {"IDR": {"percentage": "0.029", "fixed": "2000"}}}
+        )
         assert answer.status_code == 201, answer.text
         return answer.json()

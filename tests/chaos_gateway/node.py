@@ -1,4 +1,7 @@
-"""A node of PayTrust that only works in the background, and looks more often than a service does: nobody has to wait for its next look."""
+"""
+A node of PayTrust that only works in the background, and looks more often than a service does: nobody has to
+wait for its next look.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ async def main() -> None:
         payments = Payments(services.work_db, services.accounts, calls=calls, insecure=True)
         workers = [
             Worker("reconciler", Reconciler(services.work_db, payments).step, poll_s=POLL_S),
-            Worker("webhooks", WebhookJobs(services.work_db, services.accounts, payments).step, poll_s=POLL_S),
+            Worker(
+                "webhooks", WebhookJobs(services.work_db, services.accounts, payments).step, poll_s=POLL_S
+            ),
         ]
         for worker in workers:
             worker.start()

@@ -1,7 +1,9 @@
 """
-One round: a real request meets a fault at a gateway, the answer and the state in between are looked at, the fault goes away, time passes.
+One round: a real request meets a fault at a gateway, the answer and the state in between are looked at, the
+fault goes away, time passes.
 
-Then nothing may be left over: every page belongs to an attempt, at most one is payable, and all money is in the books once.
+Then nothing may be left over: every page belongs to an attempt, at most one is payable, and all money is in
+the books once.
 """
 
 from __future__ import annotations
@@ -12,7 +14,18 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-from chaos_gateway.cells import ARRIVING, LIES, REFUSED, STATUS, UNREACHABLE, Cell, Played, answers, inbox_codes, may_show_two_pages
+from chaos_gateway.cells import (
+    ARRIVING,
+    LIES,
+    REFUSED,
+    STATUS,
+    UNREACHABLE,
+    Cell,
+    Played,
+    answers,
+    inbox_codes,
+    may_show_two_pages,
+)
 from chaos_gateway.lane import Lane
 
 DEADLINE_S = 10.0
@@ -21,7 +34,10 @@ INTAKE_S = 3.0
 """Within which a webhook is answered, whatever goes on."""
 PATIENCE_S = 40.0
 POLL_S = 0.1
-OPERATIONS = {"xendit": {"create": "create", "get": "list", "expire": "expire"}, "midtrans": {"create": "create", "get": "status"}}
+OPERATIONS = {
+    "xendit": {"create": "create", "get": "list", "expire": "expire"},
+    "midtrans": {"create": "create", "get": "status"},
+}
 REACHED = (
     PAID_UNKNOWN := "paid on a page that we did not know of",
     PAID_IN_BETWEEN := "paid while the fault lasted",
@@ -66,8 +82,18 @@ class Round:
         self.account_id = self.account["gateway_id"]
         self.chosen = False
         self.invoice_id: str | None = None
-        line = {"product_name": "Sleeve", "quantity": 1, "unit_price": str(self.chance.randint(20_000, 9_000_000)), "tax_rate": "0.11"}
-        self.body = {"gateway_id": self.account_id, "currency": "IDR", "external_id": f"order-{self.account_id}", "line_items": [line]}
+        line = {
+            "product_name": "Sleeve",
+            "quantity": 1,
+            "unit_price": str(self.chance.randint(20_000, 9_000_000)),
+            "tax_rate": "0.11",
+        }
+        self.body = {
+            "gateway_id": self.account_id,
+            "currency": "IDR",
+            "external_id": f"order-{self.account_id}",
+            "line_items": [line],
+        }
         if self.chance.random() < 0.25:
             self.body["installments"] = {"count": 2}
 
@@ -86,7 +112,9 @@ class Round:
         self.check_rest()
         self.check_end()
         # Nobody is to ask this account's server about what it forgets now.
-        self.database.execute("UPDATE payments SET next_check_at = NULL WHERE gateway_account_id = $1", self.account_id)
+        self.database.execute(
+            "UPDATE payments SET next_check_at = NULL WHERE gateway_account_id = $1", self.account_id
+        )
 
     # --- the calls ---------------------------------------------------------------------------------------------------------
 
@@ -94,7 +122,9 @@ class Round:
         if self.chance.random() < 0.3:
             self.open()
             if self.cell.gateway == "midtrans":
-                self.far.choose(self.reference)  # of a page on which nobody picked anything, Midtrans does not say that it has expired
+                self.far.choose(
+                    self.reference
+                )  # of a page on which nobody picked anything, Midtrans does not say that it has expired
             self.reached(SECOND_PAGE)
             self.far.expire(self.reference)
             self.listen()
@@ -105,12 +135,22 @@ class Round:
             ask, again = self.post, self.chance.choice([self.post, self.payment_url])
         times = self.break_("create")
         code = self.expect(ask(), answers(self.cell.fault, "create", self.cell.gateway, chosen=False))
-        states = {"ok": "open", "gateway_rejected": "rejected", "gateway_unavailable": "unavailable", "gateway_outcome_unknown": "unknown"}
-        self.must(self.attempts()[-1] == states[code], f"answered {code}, and the attempt is {self.attempts()}")
+        states = {
+            "ok": "open",
+            "gateway_rejected": "rejected",
+            "gateway_unavailable": "unavailable",
+            "gateway_outcome_unknown": "unknown",
+        }
+        self.must(
+            self.attempts()[-1] == states[code], f"answered {code}, and the attempt is {self.attempts()}"
+        )
         self.look_in_between()
         self.perhaps_pay()
         if times > 1:
-            self.expect(again(), self.repeated(answers(self.cell.fault, "create", self.cell.gateway, chosen=self.chosen)))
+            self.expect(
+                again(),
+                self.repeated(answers(self.cell.fault, "create", self.cell.gateway, chosen=self.chosen)),
+            )
             self.look_in_between()
 
     def get(self) -> None:
@@ -146,7 +186,10 @@ class Round:
         self.break_("get")
         self.pass_time()
         self.until(self.hit, "the reconciler does not ask")
-        self.until(lambda: all(request.duration_s is not None for request in self.far.requests), "a call does not end")
+        self.until(
+            lambda: all(request.duration_s is not None for request in self.far.requests),
+            "a call does not end",
+        )
         self.look_in_between()
 
     def expire(self) -> None:
@@ -158,7 +201,10 @@ class Round:
             self.break_("expire", operation)
             self.let_its_time_pass()
             self.until(self.hit, "the reconciler closes nothing")
-            self.until(lambda: all(request.duration_s is not None for request in self.far.requests), "a call does not end")
+            self.until(
+                lambda: all(request.duration_s is not None for request in self.far.requests),
+                "a call does not end",
+            )
             self.look_in_between()
         else:
             self.break_("expire", operation)
@@ -179,12 +225,20 @@ class Round:
         self.break_("get")
         self.pay()
         if arriving == "reset":
-            self.until(lambda: any(delivery.attempts for delivery in self.far.deliveries), "no webhook was sent")
+            self.until(
+                lambda: any(delivery.attempts for delivery in self.far.deliveries), "no webhook was sent"
+            )
             self.far.advance(1_000)
-        self.until(lambda: self.inbox("status <> 'received' OR first_failed_at IS NOT NULL"), "the webhook is not processed")
+        self.until(
+            lambda: self.inbox("status <> 'received' OR first_failed_at IS NOT NULL"),
+            "the webhook is not processed",
+        )
         self.until(self.hit, "nobody asks about the webhook")
         [webhook] = self.inbox("true")
-        self.must(webhook["first_code"] in inbox_codes(self.cell.fault), f"the first try ended with {webhook['first_code']}")
+        self.must(
+            webhook["first_code"] in inbox_codes(self.cell.fault),
+            f"the first try ended with {webhook['first_code']}",
+        )
         if webhook["first_code"] is not None:
             self.reached(CONFIRMED_LATER)
             self.look_in_between()
@@ -195,14 +249,19 @@ class Round:
         self.listen()
         if self.cell.fault == "reorder" and self.cell.gateway == "midtrans":
             self.far.settings(send_pending=True)
-        self.far.fault(self.cell.fault, on="webhook", times=1, seconds=round(self.chance.uniform(0.1, 0.8), 2))
+        self.far.fault(
+            self.cell.fault, on="webhook", times=1, seconds=round(self.chance.uniform(0.1, 0.8), 2)
+        )
         if self.cell.fault == "reorder" and self.cell.gateway == "xendit":
             self.far.expire(self.reference)
             self.far.pay_late(self.reference)
             self.played.payments += 1
         else:
             self.pay()
-        self.until(lambda: any(each.attempts or each.state == "lost" for each in self.far.deliveries), "no webhook was sent")
+        self.until(
+            lambda: any(each.attempts or each.state == "lost" for each in self.far.deliveries),
+            "no webhook was sent",
+        )
         self.far.advance(1_000)
         time.sleep(self.chance.uniform(0, 0.3))
 
@@ -223,10 +282,14 @@ class Round:
         took_s = time.monotonic() - started
         self.played.asked += 1
         self.played.longest_answer_s = max(self.played.longest_answer_s, took_s)
-        self.must(took_s <= DEADLINE_S + self.lane.slack_s, f"{method} {path} was answered after {took_s:.2f} s")
+        self.must(
+            took_s <= DEADLINE_S + self.lane.slack_s, f"{method} {path} was answered after {took_s:.2f} s"
+        )
         self.must(answer.status_code != 500, answer.text)
         if self.invoice_id is None:
-            found = self.lane.api.get("/invoices", params={"external_id": self.body["external_id"]}).json()["invoices"]
+            found = self.lane.api.get("/invoices", params={"external_id": self.body["external_id"]}).json()[
+                "invoices"
+            ]
             self.invoice_id = found[0]["invoice_id"]
         return answer
 
@@ -271,7 +334,11 @@ class Round:
         if fault in UNREACHABLE:
             self.point_at(self.lane.nowhere[fault])
             return times
-        seconds = self.chance.choice([-1, 1]) * self.chance.uniform(60, 1e9) if fault == "wrong_clock" else self.chance.uniform(0.5, 2)
+        seconds = (
+            self.chance.choice([-1, 1]) * self.chance.uniform(60, 1e9)
+            if fault == "wrong_clock"
+            else self.chance.uniform(0.5, 2)
+        )
         operation = operation or OPERATIONS[self.cell.gateway][call]
         self.far.fault(fault, on=operation, times=times, seconds=round(seconds, 2))
         return times
@@ -279,7 +346,9 @@ class Round:
     def hit(self) -> bool:
         """Whether the fault has befallen somebody, in the sandbox's own words where the sandbox did it."""
         if self.cell.fault in UNREACHABLE:  # then it cannot know: the inbox says so, or the answer did
-            self.played.fired |= any("no connection" in (webhook["error_detail"] or "") for webhook in self.inbox("true"))
+            self.played.fired |= any(
+                "no connection" in (webhook["error_detail"] or "") for webhook in self.inbox("true")
+            )
         befallen = self.far.deliveries if self.cell.on_delivery else self.far.requests
         self.played.fired |= any(each.fault == self.cell.fault for each in befallen)
         return self.played.fired
@@ -307,7 +376,8 @@ class Round:
             self.account_id,
         )
         self.database.execute(
-            "UPDATE webhooks SET next_attempt_at = now() WHERE gateway_account_id = $1 AND status = 'received'", self.account_id
+            "UPDATE webhooks SET next_attempt_at = now() WHERE gateway_account_id = $1 AND status = 'received'",
+            self.account_id,
         )
 
     def let_its_time_pass(self) -> None:
@@ -329,10 +399,16 @@ class Round:
             if not self.busy():
                 break
             self.must(time.monotonic() < until, f"it does not heal: {self.attempts()}, {self.inbox('true')}")
-        self.until(lambda: all(delivery.state != "sending" for delivery in self.far.deliveries), "a webhook stays under way")
+        self.until(
+            lambda: all(delivery.state != "sending" for delivery in self.far.deliveries),
+            "a webhook stays under way",
+        )
 
     def busy(self) -> bool:
-        """Whether somebody still has to look. A look that failed is due in 5 minutes, after one that went well the next is later."""
+        """
+        Whether somebody still has to look. A look that failed is due in 5 minutes, after one that went well
+        the next is later.
+        """
         return self.database.value(
             "SELECT EXISTS (SELECT FROM payments WHERE gateway_account_id = $1 AND (next_check_at < now() + interval '7 minutes'"
             " OR status = 'creating'))"
@@ -343,11 +419,16 @@ class Round:
     # --- what must hold ----------------------------------------------------------------------------------------------------------
 
     def look_in_between(self) -> None:
-        """While the fault lasts: nothing is called failed or paid that is not known to be, and no second page is shown."""
+        """
+        While the fault lasts: nothing is called failed or paid that is not known to be, and no second page is
+        shown.
+        """
         if self.invoice_id is None:
             return
         status = self.invoice()["status"]
-        received = self.database.value("SELECT count(*) FROM receipts WHERE gateway_account_id = $1", self.account_id)
+        received = self.database.value(
+            "SELECT count(*) FROM receipts WHERE gateway_account_id = $1", self.account_id
+        )
         paid = [payment for payment in self.far.payments if payment.paid_amount is not None]
         self.must(received <= len(paid), f"{received} receipts for {len(paid)} payments")
         if received == 0:
@@ -356,10 +437,16 @@ class Round:
             self.must(not self.open_pages(), f"the invoice is {status} and can be paid")
         if len(self.open_pages()) == 2:
             self.reached(TWO_PAGES)
-        self.must(len(self.open_pages()) <= (2 if may_show_two_pages(self.cell) else 1), f"payable: {self.open_pages()}")
+        self.must(
+            len(self.open_pages()) <= (2 if may_show_two_pages(self.cell) else 1),
+            f"payable: {self.open_pages()}",
+        )
 
     def end(self) -> None:
-        """The merchant goes on: an invoice that is not over has a page again; then it is paid, cancelled, or left alone."""
+        """
+        The merchant goes on: an invoice that is not over has a page again; then it is paid, cancelled, or
+        left alone.
+        """
         if not self.is_over():
             self.until(self.has_page, "no page can be had")
         wanted = self.chance.choice(["pay", "pay", "cancel", "leave"])
@@ -375,7 +462,10 @@ class Round:
             self.until(lambda: self.is_over() or self.open_pages(), "the next page does not open")
 
     def has_page(self) -> bool:
-        """Breakers may be open still, and what the gateway has closed is followed by another page only when asked again."""
+        """
+        Breakers may be open still, and what the gateway has closed is followed by another page only when
+        asked again.
+        """
         answer = self.payment_url()
         if answer.status_code in {409, 503} and not self.is_over():
             time.sleep(int(answer.headers.get("retry-after", "1")))
@@ -383,7 +473,10 @@ class Round:
         return answer.status_code == 200 or self.is_over()
 
     def check_rest(self) -> None:
-        """Nobody has anything left to do: no orphan, at most one page, every payment in the books once, every call within its deadline."""
+        """
+        Nobody has anything left to do: no orphan, at most one page, every payment in the books once, every
+        call within its deadline.
+        """
         self.played.broken += self.database.broken(self.far, self.account["tenant_id"])
         paid = [int(payment.paid_amount) for payment in self.far.payments if payment.paid_amount is not None]
         self.must(
@@ -401,7 +494,10 @@ class Round:
         """Whatever is not over can be paid, in one way."""
         invoice, pages = self.invoice(), self.open_pages()
         live = invoice["status"] in {"pending", "partially_paid"}
-        self.must(len(pages) == live, f"the invoice is {invoice['status']}, {len(pages)} pages can be paid, attempts {self.attempts()}")
+        self.must(
+            len(pages) == live,
+            f"the invoice is {invoice['status']}, {len(pages)} pages can be paid, attempts {self.attempts()}",
+        )
         self.must(invoice["status"] != "draft", "the invoice is still a draft")
         self.must("unknown" not in self.attempts(), f"attempts {self.attempts()}")
 
@@ -411,17 +507,26 @@ class Round:
         return self.cell.fault == "wrong_currency" and webhook["error_code"] == "currency_mismatch"
 
     def check_deadlines(self) -> None:
-        self.until(lambda: all(request.duration_s is not None for request in self.far.requests), "a call is under way for ever")
+        self.until(
+            lambda: all(request.duration_s is not None for request in self.far.requests),
+            "a call is under way for ever",
+        )
         for request in self.far.requests:
             self.played.longest_call_s = max(self.played.longest_call_s, request.duration_s)
             self.must(
-                request.duration_s <= DEADLINE_S + self.lane.slack_s, f"{request.method} {request.target} took {request.duration_s} s"
+                request.duration_s <= DEADLINE_S + self.lane.slack_s,
+                f"{request.method} {request.target} took {request.duration_s} s",
             )
         for attempt in [attempt for delivery in self.far.deliveries for attempt in delivery.attempts]:
-            self.must(attempt.duration_s <= INTAKE_S + self.lane.slack_s, f"a webhook was answered after {attempt.duration_s} s")
+            self.must(
+                attempt.duration_s <= INTAKE_S + self.lane.slack_s,
+                f"a webhook was answered after {attempt.duration_s} s",
+            )
 
     def expect(self, answer: httpx.Response, allowed: set[str]) -> str:
-        """Check that *answer* is one of those, and where it is an error a proper one; returns its code, or "ok"."""
+        """
+        Check that *answer* is one of those, and where it is an error a proper one; returns its code, or "ok".
+        """
         code = "ok"
         if answer.is_error:
             told = answer.json()
@@ -429,7 +534,8 @@ class Round:
             proper = answer.headers["content-type"] == "application/problem+json" and set(told) >= PROBLEM
             self.must(proper and told["status"] == answer.status_code, f"no proper problem: {answer.text}")
             self.must(
-                (answer.status_code == 503) == ("retry-after" in answer.headers) or code == "payment_in_progress",
+                (answer.status_code == 503) == ("retry-after" in answer.headers)
+                or code == "payment_in_progress",
                 f"retry-after: {answer.headers}",
             )
             self.played.fired |= self.cell.fault in UNREACHABLE and "no connection" in told["detail"]
@@ -447,9 +553,13 @@ class Round:
         self.look_in_between()
 
     def repeated(self, allowed: set[str]) -> set[str]:
-        """What asking again may lead to while the fault lasts: what is there was adopted, or is about to be."""
+        """
+        What asking again may lead to while the fault lasts: what is there was adopted, or is about to be.
+        """
         found = answers(self.cell.fault, "find", self.cell.gateway, chosen=self.chosen)
-        over = {"nothing_due"} if self.invoice()["status"] == "paid" else set()  # the webhook of who has found the page was first
+        over = (
+            {"nothing_due"} if self.invoice()["status"] == "paid" else set()
+        )  # the webhook of who has found the page was first
         return {"ok", "payment_in_progress", *allowed, *over} | (found if self.cell.fault in LIES else set())
 
     # --- what is --------------------------------------------------------------------------------------------------------------------
@@ -457,7 +567,8 @@ class Round:
     @property
     def reference(self) -> str:
         return self.database.value(
-            "SELECT reference FROM payments WHERE gateway_account_id = $1 ORDER BY attempt DESC LIMIT 1", self.account_id
+            "SELECT reference FROM payments WHERE gateway_account_id = $1 ORDER BY attempt DESC LIMIT 1",
+            self.account_id,
         )
 
     def invoice(self) -> dict:
@@ -468,12 +579,15 @@ class Round:
 
     def attempts(self) -> list[str]:
         rows = self.database.rows(
-            "SELECT status FROM payments WHERE gateway_account_id = $1 ORDER BY installment_number, attempt", self.account_id
+            "SELECT status FROM payments WHERE gateway_account_id = $1 ORDER BY installment_number, attempt",
+            self.account_id,
         )
         return [row["status"] for row in rows]
 
     def receipts(self) -> list[tuple[str, int]]:
-        rows = self.database.rows("SELECT gateway_payment_id, amount FROM receipts WHERE gateway_account_id = $1", self.account_id)
+        rows = self.database.rows(
+            "SELECT gateway_payment_id, amount FROM receipts WHERE gateway_account_id = $1", self.account_id
+        )
         return sorted((row["gateway_payment_id"], row["amount"]) for row in rows)
 
     def inbox(self, where: str) -> list[dict]:

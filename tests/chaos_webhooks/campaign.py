@@ -1,9 +1,11 @@
 """
-Send a service true and forged webhooks, early, late, twice, shuffled and all at once, and look whether the books are true in the end.
+Send a service true and forged webhooks, early, late, twice, shuffled and all at once, and look whether the
+books are true in the end.
 
     cd tests && python -m chaos_webhooks.campaign --events 1000 --forged 1000
 
-Ends with 1 when a promise is broken, and with 3 when something interesting was never reached. The seed is printed, and can be given.
+Ends with 1 when a promise is broken, and with 3 when something interesting was never reached. The seed is
+printed, and can be given.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Campaign:
     def __init__(self, here: World, given: argparse.Namespace) -> None:
         self.here, self.given = here, given
         self.events: int = given.events
-        self.unpaid = [self._sale(account, "bystander", n) for account in here.accounts for n in range(given.bystanders)]
+        self.unpaid = [
+            self._sale(account, "bystander", n) for account in here.accounts for n in range(given.bystanders)
+        ]
         self.told: Counter[str] = Counter()
         self.tried: Counter[str] = Counter()
         self.failed: list[str] = []
@@ -65,7 +69,11 @@ class Campaign:
         return [
             *(f"{name} at {gateway}" for name, gateway in STORIES if not self.told[f"{name} at {gateway}"]),
             *(way for way in forgeries.WAYS if not self.tried[way]),
-            *(f"early at {gateway}, acknowledged before the page was made" for gateway in GATEWAYS if not self.here.early[gateway]),
+            *(
+                f"early at {gateway}, acknowledged before the page was made"
+                for gateway in GATEWAYS
+                if not self.here.early[gateway]
+            ),
         ]
 
     def _sale(self, account: Account, way: str, number: object) -> Sale:
@@ -80,7 +88,9 @@ class Campaign:
             await story(sale)
             self.told[f"{sale.way} at {sale.account.gateway}"] += 1
         except Exception:  # noqa: BLE001 - whatever it is, the campaign goes on and tells it in the end
-            self.failed.append(f"{sale.way} at {sale.account.gateway}, {sale.reference}: {traceback.format_exc(limit=-3)}")
+            self.failed.append(
+                f"{sale.way} at {sale.account.gateway}, {sale.reference}: {traceback.format_exc(limit=-3)}"
+            )
 
     async def _tell(self) -> None:
         """Tell stories, so many a second, until there are enough events."""
@@ -112,7 +122,13 @@ class Campaign:
                     if self.true_events >= self.events:
                         break
                 attack = forgeries.WAYS[way].make(
-                    forgeries.Forger(self.here, self.unpaid, self.here.chance(way, number), way, self.given.receive_timeout_s)
+                    forgeries.Forger(
+                        self.here,
+                        self.unpaid,
+                        self.here.chance(way, number),
+                        way,
+                        self.given.receive_timeout_s,
+                    )
                 )
                 status = await self.here.post.raw(attack.pieces)
                 while status == "503":  # a node that is too busy says so, to forgers too
@@ -134,7 +150,9 @@ class Campaign:
         started = time.monotonic()
         while True:
             await asyncio.sleep(PROGRESS_S)
-            say(f"{time.monotonic() - started:5.0f} s: {self.true_events} true events, {sum(self.tried.values())} forged")
+            say(
+                f"{time.monotonic() - started:5.0f} s: {self.true_events} true events, {sum(self.tried.values())} forged"
+            )
 
 
 async def campaign(service: Service, made: list[Sandbox], given: argparse.Namespace) -> int:
@@ -165,12 +183,20 @@ def table(played: Campaign, post: Post, booked_s: Sequence[float], took_s: float
             *(f"{played.told[name]:>8}  {name}" for name in sorted(played.told)),
             "",
             *(f"{events[way]:>8}  events of {way}" for way in sorted(events)),
-            *(f"{played.here.early[gateway]:>8}  at {gateway} acknowledged before the page was made" for gateway in GATEWAYS),
+            *(
+                f"{played.here.early[gateway]:>8}  at {gateway} acknowledged before the page was made"
+                for gateway in GATEWAYS
+            ),
             "",
-            *(f"{played.tried[way]:>8}  {'lie' if forgeries.WAYS[way].lies else 'forged'}: {way}" for way in sorted(played.tried)),
+            *(
+                f"{played.tried[way]:>8}  {'lie' if forgeries.WAYS[way].lies else 'forged'}: {way}"
+                for way in sorted(played.tried)
+            ),
             "",
-            "true webhooks answered with " + ", ".join(f"{status}: {count}" for status, count in sorted(true.items())),
-            "forged webhooks answered with " + ", ".join(f"{status}: {count}" for status, count in sorted(forged.items())),
+            "true webhooks answered with "
+            + ", ".join(f"{status}: {count}" for status, count in sorted(true.items())),
+            "forged webhooks answered with "
+            + ", ".join(f"{status}: {count}" for status, count in sorted(forged.items())),
             f"acknowledged after {spread(post.seconds)}; of that the campaign's own lag was {spread(played.lag_s)}",
             f"in the books after {spread(booked_s)}, {len(booked_s)} payments",
             "",
@@ -188,18 +214,30 @@ def say(line: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--events", type=int, default=1000, help="true events, each in one to five copies")
     parser.add_argument("--forged", type=int, default=1000)
     parser.add_argument("--bystanders", type=int, default=5, help="invoices at each account that nobody pays")
     parser.add_argument("--pace", type=float, default=5.0, help="stories begun in a second")
-    parser.add_argument("--slack", type=float, default=1.0, help="how many times longer everything may take, on a busy machine")
+    parser.add_argument(
+        "--slack",
+        type=float,
+        default=1.0,
+        help="how many times longer everything may take, on a busy machine",
+    )
     parser.add_argument("--nodes", type=int, default=2, help="processes of the service")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     parser.add_argument("--service", help="URL of a running service; some are started when it is left out")
     parser.add_argument("--admin-key", help="of that service")
     parser.add_argument("--owner-url", help="of that service's database, as its owner")
-    parser.add_argument("--receive-timeout-s", type=float, default=RECEIVE_TIMEOUT_S, help="slow forgers stop at four thirds of it")
+    parser.add_argument(
+        "--receive-timeout-s",
+        type=float,
+        default=RECEIVE_TIMEOUT_S,
+        help="slow forgers stop at four thirds of it",
+    )
     given = parser.parse_args()
     say(f"seed {given.seed}")
     with contextlib.ExitStack() as stack:

@@ -1,8 +1,10 @@
 """
-What forgers send. Each way is a function that makes one attack, out of what somebody may know who reads along.
+What forgers send. Each way is a function that makes one attack, out of what somebody may know who reads
+along.
 
-A forged webhook proves nothing and has to be refused. A lie proves itself (a stolen token, a signature that covers three fields, another
-tenant's own secret), so it is acknowledged, and moves nothing because the gateway is asked. The header x-forged marks both in the inbox.
+A forged webhook proves nothing and has to be refused. A lie proves itself (a stolen token, a signature that
+covers three fields, another tenant's own secret), so it is acknowledged, and moves nothing because the
+gateway is asked. The header x-forged marks both in the inbox.
 """
 
 from __future__ import annotations
@@ -63,15 +65,31 @@ def lie(make: Callable[[Forger], Attack]) -> Callable[[Forger], Attack]:
 
 
 class Forger:
-    """What a forger knows when he makes one attack: every true webhook so far, what can be bought, and what can be guessed."""
+    """
+    What a forger knows when he makes one attack: every true webhook so far, what can be bought, and what can
+    be guessed.
+    """
 
-    def __init__(self, world: World, bystanders: Sequence[Sale], chance: random.Random, way: str, receive_timeout_s: float) -> None:
+    def __init__(
+        self,
+        world: World,
+        bystanders: Sequence[Sale],
+        chance: random.Random,
+        way: str,
+        receive_timeout_s: float,
+    ) -> None:
         self.world, self.chance, self.way, self.receive_timeout_s = world, chance, way, receive_timeout_s
         self.bystanders = bystanders
 
-    def account(self, gateway: str, *, owner: str | None = None, other_than: Account | None = None) -> Account:
+    def account(
+        self, gateway: str, *, owner: str | None = None, other_than: Account | None = None
+    ) -> Account:
         return self.chance.choice(
-            [each for each in self.world.accounts if each.gateway == gateway and owner in {None, each.owner} and each is not other_than]
+            [
+                each
+                for each in self.world.accounts
+                if each.gateway == gateway and owner in {None, each.owner} and each is not other_than
+            ]
         )
 
     def unpaid(self, account: Account) -> Sale:
@@ -81,7 +99,11 @@ class Forger:
     def overheard(self, account: Account, **fields: str) -> dict[str, Any]:
         """What a true webhook of the account said that has these *fields*."""
         told = [text_of(news) for news in self.world.overheard[account]]
-        return dict(self.chance.choice([each for each in told if all(each.get(name) == value for name, value in fields.items())]))
+        return dict(
+            self.chance.choice(
+                [each for each in told if all(each.get(name) == value for name, value in fields.items())]
+            )
+        )
 
     def pending(self, account: Account) -> dict[str, Any]:
         """Midtrans' true word that an unpaid invoice is pending, with its signature."""
@@ -89,17 +111,26 @@ class Forger:
         return self.overheard(account, order_id=reference, transaction_status="pending")
 
     def paid(self, account: Account, sale: Sale | None = None) -> dict[str, Any]:
-        """Xendit's word that an unpaid invoice is paid: all of it is known but what Xendit would call the payment."""
+        """
+        Xendit's word that an unpaid invoice is paid: all of it is known but what Xendit would call the
+        payment.
+        """
         pattern = self.overheard(account, status="PAID")
         reference = (sale or self.unpaid(account)).reference
-        return pattern | {"external_id": reference, "id": secrets.token_hex(12), "payment_id": f"py-{uuid4()}"}
+        return pattern | {
+            "external_id": reference,
+            "id": secrets.token_hex(12),
+            "payment_id": f"py-{uuid4()}",
+        }
 
     def to(self, account: Account, body: object, *headers: tuple[str, str], path: str | None = None) -> bytes:
         """An HTTP request for the account's own address, or another *path*."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.request(path or urlsplit(account.webhook_url).path, content, JSON, *headers)
 
-    def request(self, path: str, content: bytes, *headers: tuple[str, str], announced: int | None = None) -> bytes:
+    def request(
+        self, path: str, content: bytes, *headers: tuple[str, str], announced: int | None = None
+    ) -> bytes:
         return request(path, content, (MARK, self.way), *headers, announced=announced)
 
 
@@ -131,14 +162,19 @@ def no_token(forger: Forger) -> Attack:
 def wrong_token(forger: Forger) -> Attack:
     account = forger.account("xendit")
     right = account.secret
-    wrong = forger.chance.choice(["", " ", right[:-1], right + "0", right.upper(), secrets.token_hex(24), "0" * 5_000])
+    wrong = forger.chance.choice(
+        ["", " ", right[:-1], right + "0", right.upper(), secrets.token_hex(24), "0" * 5_000]
+    )
     return Attack([forger.to(account, forger.paid(account), ("x-callback-token", wrong))], REFUSED)
 
 
 @forged
 def other_tenants_token(forger: Forger) -> Attack:
     account = forger.account("xendit")
-    return Attack([forger.to(account, forger.paid(account), token_of(forger.account("xendit", other_than=account)))], REFUSED)
+    return Attack(
+        [forger.to(account, forger.paid(account), token_of(forger.account("xendit", other_than=account)))],
+        REFUSED,
+    )
 
 
 @forged
@@ -154,7 +190,9 @@ def wrong_signature(forger: Forger) -> Attack:
     account = forger.account("midtrans")
     body = settled(forger.pending(account))
     key = forger.chance.choice(["", secrets.token_hex(16), account.secret.lower()])
-    bad = forger.chance.choice(["0" * 128, "", None, [], body["signature_key"], signed(body, key)["signature_key"]])
+    bad = forger.chance.choice(
+        ["0" * 128, "", None, [], body["signature_key"], signed(body, key)["signature_key"]]
+    )
     return Attack([forger.to(account, body | {"signature_key": bad})], REFUSED)
 
 
@@ -170,7 +208,9 @@ def signed_for_another_order(forger: Forger) -> Attack:
     account = forger.account("midtrans")
     true = forger.overheard(account, transaction_status="settlement")
     unpaid = forger.pending(account)
-    names = forger.chance.choice([("order_id",), ("order_id", "transaction_id"), ("order_id", "gross_amount")])
+    names = forger.chance.choice(
+        [("order_id",), ("order_id", "transaction_id"), ("order_id", "gross_amount")]
+    )
     return Attack([forger.to(account, true | {name: unpaid[name] for name in names})], REFUSED)
 
 
@@ -178,8 +218,12 @@ def signed_for_another_order(forger: Forger) -> Attack:
 def doctored_status(forger: Forger) -> Attack:
     """A true signature, of a pending: it does not cover the transaction_status."""
     account = forger.account("midtrans")
-    body = forger.pending(account) | {"transaction_status": forger.chance.choice(["settlement", "capture", "SETTLEMENT"])}
-    body |= forger.chance.choice([{}, {"fraud_status": "accept"}, {"status_code": "200"}, {"status_code": 200}])
+    body = forger.pending(account) | {
+        "transaction_status": forger.chance.choice(["settlement", "capture", "SETTLEMENT"])
+    }
+    body |= forger.chance.choice(
+        [{}, {"fraud_status": "accept"}, {"status_code": "200"}, {"status_code": 200}]
+    )
     return Attack([forger.to(account, body)], REFUSED)
 
 
@@ -197,7 +241,12 @@ def duplicate_keys(forger: Forger) -> Attack:
     account = forger.account("midtrans")
     true = json.dumps(forger.pending(account)).encode()
     other = forger.chance.choice(
-        [b'"transaction_status": "settlement"', b'"status_code": "200"', b'"gross_amount": "1.00"', b'"order_id": "x"']
+        [
+            b'"transaction_status": "settlement"',
+            b'"status_code": "200"',
+            b'"gross_amount": "1.00"',
+            b'"order_id": "x"',
+        ]
     )
     return Attack([forger.to(account, true[:-1] + b", " + other + b"}")], REFUSED)
 
@@ -216,7 +265,17 @@ def unicode_digits(forger: Forger) -> Attack:
 def not_json(forger: Forger) -> Attack:
     account = forger.account("midtrans")
     body = forger.chance.choice(
-        [b"", b"{}", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"order_id": 1e999}', b'{"order_id": "\\ud800"}', b"\0"]
+        [
+            b"",
+            b"{}",
+            b"[]",
+            b"null",
+            b"\xff\xfe",
+            b"[" * 100_000,
+            b'{"order_id": 1e999}',
+            b'{"order_id": "\\ud800"}',
+            b"\0",
+        ]
     )
     return Attack([forger.to(account, body)], REFUSED)
 
@@ -225,10 +284,18 @@ def not_json(forger: Forger) -> Attack:
 def wrong_content_type(forger: Forger) -> Attack:
     account = forger.account("xendit")
     kind = forger.chance.choice(
-        ["text/xml", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "application/json; charset=utf-16", "x"]
+        [
+            "text/xml",
+            "multipart/form-data; boundary=x",
+            "application/x-www-form-urlencoded",
+            "application/json; charset=utf-16",
+            "x",
+        ]
     )
     content = json.dumps(forger.paid(account)).encode()
-    return Attack([forger.request(urlsplit(account.webhook_url).path, content, ("content-type", kind))], REFUSED)
+    return Attack(
+        [forger.request(urlsplit(account.webhook_url).path, content, ("content-type", kind))], REFUSED
+    )
 
 
 # --- to the wrong address -----------------------------------------------------------------------------------------------------
@@ -239,7 +306,9 @@ def other_gateways_route(forger: Forger) -> Attack:
     """What one gateway sends, to the address of the other."""
     one, other = forger.chance.sample(["xendit", "midtrans"], 2)
     account = forger.account(one)
-    body = forger.paid(account) if one == "xendit" else signed(settled(forger.pending(account)), account.secret)
+    body = (
+        forger.paid(account) if one == "xendit" else signed(settled(forger.pending(account)), account.secret)
+    )
     headers = [token_of(account)] if one == "xendit" else []
     return Attack([forger.to(forger.account(other, owner=account.owner), body, *headers)], REFUSED)
 
@@ -259,7 +328,9 @@ def no_such_address(forger: Forger) -> Attack:
             f"/webhooks/%2e%2e/xendit/{token}",
         ]
     )
-    return Attack([forger.to(account, forger.paid(account), token_of(account), path=path)], frozenset({"404"}))
+    return Attack(
+        [forger.to(account, forger.paid(account), token_of(account), path=path)], frozenset({"404"})
+    )
 
 
 # --- heavy, slow, or no HTTP ----------------------------------------------------------------------------------------------------
@@ -272,16 +343,28 @@ def huge_body(forger: Forger) -> Attack:
     path, answers = urlsplit(account.webhook_url).path, frozenset({"413", "none"})
     piece = b"x" * 65_536
     if forger.chance.random() < 0.5:
-        return Attack([forger.request(path, b"", token_of(account), JSON, announced=HUGE), *[piece] * (HUGE // len(piece))], answers)
-    head = forger.request(path, b"", token_of(account), ("transfer-encoding", "chunked")).replace(b"content-length: 0\r\n", b"")
-    return Attack([head, *[b"%x\r\n%s\r\n" % (len(piece), piece)] * (HUGE // len(piece)), b"0\r\n\r\n"], answers)
+        return Attack(
+            [
+                forger.request(path, b"", token_of(account), JSON, announced=HUGE),
+                *[piece] * (HUGE // len(piece)),
+            ],
+            answers,
+        )
+    head = forger.request(path, b"", token_of(account), ("transfer-encoding", "chunked")).replace(
+        b"content-length: 0\r\n", b""
+    )
+    return Attack(
+        [head, *[b"%x\r\n%s\r\n" % (len(piece), piece)] * (HUGE // len(piece)), b"0\r\n\r\n"], answers
+    )
 
 
 @forged
 def gzip_body(forger: Forger) -> Attack:
     """A webhook that says it is compressed; now and then a small one that would become huge."""
     account = forger.account(forger.chance.choice(["xendit", "midtrans"]))
-    body = forger.paid(account) if account.gateway == "xendit" else signed(settled(forger.pending(account)), "")
+    body = (
+        forger.paid(account) if account.gateway == "xendit" else signed(settled(forger.pending(account)), "")
+    )
     content = gzip.compress(forger.chance.choice([json.dumps(body).encode(), b" " * BOMB]), 1)
     return Attack([forger.to(account, content, ("content-encoding", "gzip"))], REFUSED)
 
@@ -305,16 +388,33 @@ def cut_off(forger: Forger) -> Attack:
     """The sender goes away in the middle of what would have been believed to be from the gateway."""
     account = forger.account("xendit")
     content = json.dumps(forger.paid(account)).encode()
-    request = forger.request(urlsplit(account.webhook_url).path, content[: len(content) // 2], token_of(account), announced=len(content))
+    request = forger.request(
+        urlsplit(account.webhook_url).path,
+        content[: len(content) // 2],
+        token_of(account),
+        announced=len(content),
+    )
     return Attack([request, None], frozenset({"none", "400"}))
 
 
 @forged
 def header_injection(forger: Forger) -> Attack:
-    """Line ends, NUL and folded lines in a header, or more headers than anybody needs: refused, or no HTTP at all."""
+    """
+    Line ends, NUL and folded lines in a header, or more headers than anybody needs: refused, or no HTTP at
+    all.
+    """
     account = forger.account("xendit")
     value = forger.chance.choice(
-        ["a\r\nx-callback-token: b", "a\r\n folded", "a\nx-callback-token: b", "a\0b", "\x7f", "a\rb", "é" * 100, "a" * 100_000]
+        [
+            "a\r\nx-callback-token: b",
+            "a\r\n folded",
+            "a\nx-callback-token: b",
+            "a\0b",
+            "\x7f",
+            "a\rb",
+            "é" * 100,
+            "a" * 100_000,
+        ]
     )
     name = forger.chance.choice(["x-callback-token", "x-request-id", "x-callback-token ", "host"])
     return Attack([forger.to(account, forger.paid(account), (name, value))], REFUSED | {"400", "431", "none"})
@@ -335,7 +435,10 @@ def smuggled(forger: Forger) -> Attack:
 
 @lie
 def stolen_token(forger: Forger) -> Attack:
-    """Whoever knows Xendit's token can say anything in its name: that what nobody paid is paid, settled or expired."""
+    """
+    Whoever knows Xendit's token can say anything in its name: that what nobody paid is paid, settled or
+    expired.
+    """
     account = forger.account("xendit")
     status = forger.chance.choice(["PAID", "PAID", "SETTLED", "EXPIRED", "PENDING"])
     return Attack([forger.to(account, forger.paid(account) | {"status": status}, token_of(account))], TAKEN)
@@ -346,7 +449,11 @@ def stolen_token_with_the_true_id(forger: Forger) -> Attack:
     """The same, and the invoice's own id at Xendit."""
     account = forger.account("xendit")
     sale = forger.unpaid(account)
-    body = forger.paid(account, sale) | {"id": sale.invoice["payment_url"].rpartition("/")[2], "amount": 1, "paid_amount": 1}
+    body = forger.paid(account, sale) | {
+        "id": sale.invoice["payment_url"].rpartition("/")[2],
+        "amount": 1,
+        "paid_amount": 1,
+    }
     return Attack([forger.to(account, body, token_of(account))], TAKEN)
 
 
@@ -355,26 +462,42 @@ def stolen_token_other_amount(forger: Forger) -> Attack:
     """About a payment that is true: another amount or currency, before or after the true word."""
     account = forger.account("xendit")
     change = forger.chance.choice(
-        [{"paid_amount": 1}, {"paid_amount": 10**15, "amount": 10**15}, {"currency": "USD"}, {"payment_id": str(uuid4())}]
+        [
+            {"paid_amount": 1},
+            {"paid_amount": 10**15, "amount": 10**15},
+            {"currency": "USD"},
+            {"payment_id": str(uuid4())},
+        ]
     )
-    return Attack([forger.to(account, forger.overheard(account, status="PAID") | change, token_of(account))], TAKEN)
+    return Attack(
+        [forger.to(account, forger.overheard(account, status="PAID") | change, token_of(account))], TAKEN
+    )
 
 
 @lie
 def replay_with_another_status(forger: Forger) -> Attack:
     """An old true event, with what should have become of it since."""
     account = forger.account("xendit")
-    body = forger.overheard(account) | {"status": forger.chance.choice(["EXPIRED", "PENDING", "PAID", "SETTLED", "REFUNDED", "paid"])}
+    body = forger.overheard(account) | {
+        "status": forger.chance.choice(["EXPIRED", "PENDING", "PAID", "SETTLED", "REFUNDED", "paid"])
+    }
     return Attack([forger.to(account, body, token_of(account))], TAKEN)
 
 
 @lie
 def doctored_unsigned_fields(forger: Forger) -> Attack:
-    """A true settlement with other words where the signature does not look. What does not fit the signed code is refused."""
+    """
+    A true settlement with other words where the signature does not look. What does not fit the signed code is
+    refused.
+    """
     account = forger.account("midtrans")
     change = forger.chance.choice(
         [
-            {"transaction_status": forger.chance.choice(["capture", "refund", "chargeback", "failure", "authorize", "expire", "deny"])},
+            {
+                "transaction_status": forger.chance.choice(
+                    ["capture", "refund", "chargeback", "failure", "authorize", "expire", "deny"]
+                )
+            },
             {"transaction_id": str(uuid4())},
             {"currency": "USD"},
             {"fraud_status": forger.chance.choice(["deny", "challenge"])},
@@ -382,7 +505,9 @@ def doctored_unsigned_fields(forger: Forger) -> Attack:
             {"refund_amount": "1.00", "refunds": []},
         ]
     )
-    return Attack([forger.to(account, forger.overheard(account, transaction_status="settlement") | change)], EITHER)
+    return Attack(
+        [forger.to(account, forger.overheard(account, transaction_status="settlement") | change)], EITHER
+    )
 
 
 @lie
@@ -402,7 +527,9 @@ def says_it_twice(forger: Forger) -> Attack:
     """The forger's word first and the true one behind it, where the last one counts."""
     account = forger.account("midtrans")
     true = json.dumps(forger.pending(account)).encode()
-    return Attack([forger.to(account, b'{"transaction_status": "settlement", "status_code": "200", ' + true[1:])], TAKEN)
+    return Attack(
+        [forger.to(account, b'{"transaction_status": "settlement", "status_code": "200", ' + true[1:])], TAKEN
+    )
 
 
 @lie

@@ -1,4 +1,7 @@
-"""Who carries webhooks: true ones with the patience of a gateway, forged ones as raw bytes on a connection of their own."""
+"""
+Who carries webhooks: true ones with the patience of a gateway, forged ones as raw bytes on a connection of
+their own.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,9 @@ class Post:
         self._client: aiohttp.ClientSession
         self._tasks: set[asyncio.Task[None]] = set()
         self.answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        """Answers to "true" and "forged" webhooks by status; "none" where the connection ended without one."""
+        """
+        Answers to "true" and "forged" webhooks by status; "none" where the connection ended without one.
+        """
         self.seconds: list[float] = []
         """How long each answer to a true webhook took."""
         self.stored = 0
@@ -52,7 +57,9 @@ class Post:
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=CONNECTIONS)
         self._client = aiohttp.ClientSession(
-            connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), skip_auto_headers=["user-agent"]
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+            skip_auto_headers=["user-agent"],
         )
         return self
 
@@ -63,7 +70,10 @@ class Post:
         await self._client.close()
 
     def send(self, news: News, waits_s: Sequence[float]) -> asyncio.Task[None]:
-        """Send a copy after each of *waits_s*. The task ends when the last copy has been acknowledged, or was given up."""
+        """
+        Send a copy after each of *waits_s*. The task ends when the last copy has been acknowledged, or was
+        given up.
+        """
         task = asyncio.get_running_loop().create_task(self._copies(news, waits_s))
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -113,7 +123,10 @@ class Post:
         return status, wait_s
 
     async def raw(self, pieces: Sequence[bytes | float | None]) -> str:
-        """Send *pieces* on a new connection: bytes, seconds to wait, None for the end. Returns the status, or "none"."""
+        """
+        Send *pieces* on a new connection: bytes, seconds to wait, None for the end. Returns the status, or
+        "none".
+        """
         host, _, port = self.node().partition(":")
         received = b""
         with contextlib.suppress(OSError, TimeoutError):
@@ -128,11 +141,18 @@ class Post:
         self.stored += received.count(b'{"status":"received"}')
         return status
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pieces: Sequence[bytes | float | None]) -> bytes:
+    async def _exchange(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        pieces: Sequence[bytes | float | None],
+    ) -> bytes:
         answered = asyncio.create_task(_all_of(reader))
         with contextlib.suppress(ConnectionError):
             for piece in pieces:
-                if answered.done() or writer.is_closing():  # it may answer, and close, before it has read everything
+                if (
+                    answered.done() or writer.is_closing()
+                ):  # it may answer, and close, before it has read everything
                     break
                 if piece is None:
                     writer.write_eof()
@@ -154,7 +174,11 @@ async def _all_of(reader: asyncio.StreamReader) -> bytes:
 
 def request(path: str, content: bytes, *headers: tuple[str, str], announced: int | None = None) -> bytes:
     """A POST as it goes over the wire, with a Content-Length of *announced* bytes when it is to lie."""
-    own = [("host", "pay.example"), ("connection", "close"), ("content-length", str(len(content) if announced is None else announced))]
+    own = [
+        ("host", "pay.example"),
+        ("connection", "close"),
+        ("content-length", str(len(content) if announced is None else announced)),
+    ]
     lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in [*own, *headers]), "", ""]
     return "\r\n".join(lines).encode() + content
 

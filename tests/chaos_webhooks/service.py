@@ -27,7 +27,9 @@ RECEIVE_TIMEOUT_S: Final = 3.0
 
 
 class Service(msgspec.Struct, frozen=True):
-    """Where the processes of a service are, the key of its administrator, and its database's URL for the owner."""
+    """
+    Where the processes of a service are, the key of its administrator, and its database's URL for the owner.
+    """
 
     urls: list[str]
     admin_key: str
@@ -36,19 +38,29 @@ class Service(msgspec.Struct, frozen=True):
 
     def errors(self) -> list[str]:
         """Lines of the logs with a stack: whatever anybody sends, that is a fault of the service."""
-        return [line for log in self.logs for line in log.read_text(errors="replace").splitlines() if '"exception":' in line]
+        return [
+            line
+            for log in self.logs
+            for line in log.read_text(errors="replace").splitlines()
+            if '"exception":' in line
+        ]
 
 
 @contextlib.contextmanager
 def nodes(count: int) -> Iterator[Service]:
-    """Start *count* processes on a database of their own. Only their limits for API keys are not what an operator gets."""
+    """
+    Start *count* processes on a database of their own. Only their limits for API keys are not what an
+    operator gets.
+    """
     with tempfile.TemporaryDirectory(prefix="paytrust-chaos-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)  # as root, PostgreSQL runs as another user, who has to get in
         server = EmbeddedPostgres(folder / "postgres")
         stack.callback(server.stop)
         owner_url = development.create_database(server.start(), "chaos")
-        service_url = development.with_database(owner_url, "chaos", user="paytrust_chaos", password="tests-only")
+        service_url = development.with_database(
+            owner_url, "chaos", user="paytrust_chaos", password="tests-only"
+        )
         asyncio.run(migrations.migrate(owner_url))
         asyncio.run(migrations.ensure_service_login(owner_url, service_url))
         ports = [development.free_port() for _ in range(count)]

@@ -1,8 +1,8 @@
 """
 What truly happens to payments, and in which order it is told.
 
-A story makes an invoice, lets payers, banks and gateways do something, and hands what the gateway would have sent to the post:
-each message in one to five copies, shuffled, all at once or spread over a second.
+A story makes an invoice, lets payers, banks and gateways do something, and hands what the gateway would have
+sent to the post: each message in one to five copies, shuffled, all at once or spread over a second.
 """
 
 from __future__ import annotations
@@ -123,8 +123,15 @@ class Sale:
                 raise
 
     async def tell(self, *references: str) -> asyncio.Future[Any]:
-        """Post everything new about *references*, or about the sale's own, in any order. The answer waits for all copies."""
-        fresh = [news for each in references or [self.reference] for news in await self.world.news(self.account, each, self.way)]
+        """
+        Post everything new about *references*, or about the sale's own, in any order. The answer waits for
+        all copies.
+        """
+        fresh = [
+            news
+            for each in references or [self.reference]
+            for news in await self.world.news(self.account, each, self.way)
+        ]
         self.chance.shuffle(fresh)
         return asyncio.gather(*(self.post(news) for news in fresh))
 
@@ -132,7 +139,9 @@ class Sale:
         copies = self.chance.randint(1, COPIES)
         at_once = self.chance.random() < 0.5
         together_s = self.chance.uniform(0, SPREAD_S)
-        return self.world.post.send(news, [together_s if at_once else self.chance.uniform(0, SPREAD_S) for _ in range(copies)])
+        return self.world.post.send(
+            news, [together_s if at_once else self.chance.uniform(0, SPREAD_S) for _ in range(copies)]
+        )
 
 
 # --- in order ---------------------------------------------------------------------------------------------------------------
@@ -152,7 +161,9 @@ async def paid_then_settled(sale: Sale) -> None:
     await sale.act("pay")
     await sale.act("settle")
     # The sandbox tells it no more than Xendit's documentation says that Xendit does.
-    await asyncio.to_thread(sale.account.far.forge, sale.reference, {"status": "SETTLED"}, authentication="valid")
+    await asyncio.to_thread(
+        sale.account.far.forge, sale.reference, {"status": "SETTLED"}, authentication="valid"
+    )
     await sale.tell()
 
 
@@ -188,7 +199,10 @@ async def denied_then_paid(sale: Sale) -> None:
 
 @story(share=5)
 async def installments(sale: Sale) -> None:
-    """Each part is paid on a page of its own, that opens when the one before is paid; some pay more than the part."""
+    """
+    Each part is paid on a page of its own, that opens when the one before is paid; some pay more than the
+    part.
+    """
     await sale.order(installments={"count": sale.chance.randint(2, 4)})
     page, seen = sale.reference, []
     while page:
@@ -205,7 +219,8 @@ async def installments(sale: Sale) -> None:
 @story(share=9)
 async def early(sale: Sale) -> None:
     """
-    The payer is quicker than the gateway's answer to us: the news come before the creating request's last commit.
+    The payer is quicker than the gateway's answer to us: the news come before the creating request's last
+    commit.
 
     On a busy machine they may not; then another order is made.
     """
@@ -300,7 +315,9 @@ async def expired_then_paid(sale: Sale) -> None:
 
 @story(share=6)
 async def cancelled(sale: Sale) -> None:
-    """The merchant cancels; the payer had chosen a method, or (at Xendit) pays the closed page all the same."""
+    """
+    The merchant cancels; the payer had chosen a method, or (at Xendit) pays the closed page all the same.
+    """
     await sale.order()
     if sale.account.gateway == "midtrans":
         await sale.act("choose")
@@ -362,9 +379,14 @@ async def unknown(sale: Sale) -> None:
 def _made_elsewhere(account: Account, reference: str) -> None:
     at, body = {
         "xendit": ("/v2/invoices", {"external_id": reference, "amount": 250_000, "currency": "IDR"}),
-        "midtrans": ("/snap/v1/transactions", {"transaction_details": {"order_id": reference, "gross_amount": 250_000}}),
+        "midtrans": (
+            "/snap/v1/transactions",
+            {"transaction_details": {"order_id": reference, "gross_amount": 250_000}},
+        ),
     }[account.gateway]
-    httpx.post(account.far.url + at, auth=(account.far.key, ""), json=body, trust_env=False).raise_for_status()
+    httpx.post(
+        account.far.url + at, auth=(account.far.key, ""), json=body, trust_env=False
+    ).raise_for_status()
 
 
 @story(share=3)
@@ -392,8 +414,9 @@ async def _unmatched(sale: Sale) -> bool:
 @story("midtrans", share=2)
 async def name_taken(sale: Sale) -> None:
     """
-    Two orders of one amount. When one is paid, somebody sends its true settlement again under the transaction id of the other, which
-    is not signed, before that one is paid: the true word about the other must still be new.
+    Two orders of one amount. When one is paid, somebody sends its true settlement again under the transaction
+    id of the other, which is not signed, before that one is paid: the true word about the other must still be
+    new.
     """
     line = {"product_name": "Ticket", "quantity": 1, "unit_price": "100000"}
     other = Sale(sale.world, sale.account, sale.shop, sale.chance, sale.way)
@@ -424,7 +447,10 @@ async def _processed(sale: Sale) -> bool:
 
 
 async def bystander(sale: Sale) -> None:
-    """Nobody ever pays it. At Midtrans the payer has picked a method, which is told: forgers have something to doctor."""
+    """
+    Nobody ever pays it. At Midtrans the payer has picked a method, which is told: forgers have something to
+    doctor.
+    """
     await sale.order()
     if sale.account.gateway == "midtrans":
         await sale.act("choose")
@@ -440,4 +466,6 @@ async def victim(sale: Sale) -> None:
 def deck(chance: random.Random, count: int) -> list[tuple[str, str]]:
     """At least *count* stories by name and gateway: first each kind once, then by their shares."""
     every = chance.sample(list(STORIES), len(STORIES))
-    return every + chance.choices(every, weights=[STORIES[kind][0] for kind in every], k=max(0, count - len(every)))
+    return every + chance.choices(
+        every, weights=[STORIES[kind][0] for kind in every], k=max(0, count - len(every))
+    )

@@ -1,4 +1,6 @@
-"""True and forged webhooks, early, late, twice, shuffled and at once: a short campaign on the shared service."""
+"""
+True and forged webhooks, early, late, twice, shuffled and at once: a short campaign on the shared service.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,19 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.mark.timeout(600)
 def test_a_chaos_of_webhooks_loses_doubles_and_believes_nothing(service, session_owner_url):
-    command = [sys.executable, "-m", "chaos_webhooks.campaign", "--events", "60", "--forged", "60", "--bystanders", "1", "--pace", "5"]
+    command = [
+        sys.executable,
+        "-m",
+        "chaos_webhooks.campaign",
+        "--events",
+        "60",
+        "--forged",
+        "60",
+        "--bystanders",
+        "1",
+        "--pace",
+        "5",
+    ]
     # How quick an answer is, is measured by `make chaos-webhooks`, on a machine that does nothing else.
     command += ["--slack", "10", "--receive-timeout-s", "2", "--service", service.public_url]
     command += ["--admin-key", service.admin_api_key.get_secret_value(), "--owner-url", session_owner_url]

@@ -1,4 +1,7 @@
-"""What a campaign has to have kept: nothing lost, nothing doubled, nothing believed that was not true, and every answer in time."""
+"""
+What a campaign has to have kept: nothing lost, nothing doubled, nothing believed that was not true, and every
+answer in time.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,18 @@ LONGEST_S: Final = 3.0
 BOOKED_S: Final = 60.0
 """Long before anybody asks the gateway by schedule: what comes later did not come by its webhook."""
 ANSWERS: Final = {"true": {"200", "503"}, "forged": {"200", "400", "401", "404", "408", "413", "503", "none"}}
-"""What docs/reference/http-api.md says; 400 is the server's word for what is no HTTP, and "none" a connection that ended."""
+"""
+What docs/reference/http-api.md says; 400 is the server's word for what is no HTTP, and "none" a connection
+that ended.
+"""
 PAID_EVENTS: Final = ["PAID", "SETTLED", "capture", "settlement"]
 
 
 async def rest(world: World) -> None:
-    """Post what nobody has posted yet, and wait until every webhook has come to its end: failed tries are hurried along."""
+    """
+    Post what nobody has posted yet, and wait until every webhook has come to its end: failed tries are
+    hurried along.
+    """
     ids = [account.gateway_id for account in world.accounts]
     while True:
         for news in await world.leftovers():
@@ -49,10 +58,14 @@ async def _none(world: World, sql: str, *args: object) -> bool:
 
 
 async def broken(world: World, bystanders: Sequence[Sale], *, slack: float) -> list[str]:
-    """Every promise that does not hold, with what breaks it. *slack* times as much time may pass as is promised."""
+    """
+    Every promise that does not hold, with what breaks it. *slack* times as much time may pass as is promised.
+    """
     tenants = {UUID(shop.tenant_id) for shops in world.shops.values() for shop in shops}
     async with world.owner.acquire() as connection:
-        found = await invariants.broken(connection, [await _far(world, account) for account in world.accounts], tenants=tenants)
+        found = await invariants.broken(
+            connection, [await _far(world, account) for account in world.accounts], tenants=tenants
+        )
     found += [f"never acknowledged: {what}" for what in world.post.undelivered]
     found += _answers(world, slack)
     found += await _inbox(world)
@@ -71,7 +84,14 @@ async def _far(world: World, account: Account) -> invariants.Far:
         if news in world.post.acknowledged
     ]
     # Nobody takes money back here, and a page that nobody asked us for is in no books.
-    return invariants.Far([msgspec.structs.replace(page, taken_back=False) for page in pages if page.reference not in world.strange], told)
+    return invariants.Far(
+        [
+            msgspec.structs.replace(page, taken_back=False)
+            for page in pages
+            if page.reference not in world.strange
+        ],
+        told,
+    )
 
 
 def _answers(world: World, slack: float) -> list[str]:
@@ -94,7 +114,11 @@ async def _inbox(world: World) -> list[str]:
         "SELECT count(*) FROM paytrust.webhooks WHERE gateway_account_id = ANY($1::uuid[])",
         [account.gateway_id for account in world.accounts],
     )
-    return [] if kept == world.post.stored else [f"{world.post.stored} were told that theirs is new, and the inbox has {kept}"]
+    return (
+        []
+        if kept == world.post.stored
+        else [f"{world.post.stored} were told that theirs is new, and the inbox has {kept}"]
+    )
 
 
 async def _forged(world: World) -> list[str]:
@@ -104,7 +128,11 @@ async def _forged(world: World) -> list[str]:
         " AND gateway_account_id = ANY($1::uuid[]) GROUP BY 1",
         [account.gateway_id for account in world.accounts],
     )
-    return [f"forged, and kept: {row['way']}, {row['count']} times" for row in rows if row["way"] not in WAYS or not WAYS[row["way"]].lies]
+    return [
+        f"forged, and kept: {row['way']}, {row['count']} times"
+        for row in rows
+        if row["way"] not in WAYS or not WAYS[row["way"]].lies
+    ]
 
 
 async def _untouched(world: World, bystanders: Sequence[Sale]) -> list[str]:
@@ -128,8 +156,14 @@ async def _untouched(world: World, bystanders: Sequence[Sale]) -> list[str]:
 async def _for_a_person(world: World) -> list[str]:
     """What we never asked for, and what came in another currency, is on the list of failed webhooks."""
     listed = await failed(world)
-    expected = dict.fromkeys(world.strange, "unknown_reference") | dict.fromkeys(world.foreign, "currency_mismatch")
-    return [f"{reference} is not listed as {code}" for reference, code in expected.items() if (reference, code) not in listed]
+    expected = dict.fromkeys(world.strange, "unknown_reference") | dict.fromkeys(
+        world.foreign, "currency_mismatch"
+    )
+    return [
+        f"{reference} is not listed as {code}"
+        for reference, code in expected.items()
+        if (reference, code) not in listed
+    ]
 
 
 async def failed(world: World) -> set[tuple[str | None, str]]:
@@ -146,7 +180,10 @@ async def failed(world: World) -> set[tuple[str | None, str]]:
 
 
 async def booked_after_s(world: World) -> list[float]:
-    """From a payment's first webhook that said it is paid to its receipt. What was hidden meanwhile, or found without one, is left out."""
+    """
+    From a payment's first webhook that said it is paid to its receipt. What was hidden meanwhile, or found
+    without one, is left out.
+    """
     rows = await world.owner.fetch(
         """
         SELECT extract(epoch FROM r.received_at - w.first)::float8 AS seconds

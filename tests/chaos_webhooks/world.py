@@ -1,7 +1,9 @@
 """
-Where a campaign takes place: a running service, tenants, gateway accounts, and a sandbox for each owner of accounts.
+Where a campaign takes place: a running service, tenants, gateway accounts, and a sandbox for each owner of
+accounts.
 
-Every sandbox is a process of its own with secrets of its own, and holds its webhooks: the campaign sends them itself.
+Every sandbox is a process of its own with secrets of its own, and holds its webhooks: the campaign sends them
+itself.
 """
 
 from __future__ import annotations
@@ -26,7 +28,11 @@ from chaos_webhooks.service import Service
 from paytrust_sandbox import Delivery, MidtransRemote, Remote, XenditRemote
 
 GATEWAYS: Final = ("xendit", "midtrans")
-FEES: Final = {"IDR": {"percentage": "0.029", "fixed": "2000"}, "MYR": {}, "USD": {"percentage": "0.029", "fixed": "0.30"}}
+FEES: Final = {
+    "IDR": {"percentage": "0.029", "fixed": "2000"},
+    "MYR": {},
+    "USD": {"percentage": "0.029", "fixed": "0.30"},
+}
 PATIENCE_S: Final = 60.0
 POLL_S: Final = 0.1
 BUSY: Final = {409, 503}
@@ -101,8 +107,12 @@ class Shop:
     def __init__(self, tenant_id: str, http: aiohttp.ClientSession) -> None:
         self.tenant_id, self._http = tenant_id, http
 
-    async def call(self, method: str, path: str, body: object = None, *, fine: frozenset[int] = frozenset()) -> tuple[int, Any]:
-        """The answer; what says that it is for later is asked for again, and anything but 2xx and *fine* raises."""
+    async def call(
+        self, method: str, path: str, body: object = None, *, fine: frozenset[int] = frozenset()
+    ) -> tuple[int, Any]:
+        """
+        The answer; what says that it is for later is asked for again, and anything but 2xx and *fine* raises.
+        """
         until = time.monotonic() + PATIENCE_S
         while True:
             async with self._http.request(method, path, json=body) as answer:
@@ -149,22 +159,32 @@ class World:
         return self._unposted(account, await asyncio.to_thread(account.far.deliveries_about, reference), way)
 
     async def leftovers(self) -> list[News]:
-        """Everything that nobody has posted yet: what the service itself caused at the gateways, after a story was over."""
+        """
+        Everything that nobody has posted yet: what the service itself caused at the gateways, after a story
+        was over.
+        """
         return [
             news
             for account in self.accounts
-            for news in self._unposted(account, await asyncio.to_thread(lambda far=account.far: far.deliveries), "afterwards")
+            for news in self._unposted(
+                account, await asyncio.to_thread(lambda far=account.far: far.deliveries), "afterwards"
+            )
         ]
 
     def _unposted(self, account: Account, deliveries: list[Delivery], way: str) -> list[News]:
         fresh = [delivery for delivery in deliveries if (account.far.url, delivery.id) not in self.posted]
         self.posted.update((account.far.url, delivery.id) for delivery in fresh)
-        told = [News(delivery.reference, way, delivery.url, delivery.headers, delivery.body.encode()) for delivery in fresh]
+        told = [
+            News(delivery.reference, way, delivery.url, delivery.headers, delivery.body.encode())
+            for delivery in fresh
+        ]
         self.overheard[account] += told
         self.events[way] += len(told)
         return told
 
-    async def until(self, what: str, condition: Callable[[], Awaitable[Any]], patience_s: float | None = None) -> Any:
+    async def until(
+        self, what: str, condition: Callable[[], Awaitable[Any]], patience_s: float | None = None
+    ) -> Any:
         """Wait for *condition* and return what it came to."""
         until = time.monotonic() + (patience_s or self.patience_s)
         while not (value := await condition()):
@@ -185,13 +205,20 @@ class World:
     async def hide(self, reference: str) -> None:
         """The database as it is after a restored backup: this attempt is not known."""
         self.hidden.add(reference)
-        await self._override("UPDATE paytrust.payments SET reference = 'H' || reference WHERE reference = $1", reference)
+        await self._override(
+            "UPDATE paytrust.payments SET reference = 'H' || reference WHERE reference = $1", reference
+        )
 
     async def find_again(self, reference: str) -> None:
-        await self._override("UPDATE paytrust.payments SET reference = $1 WHERE reference = 'H' || $1", reference)
+        await self._override(
+            "UPDATE paytrust.payments SET reference = $1 WHERE reference = 'H' || $1", reference
+        )
 
     async def hurry(self, *references: str) -> int:
-        """Let the time of the next try come now, for failed tries of all webhooks or of those about *references*. Returns how many."""
+        """
+        Let the time of the next try come now, for failed tries of all webhooks or of those about
+        *references*. Returns how many.
+        """
         done: str = await self.owner.execute(
             "UPDATE paytrust.webhooks SET next_attempt_at = now() WHERE status = 'received' AND error_code IS NOT NULL"
             " AND next_attempt_at > now() AND gateway_account_id = ANY($1::uuid[]) AND (cardinality($2::text[]) = 0 OR reference = ANY($2))",
@@ -201,9 +228,14 @@ class World:
         return int(done.rpartition(" ")[2])
 
     async def leave_alone(self) -> None:
-        """Take everything off the schedule: the gateways will be gone, and the service may have other guests."""
+        """
+        Take everything off the schedule: the gateways will be gone, and the service may have other guests.
+        """
         ours = [account.gateway_id for account in self.accounts]
-        await self.owner.execute("UPDATE paytrust.payments SET next_check_at = NULL WHERE gateway_account_id = ANY($1::uuid[])", ours)
+        await self.owner.execute(
+            "UPDATE paytrust.payments SET next_check_at = NULL WHERE gateway_account_id = ANY($1::uuid[])",
+            ours,
+        )
         await self.owner.execute(
             "UPDATE paytrust.webhooks SET next_attempt_at = 'infinity' WHERE status <> 'applied' AND gateway_account_id = ANY($1::uuid[])",
             ours,
@@ -211,7 +243,9 @@ class World:
 
     async def _override(self, sql: str, *args: object) -> None:
         async with self.owner.acquire() as connection, connection.transaction():
-            await connection.execute("SET LOCAL session_replication_role = replica")  # triggers keep such rows as they are
+            await connection.execute(
+                "SET LOCAL session_replication_role = replica"
+            )  # triggers keep such rows as they are
             await connection.execute(sql, *args)
 
 
@@ -219,7 +253,9 @@ class World:
 async def world(service: Service, made: list[Sandbox], seed: int, *, slack: float) -> AsyncIterator[World]:
     """Two tenants with an account of their own at both gateways, and accounts at both that they share."""
     async with contextlib.AsyncExitStack() as stack:
-        owner = await stack.enter_async_context(asyncpg.create_pool(service.owner_url, min_size=1, max_size=4))
+        owner = await stack.enter_async_context(
+            asyncpg.create_pool(service.owner_url, min_size=1, max_size=4)
+        )
         admin = await stack.enter_async_context(_client(service.urls[0], {"X-Admin-Key": service.admin_key}))
         post = await stack.enter_async_context(Post(service.urls))
         here = World(post, owner, admin, made, seed, PATIENCE_S * slack)
@@ -228,10 +264,14 @@ async def world(service: Service, made: list[Sandbox], seed: int, *, slack: floa
         for number, name in enumerate(names):
             tenant_id = (await _made(admin, "/tenants", {"name": f"chaos {name}"}))["tenant_id"]
             key = (await _made(admin, "/api-keys", {"tenant_id": tenant_id}))["api_key"]
-            http = await stack.enter_async_context(_client(service.urls[number % len(service.urls)], {"X-API-Key": key}))
+            http = await stack.enter_async_context(
+                _client(service.urls[number % len(service.urls)], {"X-API-Key": key})
+            )
             shops.append(Shop(tenant_id, http))
             here.shops[name] = [shops[-1]]
-            here.accounts += [await _account(admin, made[number], name, gateway, tenant_id) for gateway in GATEWAYS]
+            here.accounts += [
+                await _account(admin, made[number], name, gateway, tenant_id) for gateway in GATEWAYS
+            ]
         here.shops["shared"] = shops
         here.accounts += [await _account(admin, made[-1], "shared", gateway, None) for gateway in GATEWAYS]
         try:
@@ -244,7 +284,9 @@ def _client(base: str, headers: dict[str, str]) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(base, headers=headers, timeout=aiohttp.ClientTimeout(total=60))
 
 
-async def _account(admin: aiohttp.ClientSession, sandbox: Sandbox, owner: str, gateway: str, tenant_id: str | None) -> Account:
+async def _account(
+    admin: aiohttp.ClientSession, sandbox: Sandbox, owner: str, gateway: str, tenant_id: str | None
+) -> Account:
     far: Remote = getattr(sandbox, gateway)
     credentials = (
         {"secret_key": far.key, "callback_token": far.callback_token}

@@ -38,21 +38,28 @@ def environ(settings, owner_url):
         "PAYTRUST_DATABASE_OWNER_URL": owner_url,
         "PAYTRUST_ADMIN_API_KEY": settings.admin_api_key.get_secret_value(),
         "PAYTRUST_KEY_PEPPER": settings.key_pepper.get_secret_value(),
-        "PAYTRUST_ENCRYPTION_KEYS": ",".join(f"{k}:{v.get_secret_value()}" for k, v in settings.encryption_keys.items()),
+        "PAYTRUST_ENCRYPTION_KEYS": ",".join(
+            f"{k}:{v.get_secret_value()}" for k, v in settings.encryption_keys.items()
+        ),
         "COLUMNS": "240",
     }
 
 
 @pytest.fixture
 def run(environ, tmp_path, monkeypatch):
-    """Run `paytrust ...` in this process, which takes a tenth of the time; gives (exit code, everything printed)."""
+    """
+    Run `paytrust ...` in this process, which takes a tenth of the time; gives (exit code, everything
+    printed).
+    """
 
     def run_(*args, changes=None, given=""):
         handlers = logging.root.handlers[:]
         with monkeypatch.context() as patched:
             patched.chdir(tmp_path)
             patched.setattr(out, "width", 240)  # or a table breaks where this terminal ends
-            told = CliRunner(env=dict.fromkeys(os.environ) | environ | (changes or {})).invoke(cli, args, given, catch_exceptions=False)
+            told = CliRunner(env=dict.fromkeys(os.environ) | environ | (changes or {})).invoke(
+                cli, args, given, catch_exceptions=False
+            )
         logging.root.handlers[:] = handlers
         return told.exit_code, told.output
 
@@ -65,7 +72,13 @@ def run_process(environ, tmp_path):
 
     def run_(*args, changes=None):
         done = subprocess.run(
-            [*PAYTRUST, *args], env=environ | (changes or {}), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+            [*PAYTRUST, *args],
+            env=environ | (changes or {}),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -107,7 +120,9 @@ def test_a_mistake_in_the_settings_is_one_clear_message_without_a_traceback(run_
 
 
 def test_a_database_that_is_away_is_one_clear_message(run_process):
-    code, text = run_process("tenants", "list", changes={"PAYTRUST_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"})
+    code, text = run_process(
+        "tenants", "list", changes={"PAYTRUST_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}
+    )
     assert code == 1
     assert "PAYTRUST_DATABASE_URL" in text
     assert "Traceback" not in text
@@ -129,10 +144,23 @@ def test_tenants_and_keys_are_made_listed_and_revoked(run, settings):
         code, rotated = run("keys", "rotate", key_id)
         assert (code, len(rotated.strip())) == (0, 64), rotated
         assert httpx.get(f"{url}/invoices", headers={"X-API-Key": rotated.strip()}).status_code == 200
-    code, text = run("keys", "audit", "--key", key_id, "--tenant", tenant_id, "--from", "2020-01-01", "--to", "2999-12-31T23:59:59Z")
+    code, text = run(
+        "keys",
+        "audit",
+        "--key",
+        key_id,
+        "--tenant",
+        tenant_id,
+        "--from",
+        "2020-01-01",
+        "--to",
+        "2999-12-31T23:59:59Z",
+    )
     assert code == 0, text
     assert re.search(r"rotated +1 +local ", text)
-    assert re.search(rf"used +[12] +api_key:{key_id} +127\.0\.0\.1 ", text)  # two when it was rotated before the first was written
+    assert re.search(
+        rf"used +[12] +api_key:{key_id} +127\.0\.0\.1 ", text
+    )  # two when it was rotated before the first was written
     assert run("keys", "audit", "--to", "2020-01-01") == (0, "none\n")
     key = rotated
     assert run("keys", "revoke", key_id) == (0, "revoked\n")
@@ -149,8 +177,14 @@ def test_tenants_and_keys_are_made_listed_and_revoked(run, settings):
         (("keys", "create", "00000000-0000-0000-0000-000000000001"), "there is no tenant"),
         (("keys", "revoke", "00000000-0000-0000-0000-000000000001"), "there is no API key"),
         (("keys", "rotate", "00000000-0000-0000-0000-000000000001"), "there is no API key"),
-        (("keys", "create", "00000000-0000-0000-0000-000000000001", "--allow", "10.0.0.1/8"), "#/allowed_addresses/0"),
-        (("keys", "create", "00000000-0000-0000-0000-000000000001", "--expires-at", "soon"), "does not match"),
+        (
+            ("keys", "create", "00000000-0000-0000-0000-000000000001", "--allow", "10.0.0.1/8"),
+            "#/allowed_addresses/0",
+        ),
+        (
+            ("keys", "create", "00000000-0000-0000-0000-000000000001", "--expires-at", "soon"),
+            "does not match",
+        ),
         (("keys", "audit", "--from", "yesterday"), "does not match"),
         (("migrate", "--down-to", "nothing", "--yes"), "no migration 'nothing'"),
         (("nonsense",), "No such command"),
@@ -180,7 +214,11 @@ def test_migrate_says_what_it_does_and_asks_before_it_destroys(run, run_process)
 
 def test_an_owner_without_the_needed_privileges_is_told_what_is_missing(run, settings):
     code, text = run(
-        "migrate", "--down-to", "none", "--yes", changes={"PAYTRUST_DATABASE_OWNER_URL": settings.database_url.get_secret_value()}
+        "migrate",
+        "--down-to",
+        "none",
+        "--yes",
+        changes={"PAYTRUST_DATABASE_OWNER_URL": settings.database_url.get_secret_value()},
     )
     assert code == 1
     assert "CREATEROLE" in text
@@ -236,7 +274,10 @@ def test_a_gateway_account_is_added_from_json_and_listed_without_its_credentials
     [
         ("{", "not valid JSON"),
         ("{}", "#/gateway"),
-        ('{"gateway": "none", "name": "x", "credentials": {}, "currencies": {"IDR": {}}}', "installed gateways: "),
+        (
+            '{"gateway": "none", "name": "x", "credentials": {}, "currencies": {"IDR": {}}}',
+            "installed gateways: ",
+        ),
         ('{"gateway": "xendit", "name": "x", "credentials": {}, "currencies": {"IDR": {}}}', "#/credentials"),
     ],
 )
@@ -295,7 +336,9 @@ def test_doctor_finds_what_is_wrong(run, owner_url):
 
 
 def test_doctor_tells_what_is_risky_and_what_is_missing(run):
-    code, text = run("doctor", changes={"PAYTRUST_INSECURE_GATEWAYS": "1", "PAYTRUST_PUBLIC_URL": "https://pay.example"})
+    code, text = run(
+        "doctor", changes={"PAYTRUST_INSECURE_GATEWAYS": "1", "PAYTRUST_PUBLIC_URL": "https://pay.example"}
+    )
     assert "PAYTRUST_INSECURE_GATEWAYS is on" in text
     assert "no gateway on the internet" not in text
     code, text = run("doctor", changes={"PAYTRUST_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"})
@@ -309,9 +352,14 @@ def test_doctor_tells_what_is_risky_and_what_is_missing(run):
 def test_migrate_needs_to_know_the_owner_and_makes_the_services_login(run, owner_url):
     changes = {"PAYTRUST_DATABASE_OWNER_URL": owner_url}
     name = f"paytrust_fresh_{uuid4().hex[:8]}"
-    fresh = development.with_database(owner_url, owner_url.partition("?")[0].rpartition("/")[2], user=name, password="p")
+    fresh = development.with_database(
+        owner_url, owner_url.partition("?")[0].rpartition("/")[2], user=name, password="p"
+    )
     try:
-        assert "created the service's login role" in run("migrate", changes=changes | {"PAYTRUST_DATABASE_URL": fresh})[1]
+        assert (
+            "created the service's login role"
+            in run("migrate", changes=changes | {"PAYTRUST_DATABASE_URL": fresh})[1]
+        )
         assert "created" not in run("migrate", changes=changes | {"PAYTRUST_DATABASE_URL": fresh})[1]
         assert run("tenants", "list", changes={"PAYTRUST_DATABASE_URL": fresh})[0] == 0
     finally:
@@ -323,7 +371,13 @@ def test_migrate_needs_to_know_the_owner_and_makes_the_services_login(run, owner
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_serve_stops_cleanly_on_a_signal(environ, tmp_path, stop):
     port = development.free_port()
-    process = subprocess.Popen([*PAYTRUST, "serve", "--port", str(port)], env=environ, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*PAYTRUST, "serve", "--port", str(port)],
+        env=environ,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         until = time.monotonic() + 20
         while True:

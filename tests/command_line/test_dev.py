@@ -40,7 +40,9 @@ def dev(environ, tmp_path):
     def run(**changes):
         command = [PAYTRUST, "dev", "--port", "0", "--data", str(tmp_path / "data")]
         with (tmp_path / "errors").open("w+") as errors:
-            process = subprocess.Popen(command, env=environ | changes, cwd=tmp_path, stdout=subprocess.PIPE, stderr=errors, text=True)
+            process = subprocess.Popen(
+                command, env=environ | changes, cwd=tmp_path, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
             try:
                 printed = ""
                 while not READY.search(printed):
@@ -78,7 +80,9 @@ def gateway_ids(printed):
 
 
 def type_in(curl):
-    done = subprocess.run(["bash", "-c", f"{curl} --silent --fail"], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", f"{curl} --silent --fail"], capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -120,7 +124,13 @@ def test_a_file_of_it_that_was_spoilt_is_named_and_not_overwritten(environ, tmp_
     spoilt = tmp_path / "development.json"
     spoilt.write_text('{"admin_api_key": 1}')
     done = subprocess.run(
-        [PAYTRUST, "dev", "--data", str(tmp_path)], env=environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        [PAYTRUST, "dev", "--data", str(tmp_path)],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 1
     assert f"{spoilt} cannot be read" in done.stderr
@@ -128,7 +138,9 @@ def test_a_file_of_it_that_was_spoilt_is_named_and_not_overwritten(environ, tmp_
     assert spoilt.read_text() == '{"admin_api_key": 1}'
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # uvicorn leaves its thread by sys.exit
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # uvicorn leaves its thread by sys.exit
 def test_a_service_that_cannot_start_is_said_to_whoever_waits_for_it(settings, owner_url):
     unsafe = settings.model_copy(update={"database_url": type(settings.database_url)(owner_url)})
     with pytest.raises(ConfigurationError, match="did not start"), development.serving(unsafe):

@@ -3,7 +3,8 @@ Kill the service at every point of its way, and PostgreSQL under it, while merch
 
     cd tests && python -m crash.campaign --kills 150 [--seed 1]
 
-Ends with 1 when a promise was broken or something did not heal in time, and with 3 when only a kill was missed: nobody came to its point.
+Ends with 1 when a promise was broken or something did not heal in time, and with 3 when only a kill was
+missed: nobody came to its point.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ STEP = timedelta(minutes=6)
 BY_ITSELF_S = 1.0
 """How long what heals by itself has, before time is moved."""
 ERA = 10
-"""After so many kills there are new merchants and accounts, and the sandboxes forget: or each look would take longer than the last."""
+"""
+After so many kills there are new merchants and accounts, and the sandboxes forget: or each look would take
+longer than the last.
+"""
 POSTGRES = "PostgreSQL"
 WHOLE = len(POINTS) * 3 // 2
 """So many kills take in every point."""
@@ -57,7 +61,9 @@ def plan(kills: int, chance: random.Random) -> list[Kill]:
     while len(points) < kills - both - postgres:
         points += chance.sample(POINTS, len(POINTS))
     planned = [Kill(point, postgres=False) for point in points[: kills - both - postgres]]
-    planned += [Kill(chance.choice(POINTS), postgres=True) for _ in range(both)] + [Kill(None, postgres=True) for _ in range(postgres)]
+    planned += [Kill(chance.choice(POINTS), postgres=True) for _ in range(both)] + [
+        Kill(None, postgres=True) for _ in range(postgres)
+    ]
     chance.shuffle(planned)
     return planned
 
@@ -67,7 +73,9 @@ class Era:
 
     def __init__(self, world: World, seed: str) -> None:
         self.world = world
-        self.admin = httpx.Client(base_url=world.service.url, headers={"X-Admin-Key": world.service.admin_key}, timeout=40)
+        self.admin = httpx.Client(
+            base_url=world.service.url, headers={"X-Admin-Key": world.service.admin_key}, timeout=40
+        )
         accounts = {gateway: self._account(gateway) for gateway in ("xendit", "midtrans")}
         self.merchants = [Merchant(world, self.admin, accounts, f"{seed} {n}") for n in range(2)]
         self.clients = [Client(merchant, f"{seed} {n}") for n, merchant in enumerate(self.merchants * 2)]
@@ -76,13 +84,17 @@ class Era:
     def _account(self, gateway: str) -> str:
         far = getattr(self.world.gateways, gateway)
         far.reset()
-        names = {"xendit": ("secret_key", "callback_token"), "midtrans": ("server_key", "merchant_id")}[gateway]
+        names = {"xendit": ("secret_key", "callback_token"), "midtrans": ("server_key", "merchant_id")}[
+            gateway
+        ]
         body = {
             "gateway": gateway,
             "name": gateway,
             "base_url": far.url,
             "credentials": dict(zip(names, (far.key, getattr(far, names[1])), strict=True)),
-            "currencies": {code: {} for code in (("IDR",) if gateway == "midtrans" else ("IDR", "MYR", "USD"))},
+            "currencies": {
+                code: {} for code in (("IDR",) if gateway == "midtrans" else ("IDR", "MYR", "USD"))
+            },
         }
         made = self.admin.post("/gateway-accounts", json=body).raise_for_status().json()
         far.webhook_url = made["webhook_url"]
@@ -103,7 +115,9 @@ class Era:
         fars = self.look()
 
         async def check(owner: Any) -> list[str]:
-            return await invariants.broken(owner, fars, tenants=self.tenants, answers=self.answers) + await kept(owner, self.merchants)
+            return await invariants.broken(
+                owner, fars, tenants=self.tenants, answers=self.answers
+            ) + await kept(owner, self.merchants)
 
         return self.world.postgres.run(check) + self.director.keys_broken()
 
@@ -139,7 +153,9 @@ class Campaign:
             self._life(kill)
             if self.broken:
                 return
-            _say(f"\r{n + 1} of {len(kills)} kills, {sum(self.killed.values())} met, {time.monotonic() - STARTED:.0f} s ")
+            _say(
+                f"\r{n + 1} of {len(kills)} kills, {sum(self.killed.values())} met, {time.monotonic() - STARTED:.0f} s "
+            )
         self.finish()
 
     def _new_era(self, seed: str) -> None:
@@ -156,12 +172,16 @@ class Campaign:
         """Everything that was ever answered, paid or promised, once more and all together."""
         self._end_era()
         far = invariants.Far(self.pages)
-        self.broken += self.world.postgres.run(lambda owner: invariants.broken(owner, [far], answers=self.answers))
+        self.broken += self.world.postgres.run(
+            lambda owner: invariants.broken(owner, [far], answers=self.answers)
+        )
 
     def _life(self, kill: Kill) -> None:
         assert self.era is not None
         service, postgres = self.world.service, self.world.postgres
-        alone = kill.point is not None and kill.point.startswith("Comparison")  # its faults are for nobody else
+        alone = kill.point is not None and kill.point.startswith(
+            "Comparison"
+        )  # its faults are for nobody else
         lives = len(service.statuses)
         load = Load([] if alone else [client.step for client in self.era.clients])
         met = True
@@ -211,7 +231,9 @@ class Campaign:
         ended = self.world.service.statuses[lives:]
         if ended and met and not (kill.postgres and kill.point):
             found = [*found, f"the service ended by itself with {ended}"]
-        self.broken += [f"after {kill}: {what}" for what in found + load.failures + ([] if found else self.era.broken())]
+        self.broken += [
+            f"after {kill}: {what}" for what in found + load.failures + ([] if found else self.era.broken())
+        ]
         if met:
             which = "both" if kill.postgres and kill.point else "PostgreSQL" if kill.postgres else "service"
             self.healed_s[which].append(time.monotonic() - since)
@@ -223,13 +245,20 @@ class Campaign:
 
     def table(self) -> str:
         reached = Counter(self.world.service.reached.read_text().splitlines())
-        lines = ["killed  reached  at", *(f"{self.killed[point]:>6}  {reached[point]:>7}  {point}" for point in POINTS)]
+        lines = [
+            "killed  reached  at",
+            *(f"{self.killed[point]:>6}  {reached[point]:>7}  {point}" for point in POINTS),
+        ]
         lines += [f"{self.killed[POSTGRES]:>6}           {POSTGRES} (kill -9 of its postmaster)", ""]
         for which, times in self.healed_s.items():
             if times:
-                lines.append(f"{len(times)} kills of {which}: healed within {max(times):.1f} s, median {statistics.median(times):.1f} s")
+                lines.append(
+                    f"{len(times)} kills of {which}: healed within {max(times):.1f} s, median {statistics.median(times):.1f} s"
+                )
         if self.ready_s:
-            lines.append(f"ready again within {max(self.ready_s):.1f} s, median {statistics.median(self.ready_s):.1f} s")
+            lines.append(
+                f"ready again within {max(self.ready_s):.1f} s, median {statistics.median(self.ready_s):.1f} s"
+            )
         moved = ", ".join(f"{n} times after {count} kills" for n, count in sorted(self.moves.items()))
         lines.append(f"time was moved by {STEP.seconds // 60} min: {moved}")
         lines.append(f"{len(self.answers)} answers with 2xx, {len(self.pages)} payments at the gateways, of which "
@@ -253,7 +282,9 @@ def folder() -> Iterator[Path]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=150)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--only", default="", help="kill only at points that contain this")
@@ -269,9 +300,13 @@ def main() -> int:
         if not campaign.broken and campaign.missed:
             again, campaign.missed = campaign.missed, []
             campaign.run(again)
-        sys.stdout.write("\n".join(["", campaign.table(), f"{time.monotonic() - STARTED:.0f} s, seed {given.seed}", ""]))
+        sys.stdout.write(
+            "\n".join(["", campaign.table(), f"{time.monotonic() - STARTED:.0f} s, seed {given.seed}", ""])
+        )
         sys.stdout.writelines(f"broken: {what}\n" for what in campaign.broken)
-        missed = [str(kill) for kill in campaign.missed] + (campaign.never if given.kills >= WHOLE and not given.only else [])
+        missed = [str(kill) for kill in campaign.missed] + (
+            campaign.never if given.kills >= WHOLE and not given.only else []
+        )
         sys.stdout.writelines(f"nobody came to: {point}\n" for point in missed)
         if campaign.broken:
             sys.stdout.write(world.service.log.read_text()[-5000:])

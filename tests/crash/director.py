@@ -29,7 +29,9 @@ class Director(Client):
     def bring(self, point: str) -> None:
         """Do what leads to *point*, once."""
         way = next(way for pattern, way in WAYS if re.match(pattern, point))
-        with contextlib.suppress(httpx.TransportError, OSError, *POSTGRES_AWAY):  # it died on the way, or PostgreSQL did
+        with contextlib.suppress(
+            httpx.TransportError, OSError, *POSTGRES_AWAY
+        ):  # it died on the way, or PostgreSQL did
             way(self)
 
     def _made(self, parts: int, gateway: str = "xendit") -> dict[str, Any]:
@@ -58,11 +60,19 @@ class Director(Client):
         """The id of a draft invoice whose outcome is unknown, and that nobody asks for again."""
         self.world.gateways.xendit.fault("reset_after", on="create", times=1)
         external_id = str(uuid4())
-        body = self._body("IDR", 1) | {"gateway_id": self.merchant.accounts["xendit"], "currency": "IDR", "external_id": external_id}
+        body = self._body("IDR", 1) | {
+            "gateway_id": self.merchant.accounts["xendit"],
+            "currency": "IDR",
+            "external_id": external_id,
+        }
         answer = self.http.post("/invoices", json=body)
         if answer.status_code != 504:  # somebody else met the fault
             return str(answer.json().get("invoice_id", ""))
-        return str(self.http.get("/invoices", params={"external_id": external_id}).json()["invoices"][0]["invoice_id"])
+        return str(
+            self.http.get("/invoices", params={"external_id": external_id}).json()["invoices"][0][
+                "invoice_id"
+            ]
+        )
 
     def page_of_unknown(self) -> None:
         self.page({"invoice_id": self._unknown()})
@@ -110,13 +120,19 @@ class Director(Client):
     def compare(self) -> None:
         self.world.gateways.xendit.fault("wrong_amount", on="list", times=1)
         self.world.postgres.execute(
-            "UPDATE paytrust.gateway_accounts SET compare_at = now() WHERE id = $1", UUID(self.merchant.accounts["xendit"])
+            "UPDATE paytrust.gateway_accounts SET compare_at = now() WHERE id = $1",
+            UUID(self.merchant.accounts["xendit"]),
         )
 
     def change_keys(self) -> None:
-        """Make an API key, give it a new secret, and take it away: the first is safe to repeat, for the others it is looked what happened."""
+        """
+        Make an API key, give it a new secret, and take it away: the first is safe to repeat, for the others
+        it is looked what happened.
+        """
         key = str(uuid4())
-        made = self._administer("POST", "/api-keys", {"tenant_id": str(self.merchant.tenant_id)}, {"Idempotency-Key": key})
+        made = self._administer(
+            "POST", "/api-keys", {"tenant_id": str(self.merchant.tenant_id)}, {"Idempotency-Key": key}
+        )
         self.keys[made["api_key"]] = True
         path = f"/api-keys/{made['key_id']}"
         rotated = self._administer("PUT", f"{path}/rotate", None, {})
@@ -139,14 +155,21 @@ class Director(Client):
         """What was shown works until it was taken away."""
         found = []
         for key, works in self.keys.items():
-            status = httpx.get(f"{self.world.service.url}/invoices?limit=1", headers={"X-API-Key": key}).status_code
+            status = httpx.get(
+                f"{self.world.service.url}/invoices?limit=1", headers={"X-API-Key": key}
+            ).status_code
             if status != (200 if works else 401):
-                found.append(f"a key that {'works' if works else 'was taken away'} was answered with {status}")
+                found.append(
+                    f"a key that {'works' if works else 'was taken away'} was answered with {status}"
+                )
         return found
 
 
 WAYS: tuple[tuple[str, Callable[[Director], Any]], ...] = (
-    (r"(claim_guard|Idempotency|create_invoice).*(give_back|payments\.settle|payments\.retake)", Director.create_unanswered),
+    (
+        r"(claim_guard|Idempotency|create_invoice).*(give_back|payments\.settle|payments\.retake)",
+        Director.create_unanswered,
+    ),
     (r"claim_guard|Idempotency|create_invoice", Director.create_once),
     (r"create_supplementary", Director.supplement_once),
     (r"make_payment_url.*(find_payments|payments\.retake)", Director.page_of_unknown),

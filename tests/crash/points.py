@@ -1,9 +1,11 @@
 """
-Where the service can be killed: before and after every COMMIT that changes something, and every call to a gateway.
+Where the service can be killed: before and after every COMMIT that changes something, and every call to a
+gateway.
 
-The core has no word of this. A point is found by what happens at two seams of it, `Transaction` and `GuardedGateway`, and named by the
-functions of the core that are at work: `verb: moment work`. So a new transaction has its points without anybody thinking of it, and
-nothing in production can be armed (docs/adr/0024).
+The core has no word of this. A point is found by what happens at two seams of it, `Transaction` and
+`GuardedGateway`, and named by the functions of the core that are at work: `verb: moment work`. So a new
+transaction has its points without anybody thinking of it, and nothing in production can be armed
+(docs/adr/0024).
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ def watch(reached: Reached) -> None:
 
 
 wrote: dict[int, str] = {}
-"""By connection: the function of a store that wrote first in the transaction that is open there. It names the transaction."""
+"""
+By connection: the function of a store that wrote first in the transaction that is open there. It names the
+transaction.
+"""
 
 
 def _noting(run: Any) -> Any:
@@ -98,7 +103,9 @@ def _verb() -> str:
     frame: Any = sys._getframe(2)
     while frame is not None:
         code = frame.f_code
-        if ROOMS.fullmatch(frame.f_globals.get("__name__", "")) and (found == "?" or not code.co_qualname.startswith(AROUND)):
+        if ROOMS.fullmatch(frame.f_globals.get("__name__", "")) and (
+            found == "?" or not code.co_qualname.startswith(AROUND)
+        ):
             found = code.co_qualname.replace("<locals>.", "")
         frame = frame.f_back
     return found
@@ -134,7 +141,11 @@ POINTS = tuple(
             "before COMMIT of payments.settle",
             "after COMMIT of payments.retake",
         ),
-        "create_supplementary": ("after COMMIT of invoices.insert", "after create_payment", "after COMMIT of invoices.initiate"),
+        "create_supplementary": (
+            "after COMMIT of invoices.insert",
+            "after create_payment",
+            "after COMMIT of invoices.initiate",
+        ),
         "make_payment_url": (
             "after COMMIT of payments.insert",
             "after COMMIT of payments.retake",

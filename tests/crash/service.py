@@ -3,9 +3,10 @@ Run `paytrust serve` again and again, each time in a process of its own that can
 
     python -m crash.service <socket> <log of the points it came to>
 
-A line on standard input starts one; its pid and, when it is over, its status are written to standard output. A process is forked from
-this one, which has imported everything: that saves two seconds of importing for each life, and nothing else.
-On its socket a process takes `{"point": ..., "nth": 1, "also": []}`: when it comes to the point for the nth time, it kills the processes
+A line on standard input starts one; its pid and, when it is over, its status are written to standard output.
+A process is forked from this one, which has imported everything: that saves two seconds of importing for each
+life, and nothing else. On its socket a process takes `{"point": ..., "nth": 1, "also": []}`: when it comes to
+the point for the nth time, it kills the processes
 *also*, and itself, with SIGKILL.
 """
 

@@ -1,7 +1,9 @@
 """
-The merchants' programs, and their payers: what they are answered is written down, and what is not answered is repeated.
+The merchants' programs, and their payers: what they are answered is written down, and what is not answered is
+repeated.
 
-They do what docs/how-to/repeat-requests.md says. What a 2xx promised them must be there afterwards, whatever was killed meanwhile.
+They do what docs/how-to/repeat-requests.md says. What a 2xx promised them must be there afterwards, whatever
+was killed meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ import msgspec
 from crash.world import World
 from invariants import Answer
 
-AGAIN = frozenset({"request_in_progress", "payment_in_progress", "unavailable", "gateway_unavailable", "gateway_outcome_unknown"})
+AGAIN = frozenset(
+    {
+        "request_in_progress",
+        "payment_in_progress",
+        "unavailable",
+        "gateway_unavailable",
+        "gateway_outcome_unknown",
+    }
+)
 PAUSE_S = 0.1
 PATIENCE_S = 90
 AMOUNTS = {"IDR": "150000", "MYR": "45.90", "USD": "19.99"}
@@ -50,13 +60,20 @@ class Client:
     def __init__(self, merchant: Merchant, seed: str) -> None:
         self.merchant, self.world = merchant, merchant.world
         self.chance = random.Random(seed)
-        self.http = httpx.Client(base_url=self.world.service.url, headers={"X-API-Key": merchant.key}, timeout=40)
+        self.http = httpx.Client(
+            base_url=self.world.service.url, headers={"X-API-Key": merchant.key}, timeout=40
+        )
         self.invoices: list[dict[str, Any]] = []
 
     # --- requests ------------------------------------------------------------------------------------------------------
 
-    def send(self, method: str, path: str, body: Any = None, *, key: str | None = None, safe: bool = True) -> Any:
-        """The answer's body, or None for a refusal. Repeated until there is an answer that is one; *safe*: also without a key."""
+    def send(
+        self, method: str, path: str, body: Any = None, *, key: str | None = None, safe: bool = True
+    ) -> Any:
+        """
+        The answer's body, or None for a refusal. Repeated until there is an answer that is one; *safe*: also
+        without a key.
+        """
         content = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
         until = time.monotonic() + PATIENCE_S
@@ -81,7 +98,9 @@ class Client:
         """The body; {} for a refusal; None when it is to be repeated."""
         if answer.is_success:
             if method != "GET":
-                self.merchant.answers.append(Answer(self.merchant.tenant_id, key, answer.status_code, answer.content))
+                self.merchant.answers.append(
+                    Answer(self.merchant.tenant_id, key, answer.status_code, answer.content)
+                )
             return answer.json()
         code = answer.json()["code"]
         if answer.status_code == 500:
@@ -95,7 +114,9 @@ class Client:
         for method, path, content, headers, before in self.merchant.repeatable[-at_most:]:
             again = self.http.request(method, path, content=content, headers=headers)
             if (again.content, again.headers.get("Idempotent-Replayed")) != (before, "true"):
-                self.merchant.strange.append(f"{method} {path} with key {headers['Idempotency-Key']} was answered anew: {again.text}")
+                self.merchant.strange.append(
+                    f"{method} {path} with key {headers['Idempotency-Key']} was answered anew: {again.text}"
+                )
 
     # --- what a merchant does ----------------------------------------------------------------------------------------------
 
@@ -109,28 +130,44 @@ class Client:
         )
         act(self.chance.choice(self.invoices[-6:]))
 
-    def create(self, *, key: bool | None = None, gateway: str | None = None, parts: int | None = None) -> dict[str, Any] | None:
+    def create(
+        self, *, key: bool | None = None, gateway: str | None = None, parts: int | None = None
+    ) -> dict[str, Any] | None:
         gateway = gateway or self.chance.choice(["xendit", "xendit", "midtrans"])
         currency = "IDR" if gateway == "midtrans" else self.chance.choice(["IDR", "IDR", "USD", "MYR"])
         parts = self.chance.choice([1, 1, 3]) if parts is None else parts
         return self._keep(
             "/invoices",
-            self._body(currency, parts) | {"gateway_id": self.merchant.accounts[gateway], "currency": currency},
+            self._body(currency, parts)
+            | {"gateway_id": self.merchant.accounts[gateway], "currency": currency},
             key=key,
         )
 
     def supplement(self, invoice: dict[str, Any]) -> None:
         if invoice["original_invoice_id"] is None:
-            self._keep(f"/invoices/{invoice['invoice_id']}/supplementary", self._body(invoice["currency"], 1), key=None)
+            self._keep(
+                f"/invoices/{invoice['invoice_id']}/supplementary",
+                self._body(invoice["currency"], 1),
+                key=None,
+            )
 
     def _body(self, currency: str, parts: int) -> dict[str, Any]:
-        line = {"product_name": "x", "quantity": self.chance.randint(1, 3), "unit_price": AMOUNTS[currency], "tax_rate": "0.11"}
+        line = {
+            "product_name": "x",
+            "quantity": self.chance.randint(1, 3),
+            "unit_price": AMOUNTS[currency],
+            "tax_rate": "0.11",
+        }
         return {"line_items": [line], **({"installments": {"count": parts}} if parts > 1 else {})}
 
     def _keep(self, path: str, body: dict[str, Any], *, key: bool | None) -> dict[str, Any] | None:
         """With a key, with an external_id, or with neither: then it must not be repeated."""
         order = str(uuid4())
-        how = ("key" if key else "nothing") if key is not None else self.chance.choice(["key", "key", "key", "external_id", "nothing"])
+        how = (
+            ("key" if key else "nothing")
+            if key is not None
+            else self.chance.choice(["key", "key", "key", "external_id", "nothing"])
+        )
         if how != "nothing":
             body |= {"metadata": {"order": order}} | ({"external_id": order} if how == "external_id" else {})
         try:
@@ -170,7 +207,11 @@ class Client:
 
     def reference(self, invoice: dict[str, Any]) -> str | None:
         told = self.send("GET", f"/invoices/{invoice['invoice_id']}/payments")
-        attempts = [attempt for attempt in told["payments"] if attempt["status"] in {"open", "creating", "unknown"}] if told else []
+        attempts = (
+            [attempt for attempt in told["payments"] if attempt["status"] in {"open", "creating", "unknown"}]
+            if told
+            else []
+        )
         return attempts[-1]["reference"] if attempts else None
 
     def far(self, invoice: dict[str, Any]) -> Any:
@@ -187,7 +228,10 @@ class Client:
 
 
 class Load:
-    """Everybody at work, each in a thread of its own, until told to stop: then each goes on until its request is answered."""
+    """
+    Everybody at work, each in a thread of its own, until told to stop: then each goes on until its request is
+    answered.
+    """
 
     def __init__(self, steps: list[Callable[[], None]]) -> None:
         self._over = threading.Event()
@@ -226,10 +270,13 @@ async def kept(owner: Any, merchants: list[Merchant]) -> list[str]:
         )
         found += [f"answered as cancelled, and is {row['status']}: {row['id']}" for row in cancelled]
         rows = await owner.fetch(
-            "SELECT invoice_id, payment_url FROM paytrust.payments WHERE invoice_id = ANY($1)", [UUID(one) for one, _ in merchant.pages]
+            "SELECT invoice_id, payment_url FROM paytrust.payments WHERE invoice_id = ANY($1)",
+            [UUID(one) for one, _ in merchant.pages],
         )
         known = {(str(row["invoice_id"]), row["payment_url"]) for row in rows}
-        found += [f"answered with a page that nobody wrote down: {page}" for page in sorted(merchant.pages - known)]
+        found += [
+            f"answered with a page that nobody wrote down: {page}" for page in sorted(merchant.pages - known)
+        ]
         rows = await owner.fetch(
             "SELECT invoice_id, array_agg(amount ORDER BY number) AS amounts FROM paytrust.installments WHERE invoice_id = ANY($1) GROUP BY 1",
             [UUID(one) for one in merchant.schedules],
@@ -237,6 +284,8 @@ async def kept(owner: Any, merchants: list[Merchant]) -> list[str]:
         for row in rows:
             told = [int(amount.replace(".", "")) for amount in merchant.schedules[str(row["invoice_id"])]]
             if told != row["amounts"]:
-                found.append(f"answered with the parts {told}, and they are {row['amounts']}: {row['invoice_id']}")
+                found.append(
+                    f"answered with the parts {told}, and they are {row['amounts']}: {row['invoice_id']}"
+                )
         found += merchant.strange
     return found

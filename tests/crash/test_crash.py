@@ -13,7 +13,9 @@ from crash.points import POINTS
 from paytrust.plugins.calls import GuardedGateway
 
 TESTS = Path(__file__).parents[1]
-ROOMS = sorted(folder.name for folder in (TESTS.parent / "paytrust").iterdir() if (folder / "store.py").exists())
+ROOMS = sorted(
+    folder.name for folder in (TESTS.parent / "paytrust").iterdir() if (folder / "store.py").exists()
+)
 
 
 def functions(kinds):
@@ -28,7 +30,9 @@ def has(module, name):
     """Whether *module* has the function, perhaps inside of a class or of another function."""
     outer, _, inner = name.partition(".")
     found = getattr(module, outer, None)
-    return found is not None and (not inner or hasattr(found, inner) or inner in found.__code__.co_consts.__repr__())
+    return found is not None and (
+        not inner or hasattr(found, inner) or inner in found.__code__.co_consts.__repr__()
+    )
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -47,6 +51,11 @@ def test_no_point_has_a_dead_name(point):
 @pytest.mark.timeout(300)
 def test_whatever_is_killed_heals_and_no_promise_is_broken():
     done = subprocess.run(
-        [sys.executable, "-m", "crash.campaign", "--kills", "5"], capture_output=True, text=True, check=False, timeout=280, cwd=TESTS
+        [sys.executable, "-m", "crash.campaign", "--kills", "5"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+        cwd=TESTS,
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]

@@ -1,4 +1,7 @@
-"""A PostgreSQL that loses nothing it has committed, the sandbox gateways, and the service: each in processes of its own, to be killed."""
+"""
+A PostgreSQL that loses nothing it has committed, the sandbox gateways, and the service: each in processes of
+its own, to be killed.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,9 @@ class Postgres:
         self._server = EmbeddedPostgres(folder / "postgres")
         url = self._server.start()
         self.owner_url = development.create_database(url, "crash")
-        self.service_url = development.with_database(self.owner_url, "crash", user="paytrust_crash", password="tests-only")
+        self.service_url = development.with_database(
+            self.owner_url, "crash", user="paytrust_crash", password="tests-only"
+        )
         asyncio.run(migrations.migrate(self.owner_url))
         asyncio.run(migrations.ensure_service_login(self.owner_url, self.service_url))
 
@@ -139,7 +144,9 @@ class Service:
 
     def _environment(self, database_url: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")}
-        many = dict.fromkeys([f"PAYTRUST_{of}_LIMIT_PER_MINUTE" for of in ("KEY", "ADMIN", "ADDRESS", "WEBHOOK")], "1000000")
+        many = dict.fromkeys(
+            [f"PAYTRUST_{of}_LIMIT_PER_MINUTE" for of in ("KEY", "ADMIN", "ADDRESS", "WEBHOOK")], "1000000"
+        )
         return kept | many | {
             "PAYTRUST_DATABASE_URL": database_url,
             "PAYTRUST_ADMIN_API_KEY": self.admin_key,
@@ -180,7 +187,11 @@ class Service:
     def wait_until_ready(self, timeout_s: float = WAIT_S) -> float:
         """Returns how long it took since the last start."""
         try:
-            eventually(lambda: _answers(f"{self.url}/health/ready") and self._orders.exists(), "the service is ready", timeout_s)
+            eventually(
+                lambda: _answers(f"{self.url}/health/ready") and self._orders.exists(),
+                "the service is ready",
+                timeout_s,
+            )
         except AssertionError as exc:
             exc.add_note(self.log.read_text()[-5000:])
             raise
@@ -228,14 +239,16 @@ class World:
 
     def let_time_pass(self, tenants: Sequence[UUID], passed: timedelta) -> None:
         """
-        Move what waits into the past: leases, looks at attempts, tries of webhooks. The database's clock decides, and cannot be turned.
+        Move what waits into the past: leases, looks at attempts, tries of webhooks. The database's clock
+        decides, and cannot be turned.
 
         Not the invoices: they are not to expire.
         """
 
         async def move(owner: asyncpg.Connection) -> None:
             await owner.execute(
-                "UPDATE paytrust.idempotency_keys SET lease_until = lease_until - $1::interval WHERE answer IS NULL", passed
+                "UPDATE paytrust.idempotency_keys SET lease_until = lease_until - $1::interval WHERE answer IS NULL",
+                passed,
             )
             await owner.execute(
                 "UPDATE paytrust.webhooks SET next_attempt_at = next_attempt_at - $1::interval, lease_until = lease_until - $1::interval,"
@@ -253,7 +266,10 @@ class World:
 
     def look_now(self, tenants: Sequence[UUID]) -> None:
         """The reconciler's time has come to look at every attempt."""
-        self.postgres.execute("UPDATE paytrust.payments SET next_check_at = now() WHERE tenant_id = ANY($1) AND live", list(tenants))
+        self.postgres.execute(
+            "UPDATE paytrust.payments SET next_check_at = now() WHERE tenant_id = ANY($1) AND live",
+            list(tenants),
+        )
 
     def abandon(self, invoice_id: str) -> None:
         """Nobody has been at the invoice's attempts for a while, and they are looked at."""
@@ -273,6 +289,8 @@ class World:
                     " WHERE id = $1",
                     UUID(invoice_id),
                 )
-            await owner.execute("UPDATE paytrust.payments SET next_check_at = now() WHERE invoice_id = $1", UUID(invoice_id))
+            await owner.execute(
+                "UPDATE paytrust.payments SET next_check_at = now() WHERE invoice_id = $1", UUID(invoice_id)
+            )
 
         self.postgres.run(move)

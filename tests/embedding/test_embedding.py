@@ -55,7 +55,11 @@ class Stamp(ASGIMiddleware):
 
 
 def shop_error(_: Request, exc: Exception) -> Response[str]:
-    return Response(f"shop says: {type(exc).__name__}", status_code=getattr(exc, "status_code", 500), media_type="text/plain")
+    return Response(
+        f"shop says: {type(exc).__name__}",
+        status_code=getattr(exc, "status_code", 500),
+        media_type="text/plain",
+    )
 
 
 @contextlib.contextmanager
@@ -118,10 +122,16 @@ def test_the_hosts_csrf_protects_the_host_and_leaves_the_api_alone(shop, hosted)
 def test_a_repeated_request_gets_its_answer_again_although_the_host_compresses(shop, hosted):
     headers = {"X-Admin-Key": hosted.admin_api_key.get_secret_value(), "Idempotency-Key": "k"}
     first, second = (shop.post("/pay/tenants", json={"name": "T" * 200}, headers=headers) for _ in range(2))
-    plain = shop.post("/pay/tenants", json={"name": "T" * 200}, headers=headers | {"Accept-Encoding": "identity"})
+    plain = shop.post(
+        "/pay/tenants", json={"name": "T" * 200}, headers=headers | {"Accept-Encoding": "identity"}
+    )
     assert first.status_code == 201
     assert first.content == second.content == plain.content
-    assert [answer.headers.get("idempotent-replayed") for answer in (first, second, plain)] == [None, "true", "true"]
+    assert [answer.headers.get("idempotent-replayed") for answer in (first, second, plain)] == [
+        None,
+        "true",
+        "true",
+    ]
     assert {answer.headers["x-shop"] for answer in (first, second, plain)} == {"1"}
     assert shop.get("/pay/tenants", headers=headers).headers["content-encoding"] == "gzip"
     assert len(shop.get("/pay/tenants", headers=headers).json()["tenants"]) == 1
@@ -165,7 +175,11 @@ def test_both_are_in_the_hosts_openapi(shop):
 def test_a_payment_runs_through_the_host(shop, hosted, sandbox):
     admin = {"X-Admin-Key": hosted.admin_api_key.get_secret_value()}
     tenant_id = shop.post("/pay/tenants", json={"name": "T"}, headers=admin).json()["tenant_id"]
-    key = {"X-API-Key": shop.post("/pay/api-keys", json={"tenant_id": tenant_id}, headers=admin).json()["api_key"]}
+    key = {
+        "X-API-Key": shop.post("/pay/api-keys", json={"tenant_id": tenant_id}, headers=admin).json()[
+            "api_key"
+        ]
+    }
     far = sandbox.xendit
     far.reset()
     account = shop.post(
@@ -183,7 +197,11 @@ def test_a_payment_runs_through_the_host(shop, hosted, sandbox):
     assert account["webhook_url"].startswith(f"http://127.0.0.1:{hosted.port}/pay/webhooks/xendit/")
     far.webhook_url = account["webhook_url"]
     line = {"product_name": "Tea", "quantity": 3, "unit_price": "19.99"}
-    created = shop.post("/pay/invoices", json={"gateway_id": account["gateway_id"], "currency": "MYR", "line_items": [line]}, headers=key)
+    created = shop.post(
+        "/pay/invoices",
+        json={"gateway_id": account["gateway_id"], "currency": "MYR", "line_items": [line]},
+        headers=key,
+    )
     assert created.status_code == 201, created.text
     invoice = created.json()
     assert invoice["total_amount"] == "59.97"
@@ -202,8 +220,13 @@ def test_installing_it_twice_is_refused(hosted):
 
 def test_two_applications_with_two_databases_live_in_one_process(hosted, settings_for, another_owner_url):
     other = settings_for(another_owner_url)
-    with hosting(PayTrustPlugin(hosted, path="/pay"), hosted.port) as one, hosting(PayTrustPlugin(other, path="/pay"), other.port) as two:
+    with (
+        hosting(PayTrustPlugin(hosted, path="/pay"), hosted.port) as one,
+        hosting(PayTrustPlugin(other, path="/pay"), other.port) as two,
+    ):
         key = {"X-Admin-Key": hosted.admin_api_key.get_secret_value()}
         assert one.post("/pay/tenants", json={"name": "of one"}, headers=key).status_code == 201
-        assert [tenant["name"] for tenant in one.get("/pay/tenants", headers=key).json()["tenants"]] == ["of one"]
+        assert [tenant["name"] for tenant in one.get("/pay/tenants", headers=key).json()["tenants"]] == [
+            "of one"
+        ]
         assert two.get("/pay/tenants", headers=key).json()["tenants"] == []

@@ -23,12 +23,19 @@ def examples():
 @pytest.fixture(scope="session")
 def environ():
     """The environment without settings of ours, as a newcomer has it."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_") or name.startswith("PAYTRUST_PG_")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PAYTRUST_") or name.startswith("PAYTRUST_PG_")
+    }
 
 
 @pytest.fixture
 def importable(monkeypatch):
-    """Let this test import from a folder, and forget afterwards what it imported: `importable(folder, "module", ...)`."""
+    """
+    Let this test import from a folder, and forget afterwards what it imported: `importable(folder, "module",
+    ...)`.
+    """
 
     def add(folder, *modules):
         monkeypatch.syspath_prepend(str(folder))

@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 
-def test_the_demo_pays_an_invoice_at_each_gateway_and_proves_the_books(examples, environ, owner_url, tmp_path):
+def test_the_demo_pays_an_invoice_at_each_gateway_and_proves_the_books(
+    examples, environ, owner_url, tmp_path
+):
     done = subprocess.run(
         [sys.executable, examples / "run_the_service/demo.py"],
         env=environ | {"PAYTRUST_DATABASE_URL": owner_url, "PAYTRUST_DATA": str(tmp_path)},

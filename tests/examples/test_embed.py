@@ -25,7 +25,9 @@ def shop(examples, environ):
     data.chmod(0o755)  # as root, PostgreSQL runs as another user, who has to get in
     command = [sys.executable, str(examples / "embed_in_litestar/app.py"), str(port)]
     with (data / "output").open("w") as output:
-        process = subprocess.Popen(command, env=environ | {"PAYTRUST_DATA": str(data)}, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, env=environ | {"PAYTRUST_DATA": str(data)}, stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         yield f"http://127.0.0.1:{port}", wait_for_key(process, data / "output", port)
     finally:
@@ -64,7 +66,9 @@ def test_what_is_bought_in_the_shop_is_paid_through_paytrust(shop):
     page = answer.headers["location"]
     assert f"{url}/thanks" in httpx.post(page, data={"do": "pay"}, follow_redirects=True).text
     until = time.monotonic() + 10
-    while (invoice := httpx.get(f"{url}/pay/invoices", headers={"X-API-Key": key}).json()["invoices"][0])["status"] != "paid":
+    while (invoice := httpx.get(f"{url}/pay/invoices", headers={"X-API-Key": key}).json()["invoices"][0])[
+        "status"
+    ] != "paid":
         assert time.monotonic() < until, invoice
         time.sleep(0.05)
     assert invoice["total_amount"] == "30475"

@@ -44,21 +44,38 @@ def api(settings, registry, serving_app):
     """PayTrust with the template as its only plugin, and a client with the admin key."""
     app = Litestar(plugins=[PayTrustPlugin(settings, registry=registry)], logging_config=None)
     headers = {"X-Admin-Key": settings.admin_api_key.get_secret_value()}
-    with serving_app(app, settings.port), httpx.Client(base_url=settings.public_url, headers=headers, timeout=30) as client:
+    with (
+        serving_app(app, settings.port),
+        httpx.Client(base_url=settings.public_url, headers=headers, timeout=30) as client,
+    ):
         yield client
 
 
 @pytest.fixture
 def invoice_body(api, acme):
-    """A tenant with an account at the local Acme: what an invoice for USD 19.99 is made from. The client gets the tenant's key."""
+    """
+    A tenant with an account at the local Acme: what an invoice for USD 19.99 is made from. The client gets
+    the tenant's key.
+    """
     tenant_id = api.post("/tenants", json={"name": "Shop"}).json()["tenant_id"]
     api.headers["X-API-Key"] = api.post("/api-keys", json={"tenant_id": tenant_id}).json()["api_key"]
-    account = {"gateway": "acme", "name": "Acme", "tenant_id": tenant_id, "base_url": acme.url, "currencies": {"USD": {}}}
+    account = {
+        "gateway": "acme",
+        "name": "Acme",
+        "tenant_id": tenant_id,
+        "base_url": acme.url,
+        "currencies": {"USD": {}},
+    }
     account["credentials"] = {"secret_key": "acme-secret-key", "signing_key": "acme-signing-key"}
     answer = api.post("/gateway-accounts", json=account)
     assert answer.status_code == 201, answer.text
     lines = [{"product_name": "Widget", "quantity": 1, "unit_price": "19.99"}]
-    return {"gateway_id": answer.json()["gateway_id"], "currency": "USD", "line_items": lines, "external_id": "order-1"}
+    return {
+        "gateway_id": answer.json()["gateway_id"],
+        "currency": "USD",
+        "line_items": lines,
+        "external_id": "order-1",
+    }
 
 
 def test_its_own_tests_pass_without_installing_it(folder, environ):

@@ -40,7 +40,10 @@ max-steps = 8
 
 
 class Round(msgspec.Struct):
-    """What one run of schemathesis saw: how many cases, its words about what failed, and how often each thing happened."""
+    """
+    What one run of schemathesis saw: how many cases, its words about what failed, and how often each thing
+    happened.
+    """
 
     cases: int
     failures: str
@@ -55,11 +58,42 @@ def play(world: World, url: str, *, folder: Path, seed: int, examples: int, phas
     (folder / "hooks.py").write_text(f"import sys; sys.path.insert(0, {str(HERE)!r})\nfrom hooks import *\n")
     (folder / "world.json").write_bytes(msgspec.json.encode(world))
     report, counts = folder / "report.json", folder / "counts.json"
-    command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "--no-color"]
+    command = [
+        sys.executable,
+        "-c",
+        "from schemathesis.cli import schemathesis; schemathesis()",
+        "--no-color",
+    ]
     command += ["--config-file", "schemathesis.toml", "run", f"{url}/openapi.json", "--continue-on-failure"]
-    command += ["--phases", phases, "-n", str(examples), "--seed", str(seed), "--report", "json", "--report-json-path", str(report)]
-    environ = {**os.environ, "PAYTRUST_FUZZ_WORLD": "world.json", "PAYTRUST_FUZZ_COUNTS": str(counts), "PYTHONHASHSEED": "0"}
+    command += [
+        "--phases",
+        phases,
+        "-n",
+        str(examples),
+        "--seed",
+        str(seed),
+        "--report",
+        "json",
+        "--report-json-path",
+        str(report),
+    ]
+    environ = {
+        **os.environ,
+        "PAYTRUST_FUZZ_WORLD": "world.json",
+        "PAYTRUST_FUZZ_COUNTS": str(counts),
+        "PYTHONHASHSEED": "0",
+    }
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
-    told: dict[str, Any] = msgspec.json.decode(report.read_bytes()) if report.exists() else {"test_cases": {"generated": 0}}
-    seen = Counter(msgspec.json.decode(counts.read_bytes(), type=dict[str, int])) if counts.exists() else Counter()
-    return Round(told["test_cases"]["generated"], "" if done.returncode == 0 else done.stdout + done.stderr[-3000:], seen)
+    told: dict[str, Any] = (
+        msgspec.json.decode(report.read_bytes()) if report.exists() else {"test_cases": {"generated": 0}}
+    )
+    seen = (
+        Counter(msgspec.json.decode(counts.read_bytes(), type=dict[str, int]))
+        if counts.exists()
+        else Counter()
+    )
+    return Round(
+        told["test_cases"]["generated"],
+        "" if done.returncode == 0 else done.stdout + done.stderr[-3000:],
+        seen,
+    )

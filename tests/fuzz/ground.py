@@ -1,4 +1,7 @@
-"""What API fuzzing stands on: PostgreSQL, sandbox gateways, processes of the real service, and things of ours that must survive it."""
+"""
+What API fuzzing stands on: PostgreSQL, sandbox gateways, processes of the real service, and things of ours
+that must survive it.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,21 @@ from paytrust import development
 from paytrust.infra.settings import Settings
 
 LIMITS: Final = dict.fromkeys(
-    ("key_limit_per_minute", "admin_limit_per_minute", "address_limit_per_minute", "webhook_limit_per_minute"), 1_000_000
+    (
+        "key_limit_per_minute",
+        "admin_limit_per_minute",
+        "address_limit_per_minute",
+        "webhook_limit_per_minute",
+    ),
+    1_000_000,
 )
 START_S: Final = 60
 
 
 class World(msgspec.Struct, frozen=True):
-    """What a fuzzer of the API is told: where the services are, good keys, and ids that a request may be given."""
+    """
+    What a fuzzer of the API is told: where the services are, good keys, and ids that a request may be given.
+    """
 
     urls: list[str]
     logs: list[str]
@@ -44,23 +55,40 @@ class World(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def prepared(services: int, server_url: str | None) -> Iterator[World]:
-    """Run *services* processes of the service on one new database, in the PostgreSQL at *server_url* or in one of its own."""
+    """
+    Run *services* processes of the service on one new database, in the PostgreSQL at *server_url* or in one
+    of its own.
+    """
     with tempfile.TemporaryDirectory(prefix="paytrust-fuzz-") as folder, contextlib.ExitStack() as stack:
         Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user, who has to get in
         if server_url is not None:
-            os.environ["PAYTRUST_DATABASE_OWNER_URL"] = development.create_database(server_url, f"paytrust_fuzz_{uuid4().hex[:8]}")
+            os.environ["PAYTRUST_DATABASE_OWNER_URL"] = development.create_database(
+                server_url, f"paytrust_fuzz_{uuid4().hex[:8]}"
+            )
         ports = [development.free_port() for _ in range(services)]
         ready = stack.enter_context(
-            development.environment(Path(folder), port=ports[0], log_format="json", log_level="error", gateway_failures=0, **LIMITS)
+            development.environment(
+                Path(folder),
+                port=ports[0],
+                log_format="json",
+                log_level="error",
+                gateway_failures=0,
+                **LIMITS,
+            )
         )
         logs = [Path(folder, f"service-{port}.log") for port in ports]
-        urls = [stack.enter_context(_service(ready.settings, port, log)) for port, log in zip(ports, logs, strict=True)]
+        urls = [
+            stack.enter_context(_service(ready.settings, port, log))
+            for port, log in zip(ports, logs, strict=True)
+        ]
         yield _world(ready, urls, [str(log) for log in logs])
 
 
 @contextlib.contextmanager
 def _service(settings: Settings, port: int, log: Path) -> Iterator[str]:
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(settings.model_copy(update={"port": port}), log))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_serve, args=(settings.model_copy(update={"port": port}), log)
+    )
     process.start()
     url = f"http://127.0.0.1:{port}"
     try:
@@ -92,11 +120,16 @@ def _world(ready: development.Ready, urls: list[str], logs: list[str]) -> World:
     admin_key = ready.settings.admin_api_key.get_secret_value()
     accounts = {gateway: str(account_id) for gateway, account_id in ready.accounts.items()}
     secrets = {
-        sandbox.gateway: sandbox.credentials.get("callback_token") or sandbox.credentials["server_key"] for sandbox in ready.sandboxes
+        sandbox.gateway: sandbox.credentials.get("callback_token") or sandbox.credentials["server_key"]
+        for sandbox in ready.sandboxes
     }
     with httpx.Client(base_url=urls[0], headers={"x-admin-key": admin_key}, trust_env=False) as admin:
         ours = admin.get("/api-keys").raise_for_status().json()["api_keys"][0]["key_id"]
-        spare_key = admin.post("/api-keys", json={"tenant_id": str(ready.tenant_id)}).raise_for_status().json()["key_id"]
+        spare_key = (
+            admin.post("/api-keys", json={"tenant_id": str(ready.tenant_id)})
+            .raise_for_status()
+            .json()["key_id"]
+        )
         spare = {
             "gateway": "xendit",
             "name": "spare",
@@ -119,18 +152,29 @@ def _world(ready: development.Ready, urls: list[str], logs: list[str]) -> World:
 
 
 def _invoice(world: World, number: int) -> str:
-    line = {"product_name": "Laptop sleeve", "quantity": 3, "unit_price": str(150_000 + number), "tax_rate": "0.11"}
+    line = {
+        "product_name": "Laptop sleeve",
+        "quantity": 3,
+        "unit_price": str(150_000 + number),
+        "tax_rate": "0.11",
+    }
     body = {"gateway_id": list(world.accounts.values())[number % 2], "currency": "IDR", "line_items": [line]}
     installments = {"installments": {"count": 3}} if number % 3 else {}
     answer = httpx.post(
-        f"{world.urls[0]}/invoices", json=body | installments, headers={"x-api-key": world.api_key}, trust_env=False, timeout=30
+        f"{world.urls[0]}/invoices",
+        json=body | installments,
+        headers={"x-api-key": world.api_key},
+        trust_env=False,
+        timeout=30,
     )
     return str(answer.raise_for_status().json()["invoice_id"])
 
 
 def _failed_webhook(world: World) -> str:
     path, secret = world.webhooks["xendit"]
-    with httpx.Client(base_url=world.urls[0], headers={"x-admin-key": world.admin_key}, trust_env=False) as admin:
+    with httpx.Client(
+        base_url=world.urls[0], headers={"x-admin-key": world.admin_key}, trust_env=False
+    ) as admin:
         admin.post(path, content=b"unreadable", headers={"x-callback-token": secret}).raise_for_status()
         until = time.monotonic() + START_S
         while not (failed := admin.get("/webhooks/failed").raise_for_status().json()["webhooks"]):

@@ -1,8 +1,10 @@
 """
-What schemathesis loads into its own process: it makes requests that get past the front door, and counts what came back.
+What schemathesis loads into its own process: it makes requests that get past the front door, and counts what
+came back.
 
-Left to chance, no invoice would name a gateway account that exists, and no webhook would be signed. Schemathesis looks at a request
-again after this, so one that was broken on purpose and became whole here counts as whole.
+Left to chance, no invoice would name a gateway account that exists, and no webhook would be signed.
+Schemathesis looks at a request again after this, so one that was broken on purpose and became whole here
+counts as whole.
 """
 
 from __future__ import annotations
@@ -41,15 +43,25 @@ NOTIFICATION = {
     "gross_amount": "154000.00",
     "fraud_status": "accept",
 }
-CALLBACK = {"id": "6f1d2c3b4a59687766554433", "external_id": "PT-nobodys-1x", "status": "PAID", "amount": 150000, "currency": "IDR"}
+CALLBACK = {
+    "id": "6f1d2c3b4a59687766554433",
+    "external_id": "PT-nobodys-1x",
+    "status": "PAID",
+    "amount": 150000,
+    "currency": "IDR",
+}
 
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Give a request that may have them the ids of things that exist, and keep it off those the campaign needs."""
+    """
+    Give a request that may have them the ids of things that exist, and keep it off those the campaign needs.
+    """
     turn = next(turns)
     for name, value in list((case.path_parameters or {}).items()):
-        case.path_parameters[name] = world.kept.get(value, _known(case, name, turn) if _is_uuid(value) else value)
+        case.path_parameters[name] = world.kept.get(
+            value, _known(case, name, turn) if _is_uuid(value) else value
+        )
     if case.path == "/invoices" and case.method == "POST":
         _payable(case.body, turn)
     elif case.path.endswith("/supplementary") and case.method == "POST":
@@ -64,7 +76,10 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
 
 
 def _known(case: Any, name: str, turn: int) -> Any:
-    """Something that exists in place of what cannot. A step of a story keeps its own, and what would end a thing for good gets none."""
+    """
+    Something that exists in place of what cannot. A step of a story keeps its own, and what would end a thing
+    for good gets none.
+    """
     given = case.path_parameters[name]
     if (
         name not in world.known
@@ -96,7 +111,9 @@ def _priced(body: Any, turn: int) -> None:
     lines = body.get("line_items")
     if isinstance(lines, list) and len(lines) < 4:
         for line in lines:
-            for name in READ_ONLY & set(line if isinstance(line, dict) else ()):  # schemathesis sends the lines of an answer
+            for name in READ_ONLY & set(
+                line if isinstance(line, dict) else ()
+            ):  # schemathesis sends the lines of an answer
                 del line[name]
             _replace(line, "unit_price", str(10_000 + turn % 1000))
             _replace(line, "quantity", 1 + turn % 5, kind=int)
@@ -130,7 +147,10 @@ def _configured(body: Any) -> None:
 
 
 def _repeated(case: Any, turn: int) -> None:
-    """Now and then the last request that carried an Idempotency-Key, once more; otherwise a key that nobody has used, or nearly all are 422."""
+    """
+    Now and then the last request that carried an Idempotency-Key, once more; otherwise a key that nobody has
+    used, or nearly all are 422.
+    """
     operation = f"{case.method} {case.path}"
     key = (case.headers or {}).get("Idempotency-Key")
     if key is None:
@@ -138,9 +158,13 @@ def _repeated(case: Any, turn: int) -> None:
     if turn % 8 and isinstance(key, str) and WHOLE_KEY.fullmatch(key):
         case.headers["Idempotency-Key"] = f"{key}-{turn}-{os.getpid()}"
     if turn % 5 == 0 and operation in repeatable:
-        case.path_parameters, case.query, case.body, case.headers["Idempotency-Key"] = copy.deepcopy(repeatable[operation])
+        case.path_parameters, case.query, case.body, case.headers["Idempotency-Key"] = copy.deepcopy(
+            repeatable[operation]
+        )
     else:
-        repeatable[operation] = copy.deepcopy((case.path_parameters, case.query, case.body, case.headers["Idempotency-Key"]))
+        repeatable[operation] = copy.deepcopy(
+            (case.path_parameters, case.query, case.body, case.headers["Idempotency-Key"])
+        )
 
 
 def _replace(body: Any, name: str, value: Any, *, kind: type = str) -> None:
@@ -149,7 +173,10 @@ def _replace(body: Any, name: str, value: Any, *, kind: type = str) -> None:
 
 
 def _delivered(case: Any, turn: int) -> None:
-    """A webhook for an account that exists: one in three has the right secret and a body that is none, two a body that is nearly one."""
+    """
+    A webhook for an account that exists: one in three has the right secret and a body that is none, two a
+    body that is nearly one.
+    """
     gateway = ("xendit", "midtrans")[turn % 2]
     path, secret = world.webhooks[gateway]
     case.path_parameters = dict(zip(("gateway", "token"), path.split("/")[2:], strict=True))
@@ -169,9 +196,13 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
     """
     What fails a check of schemathesis and is right all the same.
 
-    A key that is not 64 hexadecimal digits is 400 `malformed_key` (product section 9), where the check on keys wants 401 or 403.
+    A key that is not 64 hexadecimal digits is 400 `malformed_key` (product section 9), where the check on
+    keys wants 401 or 403.
     """
-    malformed = failure.title == "Unexpected response to invalid authentication" and "got `400 Bad Request`" in failure.message
+    malformed = (
+        failure.title == "Unexpected response to invalid authentication"
+        and "got `400 Bad Request`" in failure.message
+    )
     counts["malformed key"] += malformed
     return not malformed
 

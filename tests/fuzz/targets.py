@@ -1,8 +1,10 @@
 """
-Functions that read what strangers send, each fuzzed by itself: whatever comes, it is taken or refused in words of ours, within 50 ms of CPU.
+Functions that read what strangers send, each fuzzed by itself: whatever comes, it is taken or refused in
+words of ours, within 50 ms of CPU.
 
-Inputs are true ones that were damaged, and soup. Where an input is taken, a second way to the same answer is asked. They are made by
-a seeded generator and not by coverage: bodies are decoded in C, of which a coverage-guided fuzzer sees one edge.
+Inputs are true ones that were damaged, and soup. Where an input is taken, a second way to the same answer is
+asked. They are made by a seeded generator and not by coverage: bodies are decoded in C, of which a
+coverage-guided fuzzer sees one edge.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ Make = Callable[[Random], Any]
 
 
 class Target(NamedTuple):
-    """*read* takes what *make* made, and returns when it was taken. What it raises, but for *refusals*, is a bug."""
+    """
+    *read* takes what *make* made, and returns when it was taken. What it raises, but for *refusals*, is a
+    bug.
+    """
 
     name: str
     make: Make
@@ -59,7 +64,22 @@ class Seen(msgspec.Struct):
 # --- soup -----------------------------------------------------------------------------------------------------------------
 
 KILLERS: Final = [
-    *["1e999", "-1e999", "1E+1000000", "1E-1000000", "NaN", "sNaN", "Infinity", "-0", "1_000", " 12 ", "\u0661\u0662", "0x10", "007", "+1"],
+    *[
+        "1e999",
+        "-1e999",
+        "1E+1000000",
+        "1E-1000000",
+        "NaN",
+        "sNaN",
+        "Infinity",
+        "-0",
+        "1_000",
+        " 12 ",
+        "\u0661\u0662",
+        "0x10",
+        "007",
+        "+1",
+    ],
     *[
         "9" * 400,
         "0." + "0" * 4_000 + "1",
@@ -116,8 +136,16 @@ def text(random: Random) -> str:
 
 
 def numeral(random: Random) -> str:
-    whole, part = str(random.randrange(10 ** random.randrange(1, 22))), "".join(random.choices("0123456789", k=random.randrange(6)))
-    return random.choice(["", "", "", "", "-", "+", " ", "0"]) + whole + random.choice(["", ".", ",", "e"]) + part
+    whole, part = (
+        str(random.randrange(10 ** random.randrange(1, 22))),
+        "".join(random.choices("0123456789", k=random.randrange(6))),
+    )
+    return (
+        random.choice(["", "", "", "", "-", "+", " ", "0"])
+        + whole
+        + random.choice(["", ".", ",", "e"])
+        + part
+    )
 
 
 def number(random: Random) -> Any:
@@ -138,11 +166,18 @@ def value(random: Random, depth: int = 0) -> Any:
     if kind < 7:
         return random.choice([None, True, False, -1, 0, 10**30, 1.5, 1e300, float("nan"), float("inf")])
     size = random.randrange(4)
-    return [value(random, depth + 1) for _ in range(size)] if kind == 7 else {text(random): value(random, depth + 1) for _ in range(size)}
+    return (
+        [value(random, depth + 1) for _ in range(size)]
+        if kind == 7
+        else {text(random): value(random, depth + 1) for _ in range(size)}
+    )
 
 
 def damaged(random: Random, true: dict[str, Any]) -> bytes:
-    """The JSON of *true* with fields changed, dropped, doubled or added, and in half of all cases its bytes broken."""
+    """
+    The JSON of *true* with fields changed, dropped, doubled or added, and in half of all cases its bytes
+    broken.
+    """
     body, names = dict(true), sorted(true)
     for _ in range(random.choice([0, 0, 1, 1, 2, 3])):
         body[random.choice(names)] = value(random)
@@ -167,7 +202,11 @@ def broken(true: dict[str, Any]) -> Make:
         kind = random.random()
         if kind < 0.9:
             return damaged(random, true)
-        return random.randbytes(random.randrange(300)) if kind < 0.95 else json.dumps(value(random)).encode("utf-8", "surrogatepass")
+        return (
+            random.randbytes(random.randrange(300))
+            if kind < 0.95
+            else json.dumps(value(random)).encode("utf-8", "surrogatepass")
+        )
 
     return make
 
@@ -235,7 +274,10 @@ TOKENS: Final = [TOKEN, TOKEN[:-1], TOKEN + " ", TOKEN.upper(), "", "\udcff", "t
 
 def headers(random: Random) -> dict[str, str]:
     names = ["x-callback-token", "x-callback-token", "webhook-id", text(random)]
-    return {random.choice(names): random.choice(TOKENS) if random.random() < 0.6 else text(random) for _ in range(random.randrange(4))}
+    return {
+        random.choice(names): random.choice(TOKENS) if random.random() < 0.6 else text(random)
+        for _ in range(random.randrange(4))
+    }
 
 
 def read_notice(gateway: Any, body: bytes) -> None:
@@ -278,7 +320,16 @@ INVOICE: Final = {
     "external_id": "order-1",
 }
 SCHEDULE: Final = {"installments": [{"number": 1, "amount": "100"}, {"number": 2, "amount": 1.5}]}
-ADDRESSES: Final = ["unknown", "[::1]:80", "1.2.3.4:5", "::ffff:10.0.0.1", "fe80::1%eth0", "1" * 5000, "::1", "10.1.2.3"]
+ADDRESSES: Final = [
+    "unknown",
+    "[::1]:80",
+    "1.2.3.4:5",
+    "::ffff:10.0.0.1",
+    "fe80::1%eth0",
+    "1" * 5000,
+    "::1",
+    "10.1.2.3",
+]
 
 
 def address(random: Random) -> str:
@@ -292,7 +343,9 @@ def address(random: Random) -> str:
 
 
 def forwarded(random: Random) -> tuple[str | None, list[str]]:
-    hops = [", ".join(address(random) for _ in range(random.randrange(4))) for _ in range(random.randrange(4))]
+    hops = [
+        ", ".join(address(random) for _ in range(random.randrange(4))) for _ in range(random.randrange(4))
+    ]
     return random.choice([None, "::1", "10.0.0.9", address(random)]), hops
 
 
@@ -370,7 +423,10 @@ PIECES: Final = [
 def url(random: Random) -> str:
     if random.random() < 0.3:
         return "https://shop.example" + random.choice(PIECES) + text(random)
-    return "".join(random.choice(PIECES) if random.random() < 0.8 else text(random) for _ in range(random.randrange(1, 9)))
+    return "".join(
+        random.choice(PIECES) if random.random() < 0.8 else text(random)
+        for _ in range(random.randrange(1, 9))
+    )
 
 
 def read_url(text_: str) -> None:
@@ -387,12 +443,32 @@ TARGETS: Final = [
     Target("money: an amount of a request", amount, read_amount, (ValueError,)),
     Target("money: an amount of a gateway", gateway_amount, read_gateway_amount, (ValueError,)),
     Target("money: a rate", lambda random: amount(random)[0], read_rate, (ValueError,)),
-    Target("webhook of xendit: what it is about", broken(CALLBACK), functools.partial(read_notice, xendit), (UnreadableWebhook,)),
-    Target("webhook of midtrans: what it is about", broken(NOTIFICATION), functools.partial(read_notice, midtrans), (UnreadableWebhook,)),
+    Target(
+        "webhook of xendit: what it is about",
+        broken(CALLBACK),
+        functools.partial(read_notice, xendit),
+        (UnreadableWebhook,),
+    ),
+    Target(
+        "webhook of midtrans: what it is about",
+        broken(NOTIFICATION),
+        functools.partial(read_notice, midtrans),
+        (UnreadableWebhook,),
+    ),
     Target("webhook of xendit: the token", headers, verify_xendit, (InvalidSignature,)),
     Target("webhook of midtrans: the signature", broken(NOTIFICATION), verify_midtrans, (InvalidSignature,)),
-    Target("body of an invoice", broken(INVOICE), functools.partial(read_body, CreateInvoice), (Invalid, CardNumber)),
-    Target("body of a schedule", broken(SCHEDULE), functools.partial(read_body, AdjustInstallments), (Invalid, CardNumber)),
+    Target(
+        "body of an invoice",
+        broken(INVOICE),
+        functools.partial(read_body, CreateInvoice),
+        (Invalid, CardNumber),
+    ),
+    Target(
+        "body of a schedule",
+        broken(SCHEDULE),
+        functools.partial(read_body, AdjustInstallments),
+        (Invalid, CardNumber),
+    ),
     Target("cursor of a list", cursor, read_cursor, (Invalid,)),
     Target("URL that comes in", url, read_url, (ValueError,)),
     Target("who forwarded a request", forwarded, read_client, (LookupError,)),
@@ -411,7 +487,9 @@ def fuzzed(name: str, *, seconds: float, seed: int) -> Seen:
         try:
             outcome, took_s = _timed(one, made)
         except Exception as exc:  # noqa: BLE001 - reported with the input, whatever it is
-            seen.failure = f"{type(exc).__name__}: {exc}\nwith {len(repr(made))} characters of input: {made!r:.3000}"
+            seen.failure = (
+                f"{type(exc).__name__}: {exc}\nwith {len(repr(made))} characters of input: {made!r:.3000}"
+            )
             break
         seen.outcomes[outcome] += 1
         seen.slowest_ms = max(seen.slowest_ms, took_s * 1000)
@@ -419,7 +497,10 @@ def fuzzed(name: str, *, seconds: float, seed: int) -> Seen:
 
 
 def _timed(one: Target, made: Any) -> tuple[str, float]:
-    """What came of *made*, and its CPU time. A slow one is tried again: the garbage of others may have been collected meanwhile."""
+    """
+    What came of *made*, and its CPU time. A slow one is tried again: the garbage of others may have been
+    collected meanwhile.
+    """
     best_s = float("inf")
     for _ in range(4):
         started_s = time.thread_time()

@@ -19,13 +19,28 @@ CAMPAIGN = Path(__file__).with_name("campaign.py")
 def test_whatever_is_sent_is_taken_or_refused_as_the_document_says(postgres):
     if importlib.util.find_spec("schemathesis") is None:
         pytest.skip("needs the group dev")
-    command = [sys.executable, CAMPAIGN, "--cases", "200", "--seconds", "0.1", "--processes", "1", "--server", postgres]
+    command = [
+        sys.executable,
+        CAMPAIGN,
+        "--cases",
+        "200",
+        "--seconds",
+        "0.1",
+        "--processes",
+        "1",
+        "--server",
+        postgres,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=560)
     # So few do not reach everything: `make fuzz` insists on it.
     assert done.returncode in {0, 3}, done.stdout[-20_000:] + done.stderr[-5_000:]
 
 
-@pytest.mark.parametrize("filler", [b"}", b"[]", b"{", b'"', b'\\"', b"\\", b'"[', b"\\\\u0000", b"1e1,", b'"a":1,', b"\xef\xbf"], ids=repr)
+@pytest.mark.parametrize(
+    "filler",
+    [b"}", b"[]", b"{", b'"', b'\\"', b"\\", b'"[', b"\\\\u0000", b"1e1,", b'"a":1,', b"\xef\xbf"],
+    ids=repr,
+)
 def test_no_body_takes_more_than_50_ms_of_cpu(least_cpu_s, filler):
     body = filler * (problems.MAX_BODY_BYTES // len(filler)) + b"[" * 33
 

@@ -114,7 +114,9 @@ async def test_failures_of_long_ago_are_forgotten(ask, clock, breakers):
     assert not breakers._known
 
 
-async def test_after_a_while_one_call_at_a_time_tries_and_success_opens_the_account_again(ask, clock, breakers):
+async def test_after_a_while_one_call_at_a_time_tries_and_success_opens_the_account_again(
+    ask, clock, breakers
+):
     await fail(ask, 5)
     clock.now += breaker.OPEN_S - 0.1
     assert await refused(ask)
@@ -178,7 +180,9 @@ async def test_breakers_are_bounded(breakers):
     assert len(breakers._known) == breaker.BREAKERS_KEPT
 
 
-async def test_one_tenant_takes_no_more_than_its_share_and_who_waits_too_long_is_told_that_nothing_was_sent(ask, lane):
+async def test_one_tenant_takes_no_more_than_its_share_and_who_waits_too_long_is_told_that_nothing_was_sent(
+    ask, lane
+):
     go_on = asyncio.Event()
     hanging = [asyncio.create_task(ask(go_on.wait)) for _ in range(2)]  # a quarter of 8
     await asyncio.sleep(0.05)
@@ -239,7 +243,9 @@ async def test_a_plugin_that_hangs_is_cut_off_and_that_counts(ask, monkeypatch):
     assert await refused(ask)
 
 
-async def test_a_plugin_that_cannot_be_stopped_keeps_its_place_until_it_ends_and_nobody_waits_for_it(ask, lane, monkeypatch):
+async def test_a_plugin_that_cannot_be_stopped_keeps_its_place_until_it_ends_and_nobody_waits_for_it(
+    ask, lane, monkeypatch
+):
     monkeypatch.setattr(calls, "PLUGIN_DEADLINE_S", 0.05)
     monkeypatch.setattr(calls, "FAREWELL_S", 0.05)
     end = asyncio.Event()
@@ -284,7 +290,10 @@ def test_a_plugin_that_cannot_be_stopped_does_not_keep_the_process_from_ending(m
     over = True
 
 
-@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), BaseException("x"), StopAsyncIteration()])
+@pytest.mark.parametrize(
+    "raised",
+    [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), BaseException("x"), StopAsyncIteration()],
+)
 async def test_nothing_a_plugin_raises_gets_further_than_its_call(ask, raised):
     with pytest.raises(OutcomeUnknown) as caught:
         await ask(raised)

@@ -217,7 +217,9 @@ async def test_tries_are_100_and_200_ms_apart_and_the_connection_is_free_between
     async def always_locked(tx):
         began.append(time.monotonic())
         try:
-            await tx.execute("DO $$ BEGIN RAISE EXCEPTION 'locked' USING ERRCODE = 'lock_not_available'; END $$")
+            await tx.execute(
+                "DO $$ BEGIN RAISE EXCEPTION 'locked' USING ERRCODE = 'lock_not_available'; END $$"
+            )
         finally:
             lost.append(time.monotonic())
 
@@ -343,7 +345,10 @@ async def test_a_database_that_lets_nobody_in_is_unavailable_until_it_does(setti
     gate = await asyncpg.connect(postgres)
     try:
         await gate.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-        await gate.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'paytrust_tests' AND datname = $1", name)
+        await gate.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'paytrust_tests' AND datname = $1",
+            name,
+        )
         await asyncio.sleep(0.1)
         with pytest.raises(Unavailable):
             await database.ping()
@@ -360,7 +365,10 @@ async def test_the_service_refuses_a_role_that_was_not_admitted(owner, owner_url
     name = f"stranger_{uuid4().hex[:8]}"
     await owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
     database = Database(
-        development.with_database(owner_url, owner_url.partition("?")[0].rpartition("/")[2], user=name, password="x"), size=1
+        development.with_database(
+            owner_url, owner_url.partition("?")[0].rpartition("/")[2], user=name, password="x"
+        ),
+        size=1,
     )
     try:
         await database.open()

@@ -1,9 +1,11 @@
 """
-The statements of the stores without their tenant filter, run as the service's role: row-level security alone keeps tenants apart.
+The statements of the stores without their tenant filter, run as the service's role: row-level security alone
+keeps tenants apart.
 
-The services work for merchant B through its whole life, and every statement that they send for B is heard, with its arguments. Each
-is then sent again in a transaction of merchant A: with the same arguments, which name B and what is B's, and without
-`tenant_id = ...`, as if the filter had been forgotten. No row of B comes back, and every row of B stays as it was.
+The services work for merchant B through its whole life, and every statement that they send for B is heard,
+with its arguments. Each is then sent again in a transaction of merchant A: with the same arguments, which
+name B and what is B's, and without `tenant_id = ...`, as if the filter had been forgotten. No row of B comes
+back, and every row of B stays as it was.
 
 A statement that filters by tenant and was not heard fails: lead the services through it in `live`.
 """
@@ -39,12 +41,16 @@ from paytrust.secrets.jobs import rotate
 from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
 
-FILTER = re.compile(r"(?:\b\w+\.)?\b(?:tenant_id|scope) = (?:(?P<parameter>\$\d+)|\w+\.(?:tenant_id|scope)\b)")
+FILTER = re.compile(
+    r"(?:\b\w+\.)?\b(?:tenant_id|scope) = (?:(?P<parameter>\$\d+)|\w+\.(?:tenant_id|scope)\b)"
+)
 
 
 def forgetful(sql):
     """The statement as it would be if nobody had thought of tenants."""
-    return FILTER.sub(lambda found: f"{found['parameter']}::uuid IS NOT NULL" if found["parameter"] else "true", sql)
+    return FILTER.sub(
+        lambda found: f"{found['parameter']}::uuid IS NOT NULL" if found["parameter"] else "true", sql
+    )
 
 
 UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -83,7 +89,13 @@ class Life:
     """A merchant with an account at the sandbox, and all that its invoices can go through."""
 
     def __init__(self, services, sandbox, owner, tenant_id, account):
-        self.services, self.far, self.owner, self.tenant_id, self.account = services, sandbox.xendit, owner, tenant_id, account
+        self.services, self.far, self.owner, self.tenant_id, self.account = (
+            services,
+            sandbox.xendit,
+            owner,
+            tenant_id,
+            account,
+        )
 
     @classmethod
     async def of(cls, name, services, sandbox, owner):
@@ -126,7 +138,9 @@ class Life:
         await self.paid(paid, amount=100_000)
         parts = await self.invoice(installments={"count": 3})
         await self.paid(parts)
-        adjusted = msgspec.convert({"installments": [{"number": 2, "amount": msgspec.Raw(b'"40000"')}]}, AdjustInstallments)
+        adjusted = msgspec.convert(
+            {"installments": [{"number": 2, "amount": msgspec.Raw(b'"40000"')}]}, AdjustInstallments
+        )
         await services.installments.adjust(tenant_id, parts.id, adjusted)
         await services.invoices.supplement(tenant_id, parts.id, self.body(CreateSupplementary))
         cancelled = await self.invoice()
@@ -149,15 +163,29 @@ class Life:
     async def _expire(self, invoice):
         async with self.owner.transaction():
             await self.owner.execute("SET LOCAL session_replication_role = replica")
-            past = "SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes'"
+            past = (
+                "SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes'"
+            )
             await self.owner.execute(f"UPDATE paytrust.invoices {past} WHERE id = $1", invoice.id)
-        await self.owner.execute("UPDATE paytrust.payments SET next_check_at = now() WHERE tenant_id = $1", self.tenant_id)
+        await self.owner.execute(
+            "UPDATE paytrust.payments SET next_check_at = now() WHERE tenant_id = $1", self.tenant_id
+        )
         await Reconciler(self.services.db, self.services.payments).step()
 
     async def _read(self, invoice):
         services, tenant_id = self.services, self.tenant_id
         nothing = dict.fromkeys(
-            ("before", "status", "currency", "account_id", "external_id", "created_from", "created_to", "original_id", "flag")
+            (
+                "before",
+                "status",
+                "currency",
+                "account_id",
+                "external_id",
+                "created_from",
+                "created_to",
+                "original_id",
+                "flag",
+            )
         )
         await services.invoices.page(tenant_id, limit=50, **nothing)
         await services.installments.overpayment(tenant_id, invoice.id)
@@ -173,7 +201,9 @@ class Life:
         await self.services.keys.audit(AuditFilters(self.tenant_id), limit=1, before=None)
 
     async def _claim(self):
-        """As a request that is refused, one that fails and is then answered, and one that is still running."""
+        """
+        As a request that is refused, one that fails and is then answered, and one that is still running.
+        """
         idempotency, fingerprint = self.services.idempotency, b"f" * 32
         for key, status in (("refused", 400), ("key", 503), ("key", 200), ("running", None)):
             claim = await idempotency.claim(self.tenant_id, key, fingerprint)
@@ -191,7 +221,10 @@ class Arena:
         self.connection, self.a, self.b, self.heard = connection, a, b, heard
 
     async def said_by(self, tenant_id, heard, *, as_service):
-        """One statement without its filter, in a transaction of this tenant: its rows, how many it touched, and whether rows of B changed."""
+        """
+        One statement without its filter, in a transaction of this tenant: its rows, how many it touched, and
+        whether rows of B changed.
+        """
         transaction = self.connection.transaction()
         await transaction.start()
         try:
@@ -208,9 +241,17 @@ class Arena:
             await transaction.rollback()
 
     async def _rows_of_b(self):
-        """Every row that names B. They have no other way of belonging to it, but for attempts at webhooks, which no tenant sees."""
-        tables = await self.connection.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'paytrust'")
-        rows = [f"SELECT t::text AS written FROM paytrust.{table['name']} t WHERE t::text LIKE '%{self.b}%'" for table in tables]
+        """
+        Every row that names B. They have no other way of belonging to it, but for attempts at webhooks, which
+        no tenant sees.
+        """
+        tables = await self.connection.fetch(
+            "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'paytrust'"
+        )
+        rows = [
+            f"SELECT t::text AS written FROM paytrust.{table['name']} t WHERE t::text LIKE '%{self.b}%'"
+            for table in tables
+        ]
         return sorted(row["written"] for row in await self.connection.fetch(" UNION ALL ".join(rows)))
 
     async def ids_of_b(self):
@@ -246,7 +287,12 @@ def in_one_line(sql):
 async def test_every_statement_that_filters_by_tenant_was_heard(arena, statements):
     heard = {in_one_line(one.sql) for said in Listening.heard.values() for one in said}
     stores = (Path(__file__).parents[2] / "paytrust").glob("*/store.py")
-    filtering = {in_one_line(sql) for path in stores for _, sql in statements(path) if "tenant_id = $" in sql or "scope = $" in sql}
+    filtering = {
+        in_one_line(sql)
+        for path in stores
+        for _, sql in statements(path)
+        if "tenant_id = $" in sql or "scope = $" in sql
+    }
     assert len(filtering) > 25
     assert filtering - heard == set(), "lead the services through these in `live`"
 
@@ -281,6 +327,7 @@ async def test_it_is_row_level_security_that_keeps_them_apart(arena):
             touched = 1  # what it writes is there already
         if touched:
             kept.add(in_one_line(heard.sql))
-    # The others find nothing whoever asks: proofs of the books that hold, and steps from a state that is over by now.
+    # The others find nothing whoever asks: proofs of the books that hold, and steps from a state that is over
+    # by now.
     said = {in_one_line(heard.sql) for heard in arena.heard}
     assert len(kept) > 0.5 * len(said), sorted(said - kept)

@@ -35,7 +35,9 @@ async def answering(*chunks, pause_s=0.0, reset=False):
     class Far(socketserver.StreamRequestHandler):
         def handle(self):
             head = list(iter(self.rfile.readline, b"\r\n"))
-            length = next((int(line.split(b":")[1]) for line in head if line.lower().startswith(b"content-length")), 0)
+            length = next(
+                (int(line.split(b":")[1]) for line in head if line.lower().startswith(b"content-length")), 0
+            )
             seen.append(b"".join(head) + self.rfile.read(length))
             for chunk in chunks:
                 self.request.sendall(chunk)
@@ -87,11 +89,18 @@ async def test_a_reason_that_repeats_a_secret_is_quoted_without_it():
 
 async def test_a_good_answer_comes_back_with_exact_numbers():
     async with answering(response(200, b'{"amount": 0.1}')) as (http, seen):
-        answer = await http.post("/x", json={"amount": Decimal("19.99"), "name": "é"}, headers={"x-extra": "1"})
+        answer = await http.post(
+            "/x", json={"amount": Decimal("19.99"), "name": "é"}, headers={"x-extra": "1"}
+        )
     assert answer.json(dict[str, Decimal]) == {"amount": Decimal("0.1")}
     request = seen[0].lower()
     assert b'{"amount":19.99,"name":"\xc3\xa9"}' in request
-    for header in (b"authorization: basic secret", b"accept-encoding: identity", b"content-type: application/json", b"x-extra: 1"):
+    for header in (
+        b"authorization: basic secret",
+        b"accept-encoding: identity",
+        b"content-type: application/json",
+        b"x-extra: 1",
+    ):
         assert header in request
 
 
@@ -101,7 +110,10 @@ BROKEN = {
     "no answer at all": ([], {}),
     "a reset": ([], {"reset": True}),
     "a body cut short": ([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"], {}),
-    "a body that drips": ([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", *[b"x"] * 50], {"pause_s": 0.1}),
+    "a body that drips": (
+        [b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", *[b"x"] * 50],
+        {"pause_s": 0.1},
+    ),
     "something that is no HTTP": ([b"hello\r\n\r\n"], {}),
     "a broken chunk": ([b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"], {}),
     "a broken chunk after a good one": (
@@ -111,7 +123,10 @@ BROKEN = {
     "two lengths": ([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"], {}),
     "endless headers": ([b"HTTP/1.1 200 OK\r\n", *[b"x-many: " + b"x" * 8_000 + b"\r\n"] * 100], {}),
     "a header that never ends": ([b"HTTP/1.1 200 OK\r\nx-long: ", *[b"x" * 100_000] * 50], {}),
-    "a change of protocol": ([b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"], {}),
+    "a change of protocol": (
+        [b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"],
+        {},
+    ),
     "provisional answers for ever": ([b"HTTP/1.1 100 Continue\r\n\r\n"] * 50, {"pause_s": 0.05}),
     "a compressed body": ([response(200, gzip.compress(b"0" * 10_000_000), "content-encoding: gzip")], {}),
     "a huge body": ([b"HTTP/1.1 200 OK\r\ncontent-length: 50000000\r\n\r\n", *[b"x" * 1_000_000] * 50], {}),
@@ -132,7 +147,9 @@ async def test_a_write_that_may_have_arrived_has_an_unknown_outcome_and_a_read_m
 
 async def test_what_never_left_us_is_unavailable():
     async with new_client(Reach(insecure=True)) as client:
-        http = GatewayHTTP(client, gateway="far", base_url="http://127.0.0.1:1", headers={}, explain=lambda _: None)
+        http = GatewayHTTP(
+            client, gateway="far", base_url="http://127.0.0.1:1", headers={}, explain=lambda _: None
+        )
         with pytest.raises(GatewayUnavailable, match="no connection"):
             await http.post("/x", json={})
 
@@ -171,7 +188,12 @@ async def test_throttling_is_unavailable():
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"), [(b'{"why": "too small"}', "too small"), (b"<html>", "no readable reason"), (b'{"why": null}', "no reason")]
+    ("body", "reason"),
+    [
+        (b'{"why": "too small"}', "too small"),
+        (b"<html>", "no readable reason"),
+        (b'{"why": null}', "no reason"),
+    ],
 )
 async def test_a_refusal_carries_the_gateways_reason(body, reason):
     async with answering(response(400, body)) as (http, _):
@@ -201,7 +223,9 @@ async def test_behind_a_certificate_nobody_vouches_for_nothing_is_sent(tmp_path)
     server = await asyncio.start_server(far, "127.0.0.1", 0, ssl=self_signed(tmp_path))
     async with server, new_client(Reach(insecure=True)) as client:
         port = server.sockets[0].getsockname()[1]
-        http = GatewayHTTP(client, gateway="far", base_url=f"https://localhost:{port}", headers={}, explain=lambda _: None)
+        http = GatewayHTTP(
+            client, gateway="far", base_url=f"https://localhost:{port}", headers={}, explain=lambda _: None
+        )
         with pytest.raises(GatewayUnavailable, match="no connection"):
             await http.post("/x", json={"secret": "value"})
     assert b"".join(seen) == b""
@@ -212,7 +236,9 @@ def self_signed(folder):
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     today = datetime.now(UTC)
     certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), today, today + timedelta(days=1))
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), today, today + timedelta(days=1)
+        )
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -230,7 +256,9 @@ async def test_a_request_that_cannot_be_written_is_an_error_of_ours():
 
 
 async def test_no_cookie_wanders_from_one_account_to_another():
-    async with answering(response(200, b"{}", "set-cookie: session=of-the-first; path=/", "connection: close")) as (http, seen):
+    async with answering(
+        response(200, b"{}", "set-cookie: session=of-the-first; path=/", "connection: close")
+    ) as (http, seen):
         await http.post("/x", json={})
         await http.post("/x", json={})
     assert b"cookie" not in seen[1].lower()
@@ -258,7 +286,10 @@ async def local():
 
 @pytest.fixture
 def dns(monkeypatch):
-    """A name server of the attacker's: `dns["far.example"]` holds one list of addresses for each time it is asked; the last one stays."""
+    """
+    A name server of the attacker's: `dns["far.example"]` holds one list of addresses for each time it is
+    asked; the last one stays.
+    """
     answers = {}
     real = socket.getaddrinfo
 
@@ -266,7 +297,10 @@ def dns(monkeypatch):
         if host not in answers:
             return real(host, port, *how, **more)
         addresses = answers[host].pop(0) if len(answers[host]) > 1 else answers[host][0]
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port)) for address in addresses]
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
+            for address in addresses
+        ]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     return answers
@@ -274,9 +308,9 @@ def dns(monkeypatch):
 
 async def call(reach, base_url):
     async with new_client(reach) as client:
-        return await GatewayHTTP(client, gateway="far", base_url=base_url, headers={}, explain=lambda _: None, deadline_s=5).post(
-            "/x", json={}
-        )
+        return await GatewayHTTP(
+            client, gateway="far", base_url=base_url, headers={}, explain=lambda _: None, deadline_s=5
+        ).post("/x", json={})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])

@@ -36,7 +36,9 @@ async def owner(owner_url):
 async def two(settings, db):
     """Two tenants with an account and a draft invoice each: (tenant_id, account_id, invoice)."""
     services = Services(settings, Registry())
-    services.db = services.accounts._db = services.tenants._db = services.idempotency._db = services.secrets._db = db
+    services.db = services.accounts._db = services.tenants._db = services.idempotency._db = (
+        services.secrets._db
+    ) = db
     made = []
     for name in ("A", "B"):
         tenant = await services.tenants.create(CreateTenant(name))
@@ -50,7 +52,9 @@ async def two(settings, db):
             )
         )
         await services.idempotency.claim(tenant.tenant_id, "k", b"f" * 32)
-        made.append((tenant.tenant_id, account.gateway_id, await draft(db, tenant.tenant_id, account.gateway_id)))
+        made.append(
+            (tenant.tenant_id, account.gateway_id, await draft(db, tenant.tenant_id, account.gateway_id))
+        )
     return made
 
 
@@ -59,10 +63,18 @@ async def draft(db, tenant_id, account_id):
 
     async with db.transaction(tenant=tenant_id) as tx:
         account, now = await accounts.find(tx, account_id)
-        body = {"gateway_id": str(account_id), "currency": "IDR", "line_items": [{"product_name": "x", "quantity": 1, "unit_price": "100"}]}
+        body = {
+            "gateway_id": str(account_id),
+            "currency": "IDR",
+            "line_items": [{"product_name": "x", "quantity": 1, "unit_price": "100"}],
+        }
         data = msgspec.json.decode(msgspec.json.encode(body), type=model.CreateInvoice)
-        invoice = model.draft(data, invoice_id=uuid4(), tenant_id=tenant_id, account=account, now=now, new_id=uuid4)
-        assert await store.insert(tx, invoice, payment_id=uuid4(), reference=model.payment_reference(invoice.id, 1, 1))
+        invoice = model.draft(
+            data, invoice_id=uuid4(), tenant_id=tenant_id, account=account, now=now, new_id=uuid4
+        )
+        assert await store.insert(
+            tx, invoice, payment_id=uuid4(), reference=model.payment_reference(invoice.id, 1, 1)
+        )
     return invoice
 
 
@@ -83,7 +95,9 @@ async def test_a_row_forged_for_another_tenant_is_refused(db, two):
 async def test_an_update_of_another_tenants_invoice_touches_nothing(db, two):
     (a, _, _), (_, _, invoice_b) = two
     async with db.transaction(tenant=a) as tx:
-        assert await tx.execute("UPDATE paytrust.invoices SET status = 'paid' WHERE id = $1", invoice_b.id) == 0
+        assert (
+            await tx.execute("UPDATE paytrust.invoices SET status = 'paid' WHERE id = $1", invoice_b.id) == 0
+        )
 
 
 async def test_an_invoice_cannot_use_another_tenants_account(db, two):
@@ -92,7 +106,9 @@ async def test_an_invoice_cannot_use_another_tenants_account(db, two):
         async with db.transaction(tenant=a) as tx:
             mine = await store.find(tx, a, two[0][2].id)
             stolen = msgspec.structs.replace(mine, id=uuid4(), account_id=account_b)
-            await store.insert(tx, stolen, payment_id=uuid4(), reference=model.payment_reference(stolen.id, 1, 1))
+            await store.insert(
+                tx, stolen, payment_id=uuid4(), reference=model.payment_reference(stolen.id, 1, 1)
+            )
 
 
 async def test_an_invoice_cannot_name_another_tenants_scope(db, two):
@@ -101,7 +117,9 @@ async def test_an_invoice_cannot_name_another_tenants_scope(db, two):
         async with db.transaction(tenant=a) as tx:
             mine = await store.find(tx, a, two[0][2].id)
             stolen = msgspec.structs.replace(mine, id=uuid4(), account_id=account_b, account_scope=b)
-            await store.insert(tx, stolen, payment_id=uuid4(), reference=model.payment_reference(stolen.id, 1, 1))
+            await store.insert(
+                tx, stolen, payment_id=uuid4(), reference=model.payment_reference(stolen.id, 1, 1)
+            )
 
 
 @pytest.mark.parametrize(
@@ -186,12 +204,36 @@ async def test_the_books_refuse(db, two):
     cause = uuid4()
     await post(db, a, invoice.id, "clearing:g", receivable, 60, cause_id=cause)
     attacks = {
-        "posting one cause twice": ({"cause_id": cause}, ("clearing:g", receivable, 1), asyncpg.UniqueViolationError),
-        "crediting an installment above what it is owed": ({}, ("clearing:g", receivable, 41), asyncpg.CheckViolationError),
-        "another currency": ({"currency": "MYR"}, ("clearing:g", receivable, 1), asyncpg.ForeignKeyViolationError),
-        "an installment that does not exist": ({}, ("clearing:g", f"receivable:{invoice.id}:2", 1), asyncpg.ForeignKeyViolationError),
-        "another tenant's installment": ({}, ("clearing:g", f"receivable:{other.id}:1", 1), asyncpg.CheckViolationError),
-        "spending an overpayment": ({}, (f"overpaid:{invoice.id}", "clearing:g", 1), asyncpg.CheckViolationError),
+        "posting one cause twice": (
+            {"cause_id": cause},
+            ("clearing:g", receivable, 1),
+            asyncpg.UniqueViolationError,
+        ),
+        "crediting an installment above what it is owed": (
+            {},
+            ("clearing:g", receivable, 41),
+            asyncpg.CheckViolationError,
+        ),
+        "another currency": (
+            {"currency": "MYR"},
+            ("clearing:g", receivable, 1),
+            asyncpg.ForeignKeyViolationError,
+        ),
+        "an installment that does not exist": (
+            {},
+            ("clearing:g", f"receivable:{invoice.id}:2", 1),
+            asyncpg.ForeignKeyViolationError,
+        ),
+        "another tenant's installment": (
+            {},
+            ("clearing:g", f"receivable:{other.id}:1", 1),
+            asyncpg.CheckViolationError,
+        ),
+        "spending an overpayment": (
+            {},
+            (f"overpaid:{invoice.id}", "clearing:g", 1),
+            asyncpg.CheckViolationError,
+        ),
         "revenue out of nothing": ({}, ("clearing:g", "revenue", 1), asyncpg.CheckViolationError),
         "nothing": ({}, ("clearing:g", receivable, 0), asyncpg.CheckViolationError),
         "a negative amount": ({}, ("clearing:g", receivable, -1), asyncpg.CheckViolationError),
@@ -203,7 +245,9 @@ async def test_the_books_refuse(db, two):
             await post(db, a, invoice.id, debit, credit, amount, **options)
             pytest.fail(what)
     async with db.transaction(tenant=a) as tx:
-        row = await tx.fetchrow("SELECT debits, credits FROM paytrust.book_accounts WHERE name = $1", receivable)
+        row = await tx.fetchrow(
+            "SELECT debits, credits FROM paytrust.book_accounts WHERE name = $1", receivable
+        )
     assert tuple(row) == (100, 60)
 
 
@@ -211,7 +255,8 @@ async def test_concurrent_credits_never_exceed_what_is_owed(db, two):
     a, _, invoice = two[0]
     await issue(db, a, invoice)
     results = await asyncio.gather(
-        *(post(db, a, invoice.id, "clearing:g", f"receivable:{invoice.id}:1", 30) for _ in range(8)), return_exceptions=True
+        *(post(db, a, invoice.id, "clearing:g", f"receivable:{invoice.id}:1", 30) for _ in range(8)),
+        return_exceptions=True,
     )
     assert sum(result is None for result in results) == 3
     assert all(isinstance(result, asyncpg.CheckViolationError) for result in results if result is not None)

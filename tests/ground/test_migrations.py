@@ -57,7 +57,9 @@ async def test_a_table_class_matches_its_table(owner, table):
 
 
 async def test_every_table_has_a_class(owner):
-    rows = await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'paytrust' AND tablename <> 'migrations'")
+    rows = await owner.fetch(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'paytrust' AND tablename <> 'migrations'"
+    )
     assert {row["tablename"] for row in rows} == {table._meta.tablename for table in tables()}
 
 
@@ -89,7 +91,10 @@ async def test_going_down_and_up_again_gives_the_same_schema(owner, owner_url, t
     assert undone == [m.name for m in reversed(migrations.available()) if target is None or m.name > target]
     if target is None:
         assert await owner.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'paytrust'") == 1
-        assert await owner.fetchval("SELECT count(*) FROM pg_proc WHERE pronamespace = 'paytrust'::regnamespace") == 0
+        assert (
+            await owner.fetchval("SELECT count(*) FROM pg_proc WHERE pronamespace = 'paytrust'::regnamespace")
+            == 0
+        )
     assert await migrations.migrate(owner_url) == list(reversed(undone))
     assert await snapshot(owner) == before
 
@@ -149,7 +154,9 @@ async def test_the_services_login_is_made_once_and_owns_nothing(owner, owner_url
     try:
         assert await migrations.ensure_service_login(owner_url, url)
         assert not await migrations.ensure_service_login(owner_url, url)
-        role = await owner.fetchrow("SELECT rolsuper, rolbypassrls, rolcreaterole, rolcanlogin FROM pg_roles WHERE rolname = $1", name)
+        role = await owner.fetchrow(
+            "SELECT rolsuper, rolbypassrls, rolcreaterole, rolcanlogin FROM pg_roles WHERE rolname = $1", name
+        )
         assert tuple(role) == (False, False, False, True)
     finally:
         await owner.execute(f"DROP ROLE {name}")
@@ -167,7 +174,9 @@ async def test_an_empty_database_lacks_every_migration(postgres):
     url = await asyncio.to_thread(development.create_database, postgres, name)
     connection = await asyncpg.connect(url)
     try:
-        assert await migrations.pending(connection) == [migration.name for migration in migrations.available()]
+        assert await migrations.pending(connection) == [
+            migration.name for migration in migrations.available()
+        ]
     finally:
         await connection.close()
         owner = await asyncpg.connect(postgres)
@@ -195,13 +204,28 @@ async def test_every_key_of_a_tenants_table_starts_with_the_tenant(owner):
         WHERE i.indisunique AND c.relnamespace = 'paytrust'::regnamespace
         """
     )
-    # Random or secret-derived values, which nobody can collide with on purpose; and rows only the system sees.
-    apart = {"tenants_pkey", "api_keys_lookup_unique", "gateway_accounts_pkey", "gateway_accounts_token_unique", "webhooks_pkey"}
-    apart |= {"webhooks_event_unique", "webhook_attempts_pkey", "payments_reference_unique", "key_audit_pkey", "differences_pkey"}
+    # Random or secret-derived values, which nobody can collide with on purpose; and rows only the system
+    # sees.
+    apart = {
+        "tenants_pkey",
+        "api_keys_lookup_unique",
+        "gateway_accounts_pkey",
+        "gateway_accounts_token_unique",
+        "webhooks_pkey",
+    }
+    apart |= {
+        "webhooks_event_unique",
+        "webhook_attempts_pkey",
+        "payments_reference_unique",
+        "key_audit_pkey",
+        "differences_pkey",
+    }
     wrong = [
         row["index"]
         for row in rows
-        if row["index"] != "migrations_pkey" and row["first"] not in {"tenant_id", "scope"} and row["index"] not in apart
+        if row["index"] != "migrations_pkey"
+        and row["first"] not in {"tenant_id", "scope"}
+        and row["index"] not in apart
     ]
     assert wrong == []
     assert apart <= {row["index"] for row in rows}
@@ -209,7 +233,12 @@ async def test_every_key_of_a_tenants_table_starts_with_the_tenant(owner):
 
 async def test_no_key_can_run_out(owner):
     """R27: a serial of 2^31 stopped a payment company for half an hour."""
-    assert await owner.fetchval("SELECT count(*) FROM information_schema.sequences WHERE sequence_schema = 'paytrust'") == 0
+    assert (
+        await owner.fetchval(
+            "SELECT count(*) FROM information_schema.sequences WHERE sequence_schema = 'paytrust'"
+        )
+        == 0
+    )
     small = await owner.fetch(
         "SELECT table_name || '.' || column_name AS name FROM information_schema.columns"
         " WHERE table_schema = 'paytrust' AND data_type IN ('integer')"

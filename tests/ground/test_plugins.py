@@ -50,7 +50,9 @@ def plugin(tmp_path, monkeypatch):
 
     def make(source, **names):
         module = f"plugin_of_a_test_{next(NUMBER)}"
-        (tmp_path / f"{module}.py").write_text(textwrap.dedent(source).format(**names) if names else textwrap.dedent(source))
+        (tmp_path / f"{module}.py").write_text(
+            textwrap.dedent(source).format(**names) if names else textwrap.dedent(source)
+        )
         return metadata.EntryPoint(module, module, "paytrust")
 
     return make
@@ -78,15 +80,27 @@ def test_a_good_plugin_is_loaded(plugin):
             "from paytrust import hookimpl\n@hookimpl\ndef register_gateways(register): raise ValueError('in the hook')",
             "ValueError: in the hook",
         ),
-        ("from paytrust import hookimpl\n@hookimpl\ndef register_gateways(register): register(int)", "not a subclass of Gateway"),
-        ("from paytrust import hookimpl\n@hookimpl\ndef register_gateways(register): register('x')", "not a subclass of Gateway"),
+        (
+            "from paytrust import hookimpl\n@hookimpl\ndef register_gateways(register): register(int)",
+            "not a subclass of Gateway",
+        ),
+        (
+            "from paytrust import hookimpl\n@hookimpl\ndef register_gateways(register): register('x')",
+            "not a subclass of Gateway",
+        ),
         (
             "from paytrust import hookimpl, Gateway\n@hookimpl\ndef register_gateways(register): register(Gateway)",
             "Gateway lacks create_payment",
         ),
-        ("from paytrust import hookimpl\n@hookimpl\ndef register_sandboxes(register): register(int)", "not a subclass of Sandbox"),
+        (
+            "from paytrust import hookimpl\n@hookimpl\ndef register_sandboxes(register): register(int)",
+            "not a subclass of Sandbox",
+        ),
         ("from paytrust import hookimpl\n@hookimpl\ndef register_gateways(registrar): ...", "registrar"),
-        (textwrap.dedent(GOOD.format(code="x")).replace('display_name = "Good"', ""), "Good does not set display_name"),
+        (
+            textwrap.dedent(GOOD.format(code="x")).replace('display_name = "Good"', ""),
+            "Good does not set display_name",
+        ),
         (NAMELESS, "Nameless does not set name"),
     ],
 )
@@ -134,5 +148,7 @@ def test_the_bundled_plugins_are_found_by_their_entry_points():
 
 def test_what_plugin_authors_import_brings_neither_the_web_framework_nor_the_database():
     code = "import paytrust, sys; print([m for m in ('litestar', 'piccolo', 'asyncpg', 'pydantic', 'uvicorn') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
     assert done.stdout.strip() == "[]"

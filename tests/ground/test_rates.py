@@ -74,7 +74,10 @@ def test_a_burst_at_the_edge_of_a_minute_does_not_pass_twice(clock):
     assert sum(windows.take("a").granted for _ in range(150)) == 100
 
 
-@given(st.integers(1, 8), st.lists(st.sampled_from([0.0, 0.01, 1.0, 7.5, 29.0, 31.0, 59.99, 60.0, 61.0]), min_size=1, max_size=120))
+@given(
+    st.integers(1, 8),
+    st.lists(st.sampled_from([0.0, 0.01, 1.0, 7.5, 29.0, 31.0, 59.99, 60.0, 61.0]), min_size=1, max_size=120),
+)
 def test_no_minute_has_more_than_the_limit_and_what_is_refused_does_not_count(limit, pauses):
     clock = Clock()
     windows = Windows("test", limit, clock=clock)
@@ -126,7 +129,9 @@ def test_a_crowd_of_subjects_takes_a_bounded_memory(clock):
         of_rates = tracemalloc.take_snapshot().filter_traces(
             [tracemalloc.Filter(True, rate_limits.__file__), tracemalloc.Filter(True, __file__)]
         )
-        assert sum(trace.size for trace in of_rates.traces) < 20_000_000  # a service in another thread allocates too
+        assert (
+            sum(trace.size for trace in of_rates.traces) < 20_000_000
+        )  # a service in another thread allocates too
     finally:
         tracemalloc.stop()
     assert "10.0.0.0/24" not in windows
@@ -163,7 +168,9 @@ async def store(valkey):
 
 
 async def test_processes_that_share_a_store_let_the_limit_pass_together(store, monkeypatch):
-    monkeypatch.setattr(rate_limits, "STORE_DEADLINE_S", 30)  # who is too slow to hear the store counts by itself
+    monkeypatch.setattr(
+        rate_limits, "STORE_DEADLINE_S", 30
+    )  # who is too slow to hear the store counts by itself
     quotas = [Quota("test", 25, one) for one in store]
     answers = await asyncio.gather(*(quotas[n % 2].take("together") for n in range(60)))
     assert sum(answer.granted for answer in answers) == 25

@@ -75,12 +75,17 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_a_plugin_that_fails_with_its_credentials_at_hand_does_not_show_them(form, settings, tmp_path):
-    """The console's own tracebacks show every local variable; an exception shows whatever the plugin put into it."""
+    """
+    The console's own tracebacks show every local variable; an exception shows whatever the plugin put into
+    it.
+    """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")} | {
         "PAYTRUST_DATABASE_URL": settings.database_url.get_secret_value(),
         "PAYTRUST_ADMIN_API_KEY": settings.admin_api_key.get_secret_value(),
         "PAYTRUST_KEY_PEPPER": settings.key_pepper.get_secret_value(),
-        "PAYTRUST_ENCRYPTION_KEYS": ",".join(f"{k}:{v.get_secret_value()}" for k, v in settings.encryption_keys.items()),
+        "PAYTRUST_ENCRYPTION_KEYS": ",".join(
+            f"{k}:{v.get_secret_value()}" for k, v in settings.encryption_keys.items()
+        ),
     }
     command = [sys.executable, "-c", CARELESS, form, SECRET, TOKEN]
     done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -109,10 +114,23 @@ def test_what_has_the_shape_of_a_secret_is_taken_out(text):
 
 
 @pytest.mark.parametrize(
-    "name", ["api_key", "X-API-Key", "secret_key", "password", "callback_token", "Authorization", "set-cookie", "key_pepper"]
+    "name",
+    [
+        "api_key",
+        "X-API-Key",
+        "secret_key",
+        "password",
+        "callback_token",
+        "Authorization",
+        "set-cookie",
+        "key_pepper",
+    ],
 )
 def test_a_field_named_as_a_secret_is_taken_out(name):
-    assert redaction.clean_event(None, "info", {"event": "x", name: "plain"}) == {"event": "x", name: redaction.REMOVED}
+    assert redaction.clean_event(None, "info", {"event": "x", name: "plain"}) == {
+        "event": "x",
+        name: redaction.REMOVED,
+    }
 
 
 def test_what_is_no_secret_stays():

@@ -1,12 +1,13 @@
 """
 Every constraint, trigger and policy of the schema refuses an attack, and is the one that does.
 
-Each object has an attack: a statement that exactly this object refuses, run as the service's role or, where its grants are in the
-way already, as the owner. Then the object is dropped, in a transaction that is rolled back, and the same attack succeeds. So nobody
-can drop one unnoticed, and no attack can succeed or fail for another reason than the one it is written for.
+Each object has an attack: a statement that exactly this object refuses, run as the service's role or, where
+its grants are in the way already, as the owner. Then the object is dropped, in a transaction that is rolled
+back, and the same attack succeeds. So nobody can drop one unnoticed, and no attack can succeed or fail for
+another reason than the one it is written for.
 
-A new object needs a line in ATTACKS; `new(table, ...)` is a valid row with something wrong about it. A new table needs a line in ROWS
-and in POLICIES, and a row in WORLD.
+A new object needs a line in ATTACKS; `new(table, ...)` is a valid row with something wrong about it. A new
+table needs a line in ROWS and in POLICIES, and a row in WORLD.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ A, B, NOBODY = uuid(1), uuid(2), uuid(99)
 ACCOUNT, ACCOUNT_OF_B, SHARED_ACCOUNT, KEY = uuid(11), uuid(12), uuid(13), uuid(14)
 DRAFT, ISSUED, PAID = uuid(21), uuid(22), uuid(23)
 BARE_DRAFT, BARE_ISSUED, TAXED = uuid(24), uuid(25), uuid(26)  # without lines and parts
-PAYMENT, UNUSED_PAYMENT, RECEIPT, WEBHOOK, EVENT, AUDIT = uuid(31), uuid(32), uuid(33), uuid(34), uuid(35), uuid(36)
+PAYMENT, UNUSED_PAYMENT, RECEIPT, WEBHOOK, EVENT, AUDIT = (
+    uuid(31),
+    uuid(32),
+    uuid(33),
+    uuid(34),
+    uuid(35),
+    uuid(36),
+)
 DATA_KEY = uuid(41)
 
 
@@ -101,9 +109,14 @@ ROWS = {
 
 
 def new(table, *more, **changes):
-    """A valid row with *changes*, which are SQL expressions; *more* are the changes of more rows of the same statement."""
+    """
+    A valid row with *changes*, which are SQL expressions; *more* are the changes of more rows of the same
+    statement.
+    """
     rows = [ROWS[table] | {name: str(value) for name, value in one.items()} for one in (changes, *more)]
-    return f"INSERT INTO {table} ({', '.join(rows[0])}) VALUES " + ", ".join(f"({', '.join(row.values())})" for row in rows)
+    return f"INSERT INTO {table} ({', '.join(rows[0])}) VALUES " + ", ".join(
+        f"({', '.join(row.values())})" for row in rows
+    )
 
 
 WORLD = [
@@ -128,7 +141,13 @@ WORLD = [
     new("invoices", id=TAXED, subtotal=60, tax=40),
     new("line_items", invoice_id=DRAFT),
     new("installments", invoice_id=DRAFT),
-    new("installments", {"number": 2, "invoice_id": ISSUED, "amount": 50}, number=1, invoice_id=ISSUED, amount=50),
+    new(
+        "installments",
+        {"number": 2, "invoice_id": ISSUED, "amount": 50},
+        number=1,
+        invoice_id=ISSUED,
+        amount=50,
+    ),
     new("installments", invoice_id=PAID),
     f"UPDATE installments SET paid_at = now() WHERE invoice_id = {PAID}",
     new("payments", id=PAYMENT, attempt=1, reference="'PT-1x'", status="'creating'"),
@@ -138,8 +157,18 @@ WORLD = [
     new("book_accounts", name=receivable(ISSUED, 1), invoice_id=ISSUED, installment_number=1),
     new("book_accounts", name=receivable(ISSUED, 2), invoice_id=ISSUED, installment_number=2),
     new("book_accounts", name=overpaid(ISSUED), invoice_id=ISSUED),
-    new("transfers", cause="'issue'", cause_id=DRAFT, debit=receivable(DRAFT), credit="'revenue'", amount=100),
-    new("transfers", cause="'issue'", cause_id=ISSUED, invoice_id=ISSUED, debit=receivable(ISSUED, 2), credit="'revenue'", amount=50),
+    new(
+        "transfers", cause="'issue'", cause_id=DRAFT, debit=receivable(DRAFT), credit="'revenue'", amount=100
+    ),
+    new(
+        "transfers",
+        cause="'issue'",
+        cause_id=ISSUED,
+        invoice_id=ISSUED,
+        debit=receivable(ISSUED, 2),
+        credit="'revenue'",
+        amount=50,
+    ),
     new("webhooks", id=WEBHOOK, event_key="'known'"),
     new("webhook_attempts", number=1),
     new("differences", reference="'known'"),
@@ -151,7 +180,10 @@ WORLD = [
 
 
 class Attack(NamedTuple):
-    """Statements that are refused one by one. *by*: what says no, if not the object. *then*: what says no when the object is gone."""
+    """
+    Statements that are refused one by one. *by*: what says no, if not the object. *then*: what says no when
+    the object is gone.
+    """
 
     statements: tuple[str, ...]
     by: str | None = None
@@ -363,7 +395,8 @@ ATTACKS = {
     "migrations_pkey": attack("INSERT INTO migrations SELECT * FROM migrations"),
 }  # fmt: skip
 
-# Wider than the primary key, so they can refuse nothing by themselves: they are what a foreign key with the currency refers to.
+# Wider than the primary key, so they can refuse nothing by themselves: they are what a foreign key with the
+# currency refers to.
 TARGETS = {
     "gateway_accounts_scope_unique": "gateway_account_currencies_account",
     "invoices_currency_key": "line_items_invoice",
@@ -371,13 +404,27 @@ TARGETS = {
     "payments_currency_key": "receipts_payment",
 }
 
-# Refuses nothing: it tells every process that a key was changed, which tests/integration/test_key_lifecycle.py waits for.
+# Refuses nothing: it tells every process that a key was changed, which
+# tests/integration/test_key_lifecycle.py waits for.
 TELLING = {"api_keys_told"}
 
 POLICIES = [
     *(f"tenant ON {table}" for table in ROWS if table not in {"webhook_attempts", "differences"}),
-    *(f"system ON {table}" for table in ("data_keys", "tenants", "api_keys", "gateway_accounts", "gateway_account_currencies")),
-    *(f"system ON {table}" for table in ("payments", "webhooks", "webhook_attempts", "key_audit", "idempotency_keys", "differences")),
+    *(
+        f"system ON {table}"
+        for table in ("data_keys", "tenants", "api_keys", "gateway_accounts", "gateway_account_currencies")
+    ),
+    *(
+        f"system ON {table}"
+        for table in (
+            "payments",
+            "webhooks",
+            "webhook_attempts",
+            "key_audit",
+            "idempotency_keys",
+            "differences",
+        )
+    ),
     "claim ON payments",
 ]
 # What shows whom a policy lets through, where that is not a SELECT.
@@ -481,7 +528,15 @@ def test_every_object_of_the_schema_is_attacked_and_every_attack_names_an_object
     assert attacked - objects.keys() == set(), "these are not in the schema"
 
 
-SYSTEMS = {"tenants", "data_keys", "gateway_accounts", "gateway_account_currencies", "webhook_attempts", "key_audit", "differences"}
+SYSTEMS = {
+    "tenants",
+    "data_keys",
+    "gateway_accounts",
+    "gateway_account_currencies",
+    "webhook_attempts",
+    "key_audit",
+    "differences",
+}
 """Tables a tenant cannot write."""
 
 
@@ -517,9 +572,13 @@ def test_a_key_with_the_currency_cannot_go_while_a_foreign_key_needs_it(arena, o
 
 
 def test_every_table_and_every_policy_is_listed_here(arena):
-    tables = arena.rows("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'paytrust' AND tablename <> 'migrations'")
+    tables = arena.rows(
+        "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'paytrust' AND tablename <> 'migrations'"
+    )
     assert {row["name"] for row in tables} == set(ROWS)
-    policies = arena.rows("SELECT policyname || ' ON ' || tablename AS name FROM pg_policies WHERE schemaname = 'paytrust'")
+    policies = arena.rows(
+        "SELECT policyname || ' ON ' || tablename AS name FROM pg_policies WHERE schemaname = 'paytrust'"
+    )
     assert {row["name"] for row in policies} == set(POLICIES)
 
 
@@ -533,9 +592,15 @@ def test_a_table_shows_nothing_to_nobody_because_of_row_level_security_alone(are
 @pytest.mark.parametrize("table", ROWS)
 def test_not_even_its_owner_sees_a_row_because_row_level_security_is_forced(arena, table):
     owner = "CREATE ROLE paytrust_owner_of_a_test; GRANT USAGE ON SCHEMA paytrust TO paytrust_owner_of_a_test"
-    setting = (owner, f"ALTER TABLE {table} OWNER TO paytrust_owner_of_a_test", "SET LOCAL ROLE paytrust_owner_of_a_test")
+    setting = (
+        owner,
+        f"ALTER TABLE {table} OWNER TO paytrust_owner_of_a_test",
+        "SET LOCAL ROLE paytrust_owner_of_a_test",
+    )
     assert arena.attempt(f"SELECT FROM {table}", setting) == 0
-    assert arena.without(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY", f"SELECT FROM {table}", setting) > 0
+    assert (
+        arena.without(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY", f"SELECT FROM {table}", setting) > 0
+    )
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -545,10 +610,17 @@ def test_a_policy_lets_its_own_rows_through_and_by_its_condition_no_others(arena
         f"SELECT qual, with_check FROM pg_policies WHERE schemaname = 'paytrust' AND policyname || ' ON ' || tablename = '{policy}'"
     )
     assert arena.attempt(probe, NOBODY_IN_PARTICULAR) == 0
-    for_all = " ".join(f"{part} (true)" for part, condition in (("USING", rule["qual"]), ("WITH CHECK", rule["with_check"])) if condition)
+    for_all = " ".join(
+        f"{part} (true)"
+        for part, condition in (("USING", rule["qual"]), ("WITH CHECK", rule["with_check"]))
+        if condition
+    )
     assert arena.without(f"ALTER POLICY {policy} {for_all}", probe, NOBODY_IN_PARTICULAR) > 0
     settings = ROLES["tenant"], ROLES["system"]
-    lost = [arena.attempt(probe, setting) - arena.without(f"DROP POLICY {policy}", probe, setting) for setting in settings]
+    lost = [
+        arena.attempt(probe, setting) - arena.without(f"DROP POLICY {policy}", probe, setting)
+        for setting in settings
+    ]
     assert max(lost) > 0, "dropping it takes nothing from anybody"
 
 
@@ -580,14 +652,18 @@ def commands(arena, table):
 
 
 def is_kept_away(outcome):
-    return outcome == 0 or (isinstance(outcome, asyncpg.InsufficientPrivilegeError) and "row-level security" in str(outcome))
+    return outcome == 0 or (
+        isinstance(outcome, asyncpg.InsufficientPrivilegeError) and "row-level security" in str(outcome)
+    )
 
 
 @pytest.mark.parametrize("table", ROWS)
 def test_another_tenant_can_do_nothing_to_a_row_because_of_row_level_security_alone(arena, table):
     for command in commands(arena, table):
         assert is_kept_away(arena.attempt(command, AS_B)), command
-        assert not is_kept_away(arena.without(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY", command, AS_B)), command
+        assert not is_kept_away(
+            arena.without(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY", command, AS_B)
+        ), command
 
 
 @pytest.mark.parametrize("table", [table for table in ROWS if f"system ON {table}" not in POLICIES])
@@ -601,7 +677,10 @@ def test_no_grant_lets_the_service_change_whose_a_row_is_or_remove_it(arena, tab
     """But for webhooks, whose tenant is found later, and idempotency keys, which end."""
     owner = OF_A[table].partition(" ")[0]
     forbidden = {f"UPDATE {table} SET {owner} = {owner}", f"DELETE FROM {table}", f"TRUNCATE {table}"}
-    for statement in forbidden - {"UPDATE webhooks SET tenant_id = tenant_id", "DELETE FROM idempotency_keys"}:
+    for statement in forbidden - {
+        "UPDATE webhooks SET tenant_id = tenant_id",
+        "DELETE FROM idempotency_keys",
+    }:
         outcome = arena.attempt(statement, ROLES["tenant"])
         assert isinstance(outcome, asyncpg.InsufficientPrivilegeError), statement
         assert "permission denied" in str(outcome), statement
@@ -632,9 +711,19 @@ def test_no_unique_key_tells_a_tenant_what_another_has(arena):
 
 
 def test_nothing_goes_around_row_level_security(arena):
-    """C9: no view that reads as its owner, and one function that writes as its owner, with its search path pinned."""
-    assert arena.rows("SELECT relname FROM pg_class WHERE relnamespace = 'paytrust'::regnamespace AND relkind IN ('v', 'm', 'f')") == []
+    """
+    C9: no view that reads as its owner, and one function that writes as its owner, with its search path
+    pinned.
+    """
+    assert (
+        arena.rows(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'paytrust'::regnamespace AND relkind IN ('v', 'm', 'f')"
+        )
+        == []
+    )
     definer = arena.rows(
         "SELECT proname AS name, proconfig AS config FROM pg_proc WHERE pronamespace = 'paytrust'::regnamespace AND prosecdef"
     )
-    assert [(row["name"], row["config"]) for row in definer] == [("post_transfers", ["search_path=pg_catalog"])]
+    assert [(row["name"], row["config"]) for row in definer] == [
+        ("post_transfers", ["search_path=pg_catalog"])
+    ]

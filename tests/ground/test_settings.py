@@ -27,7 +27,10 @@ def told(settings):
 
 
 def load(environ, cwd, show=told):
-    """What *show* says of the settings that are read in this environment and folder, or the traceback of what is wrong with them."""
+    """
+    What *show* says of the settings that are read in this environment and folder, or the traceback of what is
+    wrong with them.
+    """
     with pytest.MonkeyPatch.context() as patched:
         for name in [name for name in os.environ if name.startswith("PAYTRUST_")]:
             patched.delenv(name)
@@ -45,7 +48,9 @@ def test_four_settings_are_enough(tmp_path):
 
 
 def test_no_secret_shows_in_the_settings_or_their_errors(tmp_path):
-    shown = load(GOOD, tmp_path) + load(GOOD | {"PAYTRUST_PORT": "many", "PAYTRUST_ADMIN_API_KEY": "short-but-secret"}, tmp_path)
+    shown = load(GOOD, tmp_path) + load(
+        GOOD | {"PAYTRUST_PORT": "many", "PAYTRUST_ADMIN_API_KEY": "short-but-secret"}, tmp_path
+    )
     assert "PAYTRUST_PORT" in shown
     for secret in ("database-secret", ADMIN_KEY, "p" * 32, KEY, "short-but-secret"):
         assert secret not in shown
@@ -64,7 +69,9 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         assert f"{name}: " in shown, name
 
 
-@pytest.mark.parametrize("name", ["PAYTRUST_DATABASE_URL", "PAYTRUST_DATABASE_OWNER_URL", "PAYTRUST_DATABASE_LISTEN_URL"])
+@pytest.mark.parametrize(
+    "name", ["PAYTRUST_DATABASE_URL", "PAYTRUST_DATABASE_OWNER_URL", "PAYTRUST_DATABASE_LISTEN_URL"]
+)
 @pytest.mark.parametrize("password", ["canary/9", "canary#9", "canary?9", "canary]9[", None])
 def test_a_url_that_cannot_be_read_is_a_mistake_that_quotes_nothing_of_it(tmp_path, name, password):
     url = "canary-9" if password is None else f"postgresql://service:{password}@db/paytrust"
@@ -75,7 +82,12 @@ def test_a_url_that_cannot_be_read_is_a_mistake_that_quotes_nothing_of_it(tmp_pa
 
 @pytest.mark.parametrize(
     "url",
-    ["postgres://u@/d?host=/tmp&port=5432", "postgresql://u:p%2F@a:5432,b:5433/d", "postgresql:///d", "postgresql://u:p@ss@[::1]:5432/d"],
+    [
+        "postgres://u@/d?host=/tmp&port=5432",
+        "postgresql://u:p%2F@a:5432,b:5433/d",
+        "postgresql:///d",
+        "postgresql://u:p@ss@[::1]:5432/d",
+    ],
 )
 def test_every_form_of_a_database_url_is_taken(tmp_path, url):
     assert load(GOOD | {"PAYTRUST_DATABASE_URL": url}, tmp_path).startswith("8000")
@@ -154,7 +166,11 @@ def test_an_admin_key_that_can_be_guessed_is_refused_at_the_start(tmp_path, name
 
 
 def test_an_admin_key_that_was_made_is_taken():
-    assert not any(settings.is_weak(token(32)) for token in (secrets.token_hex, secrets.token_urlsafe) for _ in range(2000))
+    assert not any(
+        settings.is_weak(token(32))
+        for token in (secrets.token_hex, secrets.token_urlsafe)
+        for _ in range(2000)
+    )
 
 
 def test_both_admin_keys_are_taken_while_one_replaces_the_other(tmp_path):
@@ -191,7 +207,8 @@ SECRETS = {
 def everything(read):
     """All settings, secrets included."""
     return json.dumps(
-        read.model_dump(), default=lambda value: value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+        read.model_dump(),
+        default=lambda value: value.get_secret_value() if hasattr(value, "get_secret_value") else str(value),
     )
 
 
@@ -204,7 +221,9 @@ def in_files(folder, values):
 
 def test_every_secret_may_lie_in_a_file(tmp_path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("secrets")
-    from_files = load(in_files(folder, {name: f"{value}\n" for name, value in SECRETS.items()}), tmp_path, everything)
+    from_files = load(
+        in_files(folder, {name: f"{value}\n" for name, value in SECRETS.items()}), tmp_path, everything
+    )
     assert from_files == load(SECRETS, tmp_path, everything)
     assert ADMIN_KEY in from_files
 
@@ -224,7 +243,13 @@ def test_the_dotenv_file_may_name_a_file_too(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe" * 20, "no text"), (b"p" * 70_000, "something large")],
+    [
+        (None, "No such file"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"\xff\xfe" * 20, "no text"),
+        (b"p" * 70_000, "something large"),
+    ],
 )
 def test_a_file_that_holds_no_secret_is_named(tmp_path, content, said):
     if content is not None:

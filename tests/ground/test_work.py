@@ -13,7 +13,10 @@ from paytrust.infra.worker import Worker
 
 
 class Steps:
-    """Work that behaves as scripted: a number is returned, an exception raised; afterwards there is nothing to do."""
+    """
+    Work that behaves as scripted: a number is returned, an exception raised; afterwards there is nothing to
+    do.
+    """
 
     def __init__(self, *script):
         self.script, self.called = list(script), []
@@ -32,7 +35,9 @@ class Steps:
         return result
 
 
-@pytest.mark.parametrize("trouble", [Unavailable("the database is away"), RuntimeError("a bug"), TimeoutError()])
+@pytest.mark.parametrize(
+    "trouble", [Unavailable("the database is away"), RuntimeError("a bug"), TimeoutError()]
+)
 async def test_a_step_that_fails_does_not_end_the_loop(trouble):
     steps = Steps(trouble, trouble, 1)
     worker = Worker("test", steps)
@@ -47,7 +52,10 @@ async def test_while_there_is_work_it_does_not_pause_and_then_it_pauses_longer_a
     worker.start()
     await steps.reach(6)
     await worker.stop()
-    busy, (first, second) = steps.called[:4], (steps.called[4] - steps.called[3], steps.called[5] - steps.called[4])
+    busy, (first, second) = (
+        steps.called[:4],
+        (steps.called[4] - steps.called[3], steps.called[5] - steps.called[4]),
+    )
     assert busy[3] - busy[0] < 0.1
     assert 0.15 < first < second
 

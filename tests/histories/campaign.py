@@ -3,8 +3,8 @@ Play random histories until every rule and every outcome was seen, and print how
 
     cd tests && python -m histories.campaign --histories 2000
 
-Ends with 1 when service and model differ, with the shortest history that shows it, or when a rule was never played, and with 3 when
-only an outcome was never reached.
+Ends with 1 when service and model differ, with the shortest history that shows it, or when a rule was never
+played, and with 3 when only an outcome was never reached.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="paytrust-histories-") as folder:
         Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user, who has to get in
         postgres = EmbeddedPostgres(
-            Path(folder, "postgres"), settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            Path(folder, "postgres"),
+            settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},
         )
         try:
             yield postgres.start()
@@ -122,7 +123,9 @@ class Campaign:
     def play(self, histories: int) -> None:
         share = -(-histories // self.processes)
         with ProcessPoolExecutor(self.processes, get_context("spawn")) as pool:
-            for done in [pool.submit(played, self.server_url, share, shrink=self.shrink) for _ in range(self.processes)]:
+            for done in [
+                pool.submit(played, self.server_url, share, shrink=self.shrink) for _ in range(self.processes)
+            ]:
                 rules, outcomes, number = done.result()
                 self.rules += rules
                 self.outcomes += outcomes
@@ -143,7 +146,9 @@ class Campaign:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--histories", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument(
@@ -162,7 +167,12 @@ def main() -> int:
         for _ in range(given.extra_rounds):
             if campaign.missing:
                 campaign.play(given.histories // 4)
-    lines = [campaign.table(), "", f"{time.monotonic() - started:.0f} s", *(f"never reached: {name}" for name in campaign.missing)]
+    lines = [
+        campaign.table(),
+        "",
+        f"{time.monotonic() - started:.0f} s",
+        *(f"never reached: {name}" for name in campaign.missing),
+    ]
     sys.stdout.write("\n".join([*lines, ""]))
     if campaign.unplayed:
         return 1

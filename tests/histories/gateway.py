@@ -1,7 +1,9 @@
 """
-A gateway in the same process, and the far side behind it: what a provider would know, apart from what we believe.
+A gateway in the same process, and the far side behind it: what a provider would know, apart from what we
+believe.
 
-It is loaded like any other plugin. Only the network is missing, so that thousands of histories fit into minutes.
+It is loaded like any other plugin. Only the network is missing, so that thousands of histories fit into
+minutes.
 """
 
 from __future__ import annotations

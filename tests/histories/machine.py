@@ -1,8 +1,8 @@
 """
 Random histories of invoices over the real services and a real PostgreSQL, beside the model.
 
-A rule tells both the same thing; then both must say the same: the error, or every amount, status and flag, and what can be
-paid at the gateway. A history has a tenant, a gateway account and a far side of its own.
+A rule tells both the same thing; then both must say the same: the error, or every amount, status and flag,
+and what can be paid at the gateway. A history has a tenant, a gateway account and a far side of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,21 @@ import invariants
 import msgspec
 from histories.gateway import FARS, Far
 from histories.gateway import Page as FarPage
-from histories.model import COLLECTING, DECIMALS, Attempt, Invoice, Model, Page, Part, Refused, Terms, bill, contained, equally, major
+from histories.model import (
+    COLLECTING,
+    DECIMALS,
+    Attempt,
+    Invoice,
+    Model,
+    Page,
+    Part,
+    Refused,
+    Terms,
+    bill,
+    contained,
+    equally,
+    major,
+)
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -64,7 +78,13 @@ rates = st.sampled_from(["0", "0.06", "0.11", "0.125", "0.27", "0.0001", "1"])
 lines = st.lists(st.tuples(st.integers(1, 3), money, rates), min_size=1, max_size=3)
 seldom = st.sampled_from([False, False, True])
 """For what would end most histories before they began."""
-plans = st.one_of(st.none(), st.integers(2, 12), st.integers(2, 4), st.integers(2, 4), st.lists(st.integers(1, 9), min_size=2, max_size=5))
+plans = st.one_of(
+    st.none(),
+    st.integers(2, 12),
+    st.integers(2, 4),
+    st.integers(2, 4),
+    st.lists(st.integers(1, 9), min_size=2, max_size=5),
+)
 """At once, in equal parts, or in parts of these proportions."""
 fees = st.fixed_dictionaries(
     {
@@ -77,10 +97,15 @@ fees = st.fixed_dictionaries(
 
 
 class World:
-    """The services on one database, without HTTP and without a worker: a history itself decides what happens when."""
+    """
+    The services on one database, without HTTP and without a worker: a history itself decides what happens
+    when.
+    """
 
     def __init__(self, settings: Settings, owner_url: str) -> None:
-        self.services = Services(settings, Registry(entry_points=[metadata.EntryPoint("history", "histories.gateway", GROUP)]))
+        self.services = Services(
+            settings, Registry(entry_points=[metadata.EntryPoint("history", "histories.gateway", GROUP)])
+        )
         self.reconciler = Reconciler(self.services.db, self.services.payments)
         self.owner_url = owner_url
         self.runner = asyncio.Runner()
@@ -109,7 +134,13 @@ class World:
         tenant_id = (await self.services.tenants.create(CreateTenant(far))).tenant_id
         currencies = {currency: NewFee(**fee) for currency, fee in fees.items()}
         made = await self.services.accounts.create(
-            CreateAccount(gateway="history", name=far, credentials={"far": far}, currencies=currencies, tenant_id=tenant_id)
+            CreateAccount(
+                gateway="history",
+                name=far,
+                credentials={"far": far},
+                currencies=currencies,
+                tenant_id=tenant_id,
+            )
         )
         async with self.services.db.transaction(tenant=tenant_id, readonly=True) as tx:
             found = await accounts.find(tx, made.gateway_id)
@@ -128,18 +159,24 @@ class World:
 
     async def look(self, reference: str) -> None:
         """What the reconciler does when it is time to look at an attempt."""
-        await self.owner.execute("UPDATE paytrust.payments SET next_check_at = now() WHERE reference = $1", reference)
+        await self.owner.execute(
+            "UPDATE paytrust.payments SET next_check_at = now() WHERE reference = $1", reference
+        )
         assert await self.reconciler.step() == 1
 
     async def never_look(self, tenant_id: UUID) -> None:
         """Keep the reconciler away from a history that is over."""
-        await self.owner.execute("UPDATE paytrust.payments SET next_check_at = NULL WHERE tenant_id = $1", tenant_id)
+        await self.owner.execute(
+            "UPDATE paytrust.payments SET next_check_at = NULL WHERE tenant_id = $1", tenant_id
+        )
 
 
 class Known:
     """An invoice in the model, and its name in the service."""
 
-    def __init__(self, invoice: Invoice, invoice_id: UUID, request: dict[str, Any], original: Known | None = None) -> None:
+    def __init__(
+        self, invoice: Invoice, invoice_id: UUID, request: dict[str, Any], original: Known | None = None
+    ) -> None:
         self.invoice, self.id, self.request, self.original = invoice, invoice_id, request, original
 
     def reference(self, attempt: Attempt) -> str:
@@ -162,8 +199,16 @@ class History(RuleBasedStateMachine):
 
     # --- how a rule speaks to both ---------------------------------------------------------------------------------------
 
-    def both(self, name: str, model: Callable[[], Any], service: Callable[[], Coroutine[Any, Any, Any]], create: str = "ok") -> Any:
-        """Both do it, the gateway answers the next create with *create*, and both raise the same error or none."""
+    def both(
+        self,
+        name: str,
+        model: Callable[[], Any],
+        service: Callable[[], Coroutine[Any, Any, Any]],
+        create: str = "ok",
+    ) -> Any:
+        """
+        Both do it, the gateway answers the next create with *create*, and both raise the same error or none.
+        """
         self.world.rules[name] += 1
         self.differs = True
         self.far.next_create = self.model.next_create = create
@@ -178,7 +223,9 @@ class History(RuleBasedStateMachine):
             happened = type(exc).__name__
             detail = exc.detail
         self.far.next_create = self.model.next_create = "ok"
-        assert happened == predicted, f"{name}: {happened} ({detail if happened else ''}), and {predicted} by the rules"
+        assert happened == predicted, (
+            f"{name}: {happened} ({detail if happened else ''}), and {predicted} by the rules"
+        )
         if isinstance(expected, bool):
             assert answer is expected, f"{name}: {answer}, and {expected} by the rules"
         self.differs = False
@@ -191,7 +238,9 @@ class History(RuleBasedStateMachine):
     def prefer(self, n: int, wanted: Callable[[Invoice], bool]) -> Known:
         """Mostly an invoice to which something interesting can happen, if there is one."""
         found = [known for known in self.known if wanted(known.invoice)]
-        self.touched.append((found if found and n % 4 else self.known)[n % len(found if found and n % 4 else self.known)])
+        self.touched.append(
+            (found if found and n % 4 else self.known)[n % len(found if found and n % 4 else self.known)]
+        )
         return self.touched[-1]
 
     def pages(self, *states: str) -> list[tuple[Known, Attempt, int]]:
@@ -210,20 +259,32 @@ class History(RuleBasedStateMachine):
         self.terms, schedules = {}, {}
         for currency, fee in fees.items():
             fee |= {"minimum": 0 if fee["cap"] is None else min(fee["minimum"], fee["cap"])}
-            self.terms[currency] = Terms(Fraction(fee["percentage"]), fee["fixed"], fee["minimum"], fee["cap"])
+            self.terms[currency] = Terms(
+                Fraction(fee["percentage"]), fee["fixed"], fee["minimum"], fee["cap"]
+            )
             schedules[currency] = {
-                name: value if name == "percentage" or value is None else major(value, currency) for name, value in fee.items()
+                name: value if name == "percentage" or value is None else major(value, currency)
+                for name, value in fee.items()
             }
         self.tenant_id, self.account = self.world.merchant(self.name, schedules)
 
-    def _request(self, currency: str, sold: list[tuple[int, int, str]], plan: Any) -> tuple[dict[str, Any], Invoice | None]:
+    def _request(
+        self, currency: str, sold: list[tuple[int, int, str]], plan: Any
+    ) -> tuple[dict[str, Any], Invoice | None]:
         """The body, and the invoice by the rules; None where the plan cannot be."""
-        subtotal, tax, fee = bill([(quantity, price, Fraction(rate)) for quantity, price, rate in sold], self.terms[currency])
+        subtotal, tax, fee = bill(
+            [(quantity, price, Fraction(rate)) for quantity, price, rate in sold], self.terms[currency]
+        )
         total = subtotal + tax + fee
         body: dict[str, Any] = {
             "external_id": f"order-{len(self.known)}",
             "line_items": [
-                {"product_name": "x", "quantity": quantity, "unit_price": major(price, currency), "tax_rate": rate}
+                {
+                    "product_name": "x",
+                    "quantity": quantity,
+                    "unit_price": major(price, currency),
+                    "tax_rate": rate,
+                }
                 for quantity, price, rate in sold
             ],
         }
@@ -240,10 +301,14 @@ class History(RuleBasedStateMachine):
         if min(amounts) < 1 or sum(amounts) != total:
             return body, None
         inside = zip(amounts, contained(tax, fee, amounts), strict=True)
-        return body, Invoice(currency, total, [Part(n, amount, *parts) for n, (amount, parts) in enumerate(inside, 1)])
+        return body, Invoice(
+            currency, total, [Part(n, amount, *parts) for n, (amount, parts) in enumerate(inside, 1)]
+        )
 
     def _keep(self, invoice: Invoice | None, body: dict[str, Any], original: Known | None = None) -> None:
-        found = self.world.run(self.services.invoices.page(self.tenant_id, limit=1, before=None, external_id=body["external_id"]))
+        found = self.world.run(
+            self.services.invoices.page(self.tenant_id, limit=1, before=None, external_id=body["external_id"])
+        )
         assert bool(found) == (invoice is not None)
         if invoice is not None:
             self.known.append(Known(invoice, found[0].id, body, original))
@@ -261,7 +326,12 @@ class History(RuleBasedStateMachine):
                 raise Refused("Invalid")
             self.model.open_first(invoice)
 
-        self.both("issue", model, lambda: self.services.invoices.create(self.tenant_id, msgspec.convert(_raw(body), CreateInvoice)), create)
+        self.both(
+            "issue",
+            model,
+            lambda: self.services.invoices.create(self.tenant_id, msgspec.convert(_raw(body), CreateInvoice)),
+            create,
+        )
         self._keep(invoice, body)
 
     @precondition(lambda self: 0 < len(self.known) < 5)
@@ -281,7 +351,12 @@ class History(RuleBasedStateMachine):
             self.model.open_first(invoice)
 
         data = msgspec.convert(_raw(body), CreateSupplementary)
-        self.both("supplement", model, lambda: self.services.invoices.supplement(self.tenant_id, original.id, data), create)
+        self.both(
+            "supplement",
+            model,
+            lambda: self.services.invoices.supplement(self.tenant_id, original.id, data),
+            create,
+        )
         self._keep(invoice if allowed else None, body, original)
 
     @precondition(lambda self: self.known)
@@ -291,7 +366,11 @@ class History(RuleBasedStateMachine):
         body = known.request if same else known.request | {"description": "something else"}
 
         def model() -> None:
-            if known.original and not same and known.original.invoice.status not in {"pending", "partially_paid", "paid"}:
+            if (
+                known.original
+                and not same
+                and known.original.invoice.status not in {"pending", "partially_paid", "paid"}
+            ):
                 raise Refused("NotSupplementable")
             if not same:
                 self.model.outcomes["external_id conflict refused"] += 1
@@ -305,7 +384,9 @@ class History(RuleBasedStateMachine):
                 data = msgspec.convert(_raw(body), CreateSupplementary)
                 again, new = await self.services.invoices.supplement(self.tenant_id, known.original.id, data)
             else:
-                again, new = await self.services.invoices.create(self.tenant_id, msgspec.convert(_raw(body), CreateInvoice))
+                again, new = await self.services.invoices.create(
+                    self.tenant_id, msgspec.convert(_raw(body), CreateInvoice)
+                )
             assert (again.id, new) == (known.id, False)
 
         self.both("create_again", model, service, create)
@@ -333,9 +414,19 @@ class History(RuleBasedStateMachine):
         create=st.sampled_from(CREATES),
     )
     def adjust(self, *, n: int, wanted: list[tuple[int, str]], beyond: bool, create: str) -> None:
-        known = self.prefer(n, lambda i: i.status in {"pending", "partially_paid"} and len(i.parts) > 1 and not i.time_up)
+        known = self.prefer(
+            n, lambda i: i.status in {"pending", "partially_paid"} and len(i.parts) > 1 and not i.time_up
+        )
         if n % 2:
-            known = self.prefer(n, lambda i: not i.time_up and i.status in COLLECTING and len(i.parts) > 1 and (_untold(i) or _begun(i)))
+            known = self.prefer(
+                n,
+                lambda i: (
+                    not i.time_up
+                    and i.status in COLLECTING
+                    and len(i.parts) > 1
+                    and (_untold(i) or _begun(i))
+                ),
+            )
         self.world.rules["adjust"] += 1
         parts = known.invoice.parts
         balance = sum(part.amount for part in parts if part.due)
@@ -348,15 +439,24 @@ class History(RuleBasedStateMachine):
             }[how]  # fmt: skip
             given[part.number] = max(0, amount)
         given_twice = [*given.items(), *list(given.items())[:1]] if beyond and n % 2 else list(given.items())
-        changes = [(min(12, number + (len(parts) if beyond and not n % 2 else 0)), amount) for number, amount in given_twice]
+        changes = [
+            (min(12, number + (len(parts) if beyond and not n % 2 else 0)), amount)
+            for number, amount in given_twice
+        ]
         self._adjust(known, changes, create)
 
     def _adjust(self, known: Known, changes: list[tuple[int, int]], create: str) -> None:
-        body = {"installments": [{"number": n, "amount": major(amount, known.invoice.currency)} for n, amount in changes]}
+        body = {
+            "installments": [
+                {"number": n, "amount": major(amount, known.invoice.currency)} for n, amount in changes
+            ]
+        }
         self.both(
             "adjustments",
             lambda: self.model.adjust(known.invoice, changes),
-            lambda: self.services.installments.adjust(self.tenant_id, known.id, msgspec.convert(_raw(body), AdjustInstallments)),
+            lambda: self.services.installments.adjust(
+                self.tenant_id, known.id, msgspec.convert(_raw(body), AdjustInstallments)
+            ),
             create,
         )
 
@@ -370,7 +470,9 @@ class History(RuleBasedStateMachine):
 
     def _cancel(self, known: Known) -> None:
         self.both(
-            "cancellations", lambda: self.model.cancel(known.invoice), lambda: self.services.invoices.cancel(self.tenant_id, known.id)
+            "cancellations",
+            lambda: self.model.cancel(known.invoice),
+            lambda: self.services.invoices.cancel(self.tenant_id, known.id),
         )
 
     @precondition(lambda self: self.pages("open"))
@@ -401,7 +503,17 @@ class History(RuleBasedStateMachine):
     @rule(
         n=anything,
         how=st.sampled_from(
-            ["exactly", "exactly", "exactly", "one less", "half", "one more", "thrice", "everything", "in another currency"]
+            [
+                "exactly",
+                "exactly",
+                "exactly",
+                "one less",
+                "half",
+                "one more",
+                "thrice",
+                "everything",
+                "in another currency",
+            ]
         ),
         late=st.sampled_from([False, False, True]),
         told=st.booleans(),
@@ -417,7 +529,9 @@ class History(RuleBasedStateMachine):
             "everything": max(1, sum(part.due for part in known.invoice.parts)),
         }.get(how, page.amount)  # fmt: skip
         foreign = how == "in another currency"
-        self._paid(known, attempt, place, amount, ("USD" if currency == "IDR" else "IDR") if foreign else currency)
+        self._paid(
+            known, attempt, place, amount, ("USD" if currency == "IDR" else "IDR") if foreign else currency
+        )
         self.world.rules["pay"] += 1
         if told:
             self._deliver(known, attempt, create)
@@ -448,7 +562,9 @@ class History(RuleBasedStateMachine):
         """A webhook about any reference: first, late, repeated or out of order."""
         attempts = [(known, attempt) for known in self.known for attempt in known.invoice.attempts]
         untold = [
-            (known, attempt) for known, attempt in attempts if any(page.state == "paid" and not page.applied for page in attempt.pages)
+            (known, attempt)
+            for known, attempt in attempts
+            if any(page.state == "paid" and not page.applied for page in attempt.pages)
         ]
         attempts = untold if untold and n % 2 else attempts
         known, attempt = attempts[n % len(attempts)]
@@ -490,7 +606,11 @@ class History(RuleBasedStateMachine):
         known.invoice.time_up = True
         self.world.run(self.world.let_time_pass(known.id))
         self.world.rules["time_passes"] += 1
-        for attempt in [attempt for attempt in known.invoice.attempts if there_too and any(page.state == "open" for page in attempt.pages)]:
+        for attempt in [
+            attempt
+            for attempt in known.invoice.attempts
+            if there_too and any(page.state == "open" for page in attempt.pages)
+        ]:
             for page, theirs in zip(attempt.pages, self.far.pages[known.reference(attempt)], strict=True):
                 if page.state == "open":
                     page.state = "expired"
@@ -508,7 +628,9 @@ class History(RuleBasedStateMachine):
 
     def _look(self, known: Known, attempt: Attempt) -> None:
         reference = known.reference(attempt)
-        self.both("reconciler", lambda: self.model.look(known.invoice, attempt), lambda: self.world.look(reference))
+        self.both(
+            "reconciler", lambda: self.model.look(known.invoice, attempt), lambda: self.world.look(reference)
+        )
 
     # --- both say the same -----------------------------------------------------------------------------------------------------
 
@@ -521,26 +643,40 @@ class History(RuleBasedStateMachine):
 
     def _compare(self, known: Known) -> None:
         expected = known.invoice
-        told, paid, overpaid = self.world.run(self.services.installments.overpayment(self.tenant_id, known.id))
+        told, paid, overpaid = self.world.run(
+            self.services.installments.overpayment(self.tenant_id, known.id)
+        )
         assert told.status == expected.status
         assert told.total.minor == expected.total
         assert EXPONENT[told.currency] == DECIMALS[expected.currency]
-        parts = [(part.number, part.amount.minor, part.tax.minor, part.fee.minor, part.paid.minor) for part in told.installments]
+        parts = [
+            (part.number, part.amount.minor, part.tax.minor, part.fee.minor, part.paid.minor)
+            for part in told.installments
+        ]
         assert parts == [(part.number, part.amount, part.tax, part.fee, part.paid) for part in expected.parts]
         states = [part.status(told.created_at) for part in told.installments]
-        assert states == ["paid" if not p.due else "partially_paid" if p.paid else "unpaid" for p in expected.parts] or expected.time_up
-        assert [part.paid_at is not None for part in told.installments] == [not part.due for part in expected.parts]
+        assert (
+            states
+            == ["paid" if not p.due else "partially_paid" if p.paid else "unpaid" for p in expected.parts]
+            or expected.time_up
+        )
+        assert [part.paid_at is not None for part in told.installments] == [
+            not part.due for part in expected.parts
+        ]
         assert overpaid.minor == expected.overpaid
         assert paid.minor == expected.overpaid + sum(part.paid for part in expected.parts)
         assert set(told.flags) == expected.flags
         far = {
             known.reference(attempt): [
-                (page.amount.minor, PAGE_STATE[page.status]) for page in self.far.pages.get(known.reference(attempt), ())
+                (page.amount.minor, PAGE_STATE[page.status])
+                for page in self.far.pages.get(known.reference(attempt), ())
             ]
             for attempt in expected.attempts
         }
         assert far == {
-            known.reference(attempt): [(page.amount, page.state.replace("foreign", "paid")) for page in attempt.pages]
+            known.reference(attempt): [
+                (page.amount, page.state.replace("foreign", "paid")) for page in attempt.pages
+            ]
             for attempt in expected.attempts
         }
 
@@ -555,7 +691,9 @@ class History(RuleBasedStateMachine):
             self.world.run(self.world.never_look(self.tenant_id))
 
     def _settle(self) -> None:
-        """Whatever is under way comes to an end: every message arrives, every unknown outcome is looked up."""
+        """
+        Whatever is under way comes to an end: every message arrives, every unknown outcome is looked up.
+        """
         for known in self.known:
             if known.invoice.time_up:
                 self._look(known, known.invoice.attempts[0])
@@ -572,7 +710,10 @@ class History(RuleBasedStateMachine):
         self.the_service_says_what_the_model_says()
 
     def _agree(self) -> None:
-        """What must hold of any history, whatever the model thinks; and every invoice that is being collected has its page."""
+        """
+        What must hold of any history, whatever the model thinks; and every invoice that is being collected
+        has its page.
+        """
         far = invariants.Far([_page(page) for pages in self.far.pages.values() for page in pages])
         assert self.world.run(invariants.broken(self.world.owner, [far], tenants=[self.tenant_id])) == []
         for known in self.known:
@@ -593,7 +734,9 @@ def _page(page: FarPage) -> invariants.Page:
 
 def _untold(invoice: Invoice) -> bool:
     """Whether the gateway has money that we do not know of."""
-    return any(page.state == "paid" and not page.applied for attempt in invoice.attempts for page in attempt.pages)
+    return any(
+        page.state == "paid" and not page.applied for attempt in invoice.attempts for page in attempt.pages
+    )
 
 
 def _begun(invoice: Invoice) -> bool:
@@ -611,4 +754,8 @@ def _raw(value: Any) -> Any:
 
 
 def _literals(value: Any) -> Any:
-    return [_literals(inner) for inner in value] if isinstance(value, list) else msgspec.Raw(msgspec.json.encode(value))
+    return (
+        [_literals(inner) for inner in value]
+        if isinstance(value, list)
+        else msgspec.Raw(msgspec.json.encode(value))
+    )

@@ -1,8 +1,8 @@
 """
 What PayTrust is to do, once more and small: product rules in memory, with arithmetic of their own.
 
-Nothing of the core is imported, so that a mistake there is not repeated here. A verb raises `Refused` with the name of the
-error that the core is to raise.
+Nothing of the core is imported, so that a mistake there is not repeated here. A verb raises `Refused` with
+the name of the error that the core is to raise.
 """
 
 from __future__ import annotations
@@ -59,7 +59,11 @@ class Terms:
 def bill(lines: Sequence[tuple[int, int, Fraction]], terms: Terms) -> tuple[int, int, int]:
     """Subtotal, tax and fee of lines (quantity, price, rate)."""
     subtotal = sum(quantity * price for quantity, price, _ in lines)
-    return subtotal, sum(half_up(quantity * price * rate) for quantity, price, rate in lines), terms.fee(subtotal)
+    return (
+        subtotal,
+        sum(half_up(quantity * price * rate) for quantity, price, rate in lines),
+        terms.fee(subtotal),
+    )
 
 
 def equally(total: int, count: int) -> list[int]:
@@ -67,7 +71,10 @@ def equally(total: int, count: int) -> list[int]:
 
 
 def contained(tax: int, fee: int, amounts: Sequence[int]) -> list[tuple[int, int]]:
-    """Tax and fee in each amount: the share rounded down, the last takes the rest; what does not fit there moves to the left."""
+    """
+    Tax and fee in each amount: the share rounded down, the last takes the rest; what does not fit there moves
+    to the left.
+    """
     shares = [[kind * amount // sum(amounts) for kind in (tax, fee)] for amount in amounts[:-1]]
     shares.append([kind - sum(share[n] for share in shares) for n, kind in enumerate((tax, fee))])
     for left in range(len(amounts) - 2, -1, -1):
@@ -81,7 +88,9 @@ def contained(tax: int, fee: int, amounts: Sequence[int]) -> list[tuple[int, int
 
 @dataclass
 class Page:
-    """What the gateway is to hold: "open", "expired", "paid", or "foreign" when it was paid in another currency."""
+    """
+    What the gateway is to hold: "open", "expired", "paid", or "foreign" when it was paid in another currency.
+    """
 
     amount: int
     state: str = "open"
@@ -140,7 +149,11 @@ class Invoice:
 
     def asks_for_what_is_due(self, attempt: Attempt) -> bool:
         due = self.due_next
-        return self.status in COLLECTING and due is not None and (attempt.part, attempt.amount) == (due.number, due.due)
+        return (
+            self.status in COLLECTING
+            and due is not None
+            and (attempt.part, attempt.amount) == (due.number, due.due)
+        )
 
 
 class Model:
@@ -195,7 +208,10 @@ class Model:
             invoice.status = "pending"
 
     def _resolve(self, invoice: Invoice, attempt: Attempt) -> None:
-        """What became of an attempt that nobody answered: a paid page counts, else the oldest; every other one is closed."""
+        """
+        What became of an attempt that nobody answered: a paid page counts, else the oldest; every other one
+        is closed.
+        """
         if not attempt.pages:
             self.outcomes["unknown outcome created again"] += 1
             self._create(invoice, attempt)
@@ -241,7 +257,10 @@ class Model:
     # --- money ---------------------------------------------------------------------------------------------------------
 
     def _record_all(self, invoice: Invoice, attempt: Attempt) -> tuple[bool, bool]:
-        """Apply what was paid: was anything new, was anything in another currency? That keeps nothing else from being applied."""
+        """
+        Apply what was paid: was anything new, was anything in another currency? That keeps nothing else from
+        being applied.
+        """
         new = [page for page in attempt.pages if page.state == "paid" and not page.applied]
         for page in new:
             self._record(invoice, attempt, page)
@@ -284,7 +303,9 @@ class Model:
         if len(credited) > 2 or (len(credited) == 2 and rest):
             self.outcomes["excess rolled over several parts"] += 1
         if invoice.status == "paid" and was != "paid":
-            self.outcomes["paid exactly" if not rest and page.paid == page.amount else "paid in another way than asked"] += 1
+            self.outcomes[
+                "paid exactly" if not rest and page.paid == page.amount else "paid in another way than asked"
+            ] += 1
             if was == "partially_paid":
                 self.outcomes["partially paid, then paid"] += 1
 
@@ -319,7 +340,10 @@ class Model:
         return True
 
     def _go_on(self, invoice: Invoice) -> None:
-        """Pages that ask for something else than what is due next are closed; where the invoice is being paid the next is opened."""
+        """
+        Pages that ask for something else than what is due next are closed; where the invoice is being paid
+        the next is opened.
+        """
         wanted = invoice.status == "partially_paid"
         self._withdraw_stale(invoice)
         if wanted:
@@ -329,7 +353,9 @@ class Model:
                 self.outcomes["next page left for later"] += 1
 
     def _withdraw_stale(self, invoice: Invoice) -> None:
-        for other in [other for other in invoice.attempts if other.live and not invoice.asks_for_what_is_due(other)]:
+        for other in [
+            other for other in invoice.attempts if other.live and not invoice.asks_for_what_is_due(other)
+        ]:
             self.outcomes["stale page closed"] += 1
             self.withdraw(invoice, other)
 
@@ -337,7 +363,11 @@ class Model:
 
     def supplement(self, original: Invoice) -> None:
         if original.supplementary or original.status not in {"pending", "partially_paid", "paid"}:
-            self.outcomes["supplement of a supplement refused" if original.supplementary else "supplement refused by status"] += 1
+            self.outcomes[
+                "supplement of a supplement refused"
+                if original.supplementary
+                else "supplement refused by status"
+            ] += 1
             raise Refused("NotSupplementable")
         self.outcomes[f"supplement of a {original.status} invoice"] += 1
 
@@ -355,7 +385,9 @@ class Model:
         invoice.status = "cancelled"
 
     def look(self, invoice: Invoice, attempt: Attempt) -> None:
-        """What the reconciler does with one attempt: it asks about money, and closes what must not stay payable."""
+        """
+        What the reconciler does with one attempt: it asks about money, and closes what must not stay payable.
+        """
         was, live = invoice.status, attempt.live
         if was in COLLECTING and invoice.time_up:
             if self._withdraw_all(invoice):
@@ -416,7 +448,10 @@ class Model:
             raise Refused("Invalid")
         amounts = [wanted[part.number] for part in unpaid]
         inside = contained(sum(p.tax for p in unpaid), sum(p.fee for p in unpaid), amounts)
-        changed = {p.number: Part(p.number, a, *parts, p.paid) for p, a, parts in zip(unpaid, amounts, inside, strict=True)}
+        changed = {
+            p.number: Part(p.number, a, *parts, p.paid)
+            for p, a, parts in zip(unpaid, amounts, inside, strict=True)
+        }
         return [changed.get(part.number, part) for part in invoice.parts]
 
     def _given(self, invoice: Invoice, given: Sequence[tuple[int, int]]) -> tuple[dict[int, int], set[str]]:

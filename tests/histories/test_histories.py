@@ -1,4 +1,7 @@
-"""Random histories of invoices, over the real services and a real PostgreSQL, agree with a small model of the rules."""
+"""
+Random histories of invoices, over the real services and a real PostgreSQL, agree with a small model of the
+rules.
+"""
 
 from __future__ import annotations
 

@@ -45,7 +45,11 @@ def idempotency(db, settings):
 
 @pytest.fixture(params=["administration", "a tenant"])
 async def scope(request, db):
-    return ADMINISTRATION if request.param == "administration" else (await Tenants(db).create(CreateTenant("T"))).tenant_id
+    return (
+        ADMINISTRATION
+        if request.param == "administration"
+        else (await Tenants(db).create(CreateTenant("T"))).tenant_id
+    )
 
 
 async def lose_the_lease(owner):
@@ -63,7 +67,9 @@ async def test_a_key_is_claimed_once(idempotency, scope):
 
 
 async def test_of_many_at_once_one_gets_the_claim(idempotency, scope):
-    got = await asyncio.gather(*(idempotency.claim(scope, "k", ONE) for _ in range(16)), return_exceptions=True)
+    got = await asyncio.gather(
+        *(idempotency.claim(scope, "k", ONE) for _ in range(16)), return_exceptions=True
+    )
     assert sum(isinstance(one, Claim) for one in got) == 1
     assert {type(one) for one in got} == {Claim, RequestInProgress}
 
@@ -71,7 +77,9 @@ async def test_of_many_at_once_one_gets_the_claim(idempotency, scope):
 async def test_of_many_at_once_one_takes_over(idempotency, scope, owner):
     first = await idempotency.claim(scope, "k", ONE)
     await lose_the_lease(owner)
-    got = await asyncio.gather(*(idempotency.claim(scope, "k", ONE) for _ in range(16)), return_exceptions=True)
+    got = await asyncio.gather(
+        *(idempotency.claim(scope, "k", ONE) for _ in range(16)), return_exceptions=True
+    )
     [taken] = [one for one in got if isinstance(one, Claim)]
     assert (taken.object_id, taken.attempt) == (first.object_id, 2)
 
@@ -133,7 +141,10 @@ async def test_a_key_that_nobody_saw_gets_a_new_secret_and_stays_revoked(idempot
     await lose_the_lease(owner)
     with pytest.raises(KeyNotLive):
         await keys.create(wanted, claim=await idempotency.claim(ADMINISTRATION, "k", ONE))
-    entries = await owner.fetch("SELECT action FROM paytrust.key_audit WHERE key_id = $1 AND action <> 'used' ORDER BY id", made.key_id)
+    entries = await owner.fetch(
+        "SELECT action FROM paytrust.key_audit WHERE key_id = $1 AND action <> 'used' ORDER BY id",
+        made.key_id,
+    )
     assert [entry["action"] for entry in entries] == ["created", "rotated", "revoked"]
 
 
@@ -142,11 +153,20 @@ async def test_a_day_later_the_key_is_gone_unless_somebody_is_at_it(idempotency,
         claimed = await idempotency.claim(scope, key, ONE)
         if key == "old-and-done":
             await idempotency.settle(claimed, DONE)
-    await owner.execute("UPDATE paytrust.idempotency_keys SET created_at = now() - interval '24 hours 1 second' WHERE key LIKE 'old%'")
-    await owner.execute("UPDATE paytrust.idempotency_keys SET created_at = now() - interval '23 hours 59 minutes' WHERE key = 'young'")
-    await owner.execute("UPDATE paytrust.idempotency_keys SET lease_until = now() WHERE key IN ('old-and-given-up', 'young')")
+    await owner.execute(
+        "UPDATE paytrust.idempotency_keys SET created_at = now() - interval '24 hours 1 second' WHERE key LIKE 'old%'"
+    )
+    await owner.execute(
+        "UPDATE paytrust.idempotency_keys SET created_at = now() - interval '23 hours 59 minutes' WHERE key = 'young'"
+    )
+    await owner.execute(
+        "UPDATE paytrust.idempotency_keys SET lease_until = now() WHERE key IN ('old-and-given-up', 'young')"
+    )
     assert await idempotency.remove_old() == 2
-    assert {row["key"] for row in await owner.fetch("SELECT key FROM paytrust.idempotency_keys")} == {"old-and-at-work", "young"}
+    assert {row["key"] for row in await owner.fetch("SELECT key FROM paytrust.idempotency_keys")} == {
+        "old-and-at-work",
+        "young",
+    }
     assert isinstance(await idempotency.claim(scope, "old-and-done", OTHER), Claim)
 
 

@@ -18,14 +18,23 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("given", ["8e03978e-40d5-43dd-bc93-6894a57f9324", "a", "x" * 255, "~!#$%&'()*+,-./:;<=>?@[]^_`{|}", 'a"b', "a\\b"])
+@pytest.mark.parametrize(
+    "given",
+    ["8e03978e-40d5-43dd-bc93-6894a57f9324", "a", "x" * 255, "~!#$%&'()*+,-./:;<=>?@[]^_`{|}", 'a"b', "a\\b"],
+)
 def test_a_bare_key_is_taken_as_it_is(given):
     assert read_key([given]) == given
 
 
 @pytest.mark.parametrize(
     ("given", "key"),
-    [('"abc"', "abc"), (' "abc"\t', "abc"), (r'"a\"b\\c"', r'a"b\c'), ('"' + "x" * 255 + '"', "x" * 255), (" abc ", "abc")],
+    [
+        ('"abc"', "abc"),
+        (' "abc"\t', "abc"),
+        (r'"a\"b\\c"', r'a"b\c'),
+        ('"' + "x" * 255 + '"', "x" * 255),
+        (" abc ", "abc"),
+    ],
 )
 def test_the_quoted_form_means_the_same_key(given, key):
     assert read_key([given]) == key

@@ -1,4 +1,7 @@
-"""What attacks on the running service need: a shop they share, a look into its database, and one idea of a proper refusal."""
+"""
+What attacks on the running service need: a shop they share, a look into its database, and one idea of a
+proper refusal.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ WHOSE = {
     "key_audit": "t.tenant_id = $1::uuid AND t.action NOT IN ('used', 'failed')",
     "webhook_attempts": "t.webhook_id IN (SELECT w.id FROM webhooks w WHERE w.tenant_id = $1::uuid)",
 }
-"""A tenant's rows, in tables that have no column `tenant_id` or `scope` to say so, or where that says too much."""
+"""
+A tenant's rows, in tables that have no column `tenant_id` or `scope` to say so, or where that says too much.
+"""
 INTERNALS = re.compile(
     r"Traceback|File \"|\.py\b|asyncpg|msgspec|litestar|psycopg|SELECT |INSERT |UPDATE |paytrust\.\w|relation \"|constraint"
 )
@@ -42,7 +47,10 @@ def seller(shop, sandbox):
 
 @pytest.fixture(scope="session")
 def outside():
-    """A client without a key or a base, as gateways and forgers have: making one for each call would take longer than the call."""
+    """
+    A client without a key or a base, as gateways and forgers have: making one for each call would take longer
+    than the call.
+    """
     with httpx.Client(trust_env=False, verify=False, timeout=30) as client:
         yield client
 
@@ -65,9 +73,17 @@ class Database:
         self._runner.run(self._connection.execute(sql))
 
     def count(self):
-        """How many rows each table has, but for the audit, which is there to be written when something is refused."""
-        tables = self.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'paytrust' AND tablename <> 'key_audit' ORDER BY 1")
-        sums = [f"SELECT '{t['tablename']}' AS name, count(*) AS rows FROM paytrust.{t['tablename']}" for t in tables]
+        """
+        How many rows each table has, but for the audit, which is there to be written when something is
+        refused.
+        """
+        tables = self.rows(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'paytrust' AND tablename <> 'key_audit' ORDER BY 1"
+        )
+        sums = [
+            f"SELECT '{t['tablename']}' AS name, count(*) AS rows FROM paytrust.{t['tablename']}"
+            for t in tables
+        ]
         return {row["name"]: row["rows"] for row in self.rows(" UNION ALL ".join(sums))}
 
     def fingerprint(self, tenant_id):
@@ -84,19 +100,29 @@ class Database:
 
     def ids_of(self, tenant_id):
         """Every id that a row of the tenant names, but for those of what all tenants share."""
-        texts = [f"SELECT t::text AS written FROM {table} t WHERE {whose}" for table, whose in self._belonging().items()]
+        texts = [
+            f"SELECT t::text AS written FROM {table} t WHERE {whose}"
+            for table, whose in self._belonging().items()
+        ]
         written = " ".join(row["written"] for row in self.rows(" UNION ALL ".join(texts), tenant_id))
-        return set(re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", written)) - {"00000000-0000-0000-0000-000000000000"}
+        return set(re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", written)) - {
+            "00000000-0000-0000-0000-000000000000"
+        }
 
     def _belonging(self):
-        """Every table, and the condition of a tenant's rows in it. A table that does not say whose its rows are needs a line in WHOSE."""
+        """
+        Every table, and the condition of a tenant's rows in it. A table that does not say whose its rows are
+        needs a line in WHOSE.
+        """
         tables = self.rows(
             "SELECT t.tablename AS name, max(c.column_name) AS owner FROM pg_tables t LEFT JOIN information_schema.columns c"
             " ON c.table_schema = 'paytrust' AND c.table_name = t.tablename AND c.column_name IN ('tenant_id', 'scope')"
             " WHERE t.schemaname = 'paytrust' GROUP BY 1 ORDER BY 1"
         )
         return {
-            table["name"]: WHOSE.get(table["name"]) or f"t.{table['owner']} = $1::uuid" for table in tables if table["name"] != "migrations"
+            table["name"]: WHOSE.get(table["name"]) or f"t.{table['owner']} = $1::uuid"
+            for table in tables
+            if table["name"] != "migrations"
         }
 
     @contextlib.contextmanager
@@ -116,21 +142,27 @@ class Database:
 @pytest.fixture(scope="session")
 def database(session_owner_url):
     seen = Database(session_owner_url)
-    assert seen.value("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = session_user"), "row-level security would hide rows"
+    assert seen.value("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = session_user"), (
+        "row-level security would hide rows"
+    )
     yield seen
     seen.close()
 
 
 @pytest.fixture(autouse=True)
 def _left_alone(request, database):
-    """What a test leaves is left alone by work in the background, which would visit it while later tests look."""
+    """
+    What a test leaves is left alone by work in the background, which would visit it while later tests look.
+    """
     yield
     if "sandbox" in request.fixturenames:
         sandbox = request.getfixturevalue("sandbox")
         sandbox.xendit.reset()
         sandbox.midtrans.reset()
     database.execute("UPDATE payments SET next_check_at = NULL WHERE next_check_at IS NOT NULL")
-    database.execute("UPDATE webhooks SET next_attempt_at = 'infinity' WHERE status = 'received' AND next_attempt_at <> 'infinity'")
+    database.execute(
+        "UPDATE webhooks SET next_attempt_at = 'infinity' WHERE status = 'received' AND next_attempt_at <> 'infinity'"
+    )
     until = time.monotonic() + 20
     while database.value("SELECT count(*) FROM webhooks WHERE status = 'received' AND lease_until > now()"):
         assert time.monotonic() < until, "a webhook is still being processed"
@@ -184,17 +216,25 @@ def problem():
 
 
 class Route:
-    """One operation of the OpenAPI document, and which key with which scope opens it, as its security section says."""
+    """
+    One operation of the OpenAPI document, and which key with which scope opens it, as its security section
+    says.
+    """
 
     def __init__(self, document, method, path, operation):
         self.document, self.method, self.path = document, method, path
         [(key, scopes)] = operation["security"][0].items() or [(None, [])]
         self.audience = {"paytrustApiKey": "merchant", "paytrustAdminKey": "admin", None: "public"}[key]
         self.scope = scopes[0] if scopes else None
-        self.parameters = {place: [p for p in operation.get("parameters", []) if p["in"] == place] for place in ("path", "query")}
+        self.parameters = {
+            place: [p for p in operation.get("parameters", []) if p["in"] == place]
+            for place in ("path", "query")
+        }
         self.documented = {int(status) for status in operation["responses"]}
         content = operation.get("requestBody", {}).get("content", {})
-        self.schema = self.resolve(content["application/json"]["schema"]) if "application/json" in content else None
+        self.schema = (
+            self.resolve(content["application/json"]["schema"]) if "application/json" in content else None
+        )
 
     def __repr__(self):
         return f"{self.method} {self.path}"
@@ -217,7 +257,9 @@ class Route:
         schema = self.resolve(self.schema if schema is None else schema)
         kind = "map" if schema.get("type") == "object" and "properties" not in schema else schema.get("type")
         makers = {
-            "object": lambda: {field: self.sample(inner, field) for field, inner in schema["properties"].items()},
+            "object": lambda: {
+                field: self.sample(inner, field) for field, inner in schema["properties"].items()
+            },
             "map": lambda: {"IDR": self.sample(schema.get("additionalProperties", {}))},
             "array": lambda: [self.sample(schema["items"])] * schema.get("minItems", 1),
             "integer": lambda: int(schema.get("minimum", 1)),
@@ -267,7 +309,9 @@ def routes(anonymous):
 OWN = {
     "invoice_id": lambda merchant, _: merchant.invoice(installments={"count": 3})["invoice_id"],
     "gateway_id": lambda merchant, _: merchant.xendit_id,
-    "key_id": lambda merchant, _: merchant.admin.post("/api-keys", json={"tenant_id": merchant.tenant_id}).json()["key_id"],
+    "key_id": lambda merchant, _: merchant.admin.post(
+        "/api-keys", json={"tenant_id": merchant.tenant_id}
+    ).json()["key_id"],
     "event_id": lambda merchant, database: str(
         database.value(
             "INSERT INTO webhooks (id, tenant_id, gateway_account_id, event_key, event, headers, body, status)"
@@ -282,8 +326,12 @@ OWN = {
 # A body that is accepted, for every operation that takes one.
 BODIES = {
     "POST /invoices": lambda merchant: merchant.body(),
-    "POST /invoices/{invoice_id}/supplementary": lambda merchant: {"line_items": merchant.body()["line_items"]},
-    "PATCH /invoices/{invoice_id}/installments": lambda _: {"installments": [{"number": 2, "amount": "100000"}]},
+    "POST /invoices/{invoice_id}/supplementary": lambda merchant: {
+        "line_items": merchant.body()["line_items"]
+    },
+    "PATCH /invoices/{invoice_id}/installments": lambda _: {
+        "installments": [{"number": 2, "amount": "100000"}]
+    },
     "POST /webhooks/replay": lambda merchant: {
         "received_from": "2026-01-01T00:00:00Z",
         "received_to": "2026-01-01T00:00:01Z",
@@ -303,14 +351,20 @@ BODIES = {
 
 
 class Samples:
-    """Valid requests, each about a thing of a merchant's own. A new route needs a line in OWN or BODIES, or the matrix fails."""
+    """
+    Valid requests, each about a thing of a merchant's own. A new route needs a line in OWN or BODIES, or the
+    matrix fails.
+    """
 
     def __init__(self, database):
         self._database = database
 
     def own(self, merchant, route):
         """What the path of a route needs."""
-        return {parameter["name"]: OWN[parameter["name"]](merchant, self._database) for parameter in route.parameters["path"]}
+        return {
+            parameter["name"]: OWN[parameter["name"]](merchant, self._database)
+            for parameter in route.parameters["path"]
+        }
 
     def body(self, merchant, route):
         return BODIES[repr(route)](merchant) if route.schema else None
@@ -339,7 +393,10 @@ def call(admin, anonymous, shop):
 
 @pytest.fixture(scope="session")
 def raw(service):
-    """Send bytes to the service, whatever they are, and return the answer to them, or None when the connection just ends."""
+    """
+    Send bytes to the service, whatever they are, and return the answer to them, or None when the connection
+    just ends.
+    """
 
     def send(*pieces, hurry=False):
         with socket.create_connection((service.host, service.port), timeout=5) as connection:

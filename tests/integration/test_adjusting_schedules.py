@@ -13,7 +13,9 @@ from paytrust.infra.db import Database
 
 def adjust(merchant, invoice, *amounts, **body):
     changes = [{"number": number, "amount": amount} for number, amount in amounts]
-    return merchant.api.patch(f"/invoices/{invoice['invoice_id']}/installments", json={"installments": changes, **body})
+    return merchant.api.patch(
+        f"/invoices/{invoice['invoice_id']}/installments", json={"installments": changes, **body}
+    )
 
 
 def column(answer, field="amount"):
@@ -37,7 +39,9 @@ def pay(merchant, sandbox, invoice, number, amount=None, *, then="partially_paid
     assert f"-{number}-" in paid
     sandbox.xendit.pay(paid, **({"amount": amount} if amount else {}))
     if then == "partially_paid":
-        merchant.wait_for(lambda: merchant.reference(invoice) != paid and merchant.get(invoice)["payment_url"])
+        merchant.wait_for(
+            lambda: merchant.reference(invoice) != paid and merchant.get(invoice)["payment_url"]
+        )
     merchant.wait(invoice, then)
 
 
@@ -59,7 +63,9 @@ def books_agree(service, merchant):
 pytestmark = pytest.mark.usefixtures("books_agree")
 
 
-def test_three_parts_in_myr_the_second_adjusted_after_the_first_is_paid_the_last_overpaid_by_50(merchant, sandbox):
+def test_three_parts_in_myr_the_second_adjusted_after_the_first_is_paid_the_last_overpaid_by_50(
+    merchant, sandbox
+):
     invoice = myr(merchant, "30.00", "30.00", "40.00")
     pay(merchant, sandbox, invoice, 1)
     answer = adjust(merchant, invoice, (2, "50.00"))
@@ -69,7 +75,11 @@ def test_three_parts_in_myr_the_second_adjusted_after_the_first_is_paid_the_last
     pay(merchant, sandbox, invoice, 3, "70.00", then="paid")
     assert column(schedule(merchant, invoice), "paid_amount") == ["30.00", "50.00", "20.00"]
     told = merchant.get(invoice, "/overpayment")
-    assert (told["total_amount"], told["total_paid"], told["overpayment_amount"]) == ("100.00", "150.00", "50.00")
+    assert (told["total_amount"], told["total_paid"], told["overpayment_amount"]) == (
+        "100.00",
+        "150.00",
+        "50.00",
+    )
 
 
 def test_a_page_for_the_old_amount_expires_at_the_gateway_and_is_replaced(merchant, sandbox, payable):
@@ -81,7 +91,10 @@ def test_a_page_for_the_old_amount_expires_at_the_gateway_and_is_replaced(mercha
     assert new not in {None, old}
     assert payable(sandbox.xendit) == 1
     attempts = merchant.get(invoice, "/payments")["payments"]
-    assert [(attempt["status"], attempt["amount"]) for attempt in attempts] == [("expired", "40.00"), ("open", "10.00")]
+    assert [(attempt["status"], attempt["amount"]) for attempt in attempts] == [
+        ("expired", "40.00"),
+        ("open", "10.00"),
+    ]
 
 
 def test_a_page_whose_amount_stays_is_left_alone(merchant):
@@ -103,11 +116,18 @@ def test_tax_and_fee_follow_the_amounts_and_still_sum_to_the_invoice(merchant, s
     pay(merchant, sandbox, invoice, 1)
     before = schedule(merchant, invoice)
     after = adjust(merchant, invoice, (2, "1")).json()
-    assert after["installments"][0] | {"payment_url": None} == before["installments"][0] | {"payment_url": None}
-    for field, total in (("tax_amount", "total_tax_amount"), ("service_fee_amount", "total_service_fee_amount")):
+    assert after["installments"][0] | {"payment_url": None} == before["installments"][0] | {
+        "payment_url": None
+    }
+    for field, total in (
+        ("tax_amount", "total_tax_amount"),
+        ("service_fee_amount", "total_service_fee_amount"),
+    ):
         assert sum(map(int, column(after, field))) == int(invoice[total])
     assert column(after)[1] == "1"
-    assert all(int(p["tax_amount"]) + int(p["service_fee_amount"]) <= int(p["amount"]) for p in after["installments"])
+    assert all(
+        int(p["tax_amount"]) + int(p["service_fee_amount"]) <= int(p["amount"]) for p in after["installments"]
+    )
 
 
 def test_a_part_may_shrink_to_what_was_paid_on_it_and_is_paid_then(merchant, sandbox):
@@ -150,10 +170,15 @@ def test_a_paid_part_keeps_its_amount(merchant, sandbox, problem):
         ([(1, "10.00"), (2, "10.00"), (3, "80.01")], ["#/installments"]),
         ([], ["#/installments"]),
         ([(1, "1.00")] * 13, ["#/installments"]),
-        ([(9, "x"), (1, "y")], ["#/installments/0/amount", "#/installments/0/number", "#/installments/1/amount"]),
+        (
+            [(9, "x"), (1, "y")],
+            ["#/installments/0/amount", "#/installments/0/number", "#/installments/1/amount"],
+        ),
     ],
 )
-def test_a_change_that_breaks_a_rule_is_refused_with_its_pointer_and_nothing_moves(merchant, problem, changes, pointers):
+def test_a_change_that_breaks_a_rule_is_refused_with_its_pointer_and_nothing_moves(
+    merchant, problem, changes, pointers
+):
     invoice = myr(merchant, "30.00", "30.00", "40.00")
     problem(adjust(merchant, invoice, *changes), 400, "invalid_request", pointers)
     assert column(schedule(merchant, invoice)) == ["30.00", "30.00", "40.00"]
@@ -182,7 +207,9 @@ def test_an_invoice_paid_at_once_has_one_part_that_keeps_the_total(merchant, pro
     problem(adjust(merchant, invoice, (1, "1")), 400, "invalid_request", ["#/installments"])
 
 
-def test_what_was_paid_just_before_the_page_closed_counts_and_the_change_is_refused(merchant, sandbox, problem):
+def test_what_was_paid_just_before_the_page_closed_counts_and_the_change_is_refused(
+    merchant, sandbox, problem
+):
     invoice = myr(merchant, "40.00", "60.00")
     sandbox.xendit.fault("lost", on="webhook")
     sandbox.xendit.pay(merchant.reference(invoice))
@@ -210,7 +237,9 @@ def test_rival_changes_end_in_one_of_them_with_one_page(merchant, sandbox, payab
     if column(final, "payment_url")[0] is None:  # the last one to ask met another that was still at it
         merchant.api.post(f"/invoices/{invoice['invoice_id']}/payment-url")
     assert payable(sandbox.xendit) == 1
-    assert merchant.get(invoice, "/payments")["payments"][-1]["amount"] == column(schedule(merchant, invoice))[0]
+    assert (
+        merchant.get(invoice, "/payments")["payments"][-1]["amount"] == column(schedule(merchant, invoice))[0]
+    )
 
 
 def test_another_tenants_schedule_is_not_found(merchant, make_merchant, problem):
@@ -224,7 +253,9 @@ def test_late_money_on_an_old_page_closes_the_page_for_the_old_amount(merchant, 
     adjust(merchant, invoice, (1, "50.00"))
     sandbox.xendit.pay(old, amount="20.00")
     merchant.wait(invoice, "partially_paid")
-    merchant.wait_for(lambda: merchant.reference(invoice).endswith("-1-3x") and merchant.get(invoice)["payment_url"])
+    merchant.wait_for(
+        lambda: merchant.reference(invoice).endswith("-1-3x") and merchant.get(invoice)["payment_url"]
+    )
     assert payable(sandbox.xendit) == 1
     assert merchant.get(invoice, "/payments")["payments"][-1]["amount"] == "30.00"
 

@@ -1,4 +1,7 @@
-"""An account whose gateway keeps failing is left alone over HTTP too: refused at once, tried by one call, and open again."""
+"""
+An account whose gateway keeps failing is left alone over HTTP too: refused at once, tried by one call, and
+open again.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,20 @@ class Account:
     def __init__(self, http, far, tenant_id):
         self.http, self.far = http, far
         credentials = {"secret_key": far.key, "callback_token": far.callback_token}
-        body = {"gateway": "xendit", "name": "x", "tenant_id": tenant_id, "base_url": far.url, "credentials": credentials}
+        body = {
+            "gateway": "xendit",
+            "name": "x",
+            "tenant_id": tenant_id,
+            "base_url": far.url,
+            "credentials": credentials,
+        }
         self.id = http.post("/gateway-accounts", json=body | {"currencies": {"IDR": {}}}).json()["gateway_id"]
 
     def order(self):
         line = {"product_name": "x", "quantity": 1, "unit_price": "50000"}
-        return self.http.post("/invoices", json={"gateway_id": self.id, "currency": "IDR", "line_items": [line]})
+        return self.http.post(
+            "/invoices", json={"gateway_id": self.id, "currency": "IDR", "line_items": [line]}
+        )
 
     def fail(self, problem):
         """Make it fail as often as it takes."""
@@ -45,7 +56,10 @@ def gateway():
 def http(module_owner_url, settings_for):
     settings = settings_for(module_owner_url, gateway_failures=FAILURES, worker=False)
     headers = {"X-Admin-Key": settings.admin_api_key.get_secret_value()}
-    with development.serving(settings), httpx.Client(base_url=settings.public_url, headers=headers, timeout=60) as http:
+    with (
+        development.serving(settings),
+        httpx.Client(base_url=settings.public_url, headers=headers, timeout=60) as http,
+    ):
         yield http
 
 
@@ -62,7 +76,9 @@ def account(new_account):
     return new_account()
 
 
-def test_after_as_many_failures_as_are_set_calls_are_refused_at_once_and_nothing_is_sent(account, new_account, gateway, problem):
+def test_after_as_many_failures_as_are_set_calls_are_refused_at_once_and_nothing_is_sent(
+    account, new_account, gateway, problem
+):
     account.fail(problem)
     for _ in range(3):
         answer = account.order()

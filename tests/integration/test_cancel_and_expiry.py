@@ -1,4 +1,7 @@
-"""The end of an invoice that is not paid: cancelled on request, or expired when its time is up. Paid always wins."""
+"""
+The end of an invoice that is not paid: cancelled on request, or expired when its time is up. Paid always
+wins.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,9 @@ def test_another_tenants_invoice_cannot_be_cancelled(merchant, make_merchant):
 
 
 @pytest.mark.parametrize("gateway", ["xendit", "midtrans"])
-def test_an_invoice_whose_time_is_up_expires_here_and_at_the_gateway(merchant, sandbox, let_time_pass, gateway, payable):
+def test_an_invoice_whose_time_is_up_expires_here_and_at_the_gateway(
+    merchant, sandbox, let_time_pass, gateway, payable
+):
     invoice = merchant.invoice(gateway)
     let_time_pass(invoice)
     merchant.wait_for(lambda: merchant.get(invoice)["status"] == "expired", timeout_s=20)

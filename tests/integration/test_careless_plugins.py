@@ -1,4 +1,7 @@
-"""A gateway plugin that raises, dawdles or passes nonsense on: no payer is sent astray, no money is booked that is none, the rest works."""
+"""
+A gateway plugin that raises, dawdles or passes nonsense on: no payer is sent astray, no money is booked that
+is none, the rest works.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +109,10 @@ def acme(registry):
 @pytest.fixture
 def webhooks(own_database):
     """Status and error of every webhook that was stored."""
-    return lambda: [(row["status"], row["error_code"]) for row in own_database.rows("SELECT status, error_code FROM webhooks ORDER BY id")]
+    return lambda: [
+        (row["status"], row["error_code"])
+        for row in own_database.rows("SELECT status, error_code FROM webhooks ORDER BY id")
+    ]
 
 
 @pytest.fixture
@@ -114,19 +120,32 @@ def admin(settings, registry):
     """PayTrust with the careless plugins, and a client with the admin key."""
     with (
         development.serving(settings, registry=registry) as url,
-        httpx.Client(base_url=url, headers={"X-Admin-Key": settings.admin_api_key.get_secret_value()}, timeout=30, verify=False) as client,
+        httpx.Client(
+            base_url=url,
+            headers={"X-Admin-Key": settings.admin_api_key.get_secret_value()},
+            timeout=30,
+            verify=False,
+        ) as client,
     ):
         yield client
 
 
 @pytest.fixture
 def shop(admin, acme):
-    """A tenant's client. `shop("raises")` is the id and the webhook address of a new account at that gateway."""
+    """
+    A tenant's client. `shop("raises")` is the id and the webhook address of a new account at that gateway.
+    """
     tenant_id = admin.post("/tenants", json={"name": "Shop"}).json()["tenant_id"]
     admin.headers["X-API-Key"] = admin.post("/api-keys", json={"tenant_id": tenant_id}).json()["api_key"]
 
     def account(gateway):
-        body = {"gateway": gateway, "name": gateway, "tenant_id": tenant_id, "base_url": acme.url, "currencies": {"USD": {}}}
+        body = {
+            "gateway": gateway,
+            "name": gateway,
+            "tenant_id": tenant_id,
+            "base_url": acme.url,
+            "currencies": {"USD": {}},
+        }
         body["credentials"] = {"secret_key": "acme-secret-key", "signing_key": "acme-signing-key"}
         answer = admin.post("/gateway-accounts", json=body)
         assert answer.status_code == 201, answer.text
@@ -137,7 +156,10 @@ def shop(admin, acme):
 
 def order(api, gateway_id):
     lines = [{"product_name": "Widget", "quantity": 1, "unit_price": "19.99"}]
-    return api.post("/invoices", json={"gateway_id": gateway_id, "currency": "USD", "line_items": lines, "external_id": "order"})
+    return api.post(
+        "/invoices",
+        json={"gateway_id": gateway_id, "currency": "USD", "line_items": lines, "external_id": "order"},
+    )
 
 
 def the_invoice(api):
@@ -157,7 +179,9 @@ def wait_for(condition, timeout_s=20):
 
 
 @pytest.mark.parametrize(("gateway", "within_s"), [("raises", 5), ("dawdles", 20)])
-def test_a_plugin_that_does_not_come_back_leaves_an_unknown_outcome_that_heals(admin, shop, acme, problem, gateway, within_s):
+def test_a_plugin_that_does_not_come_back_leaves_an_unknown_outcome_that_heals(
+    admin, shop, acme, problem, gateway, within_s
+):
     answer = order(admin, shop(gateway))
     problem(answer, 504, "gateway_outcome_unknown")
     assert answer.elapsed.total_seconds() < within_s
@@ -189,14 +213,31 @@ def test_words_that_no_gateway_uses_are_kept_for_a_person(admin, shop, acme, web
 @pytest.mark.parametrize(
     ("gateway", "page"),
     [
-        *[("acme", page) for page in ("javascript:alert(1)", "data:text/html,x", "//elsewhere.example/pay", "https://", "pay")],
         *[
             ("acme", page)
-            for page in ("https://acme.example@elsewhere.example", "https://acme.example\\@elsewhere.example", "ftp://acme.example")
+            for page in (
+                "javascript:alert(1)",
+                "data:text/html,x",
+                "//elsewhere.example/pay",
+                "https://",
+                "pay",
+            )
+        ],
+        *[
+            ("acme", page)
+            for page in (
+                "https://acme.example@elsewhere.example",
+                "https://acme.example\\@elsewhere.example",
+                "ftp://acme.example",
+            )
         ],
         *[
             ("strict", page)
-            for page in ("https://elsewhere.example/pay", "https://acme.example.elsewhere.example", "https://notacme.example")
+            for page in (
+                "https://elsewhere.example/pay",
+                "https://acme.example.elsewhere.example",
+                "https://notacme.example",
+            )
         ],
     ],
 )
@@ -247,12 +288,19 @@ def test_a_payment_that_the_gateway_takes_back_is_kept_for_a_person(admin, shop,
     assert the_invoice(admin)["status"] == "paid"
 
 
-def test_an_account_whose_plugin_is_gone_is_unavailable_and_says_why(settings, registry, admin, shop, acme, problem):
+def test_an_account_whose_plugin_is_gone_is_unavailable_and_says_why(
+    settings, registry, admin, shop, acme, problem
+):
     gateway_id = shop("acme")
     key = {"X-API-Key": admin.headers["X-API-Key"]}
     without = settings.model_copy(update={"port": development.free_port(), "worker": False})
-    with development.serving(without, registry=Registry(entry_points=[])) as url, httpx.Client(base_url=url, headers=key) as api:
+    with (
+        development.serving(without, registry=Registry(entry_points=[])) as url,
+        httpx.Client(base_url=url, headers=key) as api,
+    ):
         answer = problem(order(api, gateway_id), 503, "gateway_unavailable")
         assert "plugin acme is not loaded" in answer["detail"]
-        assert api.get("/invoices").json()["invoices"] == [], "nothing is written for a gateway that cannot be asked"
+        assert api.get("/invoices").json()["invoices"] == [], (
+            "nothing is written for a gateway that cannot be asked"
+        )
     assert order(admin, gateway_id).json()["payment_url"] == acme.payments[-1]["page"]

@@ -1,4 +1,7 @@
-"""Once a day a gateway's own list is compared with our books. Money found there is applied, all else is told to a person."""
+"""
+Once a day a gateway's own list is compared with our books. Money found there is applied, all else is told to
+a person.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ def compare(with_comparison, merchant):
             end = until or now + timedelta(hours=1)  # nothing is under way any more
             return await services.comparison.compare(account, end - timedelta(days=2), end)
 
-        return [(difference.kind.value, difference.reference, difference.settled) for difference in with_comparison(work)]
+        return [
+            (difference.kind.value, difference.reference, difference.settled)
+            for difference in with_comparison(work)
+        ]
 
     return compare_
 
@@ -152,11 +158,17 @@ def test_every_page_of_the_list_is_read(merchant, outside, xendit, compare):
         post(outside, xendit, f"other-{number}x")
     xendit.pay(merchant.reference(invoice))
     assert compare() == [("not_applied", merchant.reference(invoice), True)]
-    pages = [request for request in xendit.requests if request.operation == "list" and "created_after" in str(request)]
+    pages = [
+        request
+        for request in xendit.requests
+        if request.operation == "list" and "created_after" in str(request)
+    ]
     assert len(pages) == 3
 
 
-@pytest.mark.parametrize("fault", ["http_503", "http_429", "malformed_json", "wrong_schema", "truncated", "reset_before"])
+@pytest.mark.parametrize(
+    "fault", ["http_503", "http_429", "malformed_json", "wrong_schema", "truncated", "reset_before"]
+)
 def test_half_a_list_says_nothing(merchant, xendit, compare, database, fault):
     reference = merchant.reference(merchant.invoice())
     xendit.fault(fault, on="list", times=1)
@@ -181,7 +193,9 @@ def test_a_difference_that_is_seen_again_is_kept_once(outside, xendit, compare, 
 # --- every day ------------------------------------------------------------------------------------------------------------------
 
 
-def test_an_account_is_compared_once_a_day_by_whoever_comes_first(merchant, xendit, with_comparison, database):
+def test_an_account_is_compared_once_a_day_by_whoever_comes_first(
+    merchant, xendit, with_comparison, database
+):
     database.rows("UPDATE gateway_accounts SET compare_at = now() + interval '1 day'")
     database.rows("UPDATE gateway_accounts SET compare_at = now() WHERE id = $1", merchant.xendit_id)
 
@@ -190,17 +204,29 @@ def test_an_account_is_compared_once_a_day_by_whoever_comes_first(merchant, xend
         return await asyncio.gather(*(worker.step() for worker in workers))
 
     assert sum(with_comparison(work)) <= 1, "the service's own worker may have been first"
-    merchant.wait_for(lambda: database.value("SELECT compared_until FROM gateway_accounts WHERE id = $1", merchant.xendit_id), 60)
-    [row] = database.rows("SELECT compare_at - now() AS rest FROM gateway_accounts WHERE id = $1", merchant.xendit_id)
+    merchant.wait_for(
+        lambda: database.value(
+            "SELECT compared_until FROM gateway_accounts WHERE id = $1", merchant.xendit_id
+        ),
+        60,
+    )
+    [row] = database.rows(
+        "SELECT compare_at - now() AS rest FROM gateway_accounts WHERE id = $1", merchant.xendit_id
+    )
     assert timedelta(hours=23) < row["rest"] <= timedelta(days=1)
 
 
-def test_a_comparison_that_failed_is_repeated_in_an_hour_and_starts_where_the_last_one_ended(merchant, xendit, with_comparison, database):
+def test_a_comparison_that_failed_is_repeated_in_an_hour_and_starts_where_the_last_one_ended(
+    merchant, xendit, with_comparison, database
+):
     database.rows("UPDATE gateway_accounts SET compare_at = now() + interval '1 day'")
     xendit.fault("http_503", on="list")
     database.rows("UPDATE gateway_accounts SET compare_at = now() WHERE id = $1", merchant.xendit_id)
     with_comparison(lambda services: Comparison(services.db, services.payments).step())
-    [row] = database.rows("SELECT compared_until, compare_at - now() AS rest FROM gateway_accounts WHERE id = $1", merchant.xendit_id)
+    [row] = database.rows(
+        "SELECT compared_until, compare_at - now() AS rest FROM gateway_accounts WHERE id = $1",
+        merchant.xendit_id,
+    )
     assert row["compared_until"] is None
     assert row["rest"] <= timedelta(hours=1)
 
@@ -223,7 +249,9 @@ def run(service, tmp_path):
 
     def run_(*args):
         command = [str(Path(sys.executable).with_name("paytrust")), *args]
-        done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
         return done.returncode, done.stdout + done.stderr
 
     return run_
@@ -231,7 +259,9 @@ def run(service, tmp_path):
 
 def test_reconcile_says_what_differs_and_exits_with_1(merchant, outside, xendit, run):
     code, text = run("reconcile", "--gateway-id", merchant.xendit_id)
-    assert (code, text.splitlines()[-1]) == (0, "1 gateway accounts compared, 0 differences, 0 failures"), text
+    assert (code, text.splitlines()[-1]) == (0, "1 gateway accounts compared, 0 differences, 0 failures"), (
+        text
+    )
     reference = "PT-" + "B" * 26 + "-1-1x"
     post(outside, xendit, reference)
     code, text = run("reconcile", "--gateway-id", merchant.xendit_id)
@@ -247,7 +277,10 @@ def test_reconcile_says_which_account_could_not_be_compared(merchant, xendit, ru
     code, text = run("reconcile", "--gateway-id", merchant.xendit_id)
     assert code == 1
     assert "could not be compared" in text
-    assert "there is no gateway account" in run("reconcile", "--gateway-id", "01935c1e-0000-7000-8000-000000000000")[1]
+    assert (
+        "there is no gateway account"
+        in run("reconcile", "--gateway-id", "01935c1e-0000-7000-8000-000000000000")[1]
+    )
 
 
 def test_failed_webhooks_are_listed_and_replayed(merchant, sandbox, run, database):
@@ -255,14 +288,22 @@ def test_failed_webhooks_are_listed_and_replayed(merchant, sandbox, run, databas
     reference = merchant.reference(invoice)
     sandbox.xendit.fault("http_503", on="list")
     sandbox.xendit.pay(reference)
-    merchant.wait_for(lambda: database.value("SELECT error_code FROM webhooks WHERE reference = $1", reference))
+    merchant.wait_for(
+        lambda: database.value("SELECT error_code FROM webhooks WHERE reference = $1", reference)
+    )
     sandbox.xendit.clear_faults()
-    event_id = str(database.value("UPDATE webhooks SET status = 'failed' WHERE reference = $1 RETURNING id", reference))
-    code, text = run("webhooks", "failed", "--gateway-id", merchant.xendit_id, "--code", "gateway_unavailable")
+    event_id = str(
+        database.value("UPDATE webhooks SET status = 'failed' WHERE reference = $1 RETURNING id", reference)
+    )
+    code, text = run(
+        "webhooks", "failed", "--gateway-id", merchant.xendit_id, "--code", "gateway_unavailable"
+    )
     assert code == 1
     assert event_id in text
     assert run("webhooks", "replay", event_id) == (0, "webhooks to be processed again: 1\n")
-    merchant.wait_for(lambda: database.value("SELECT status FROM webhooks WHERE id = $1", event_id) == "applied")
+    merchant.wait_for(
+        lambda: database.value("SELECT status FROM webhooks WHERE id = $1", event_id) == "applied"
+    )
     assert merchant.get(invoice)["status"] == "paid"
     database.rows("UPDATE webhooks SET status = 'failed', error_code = 'x' WHERE id = $1", event_id)
     choice = ("--from", "2020-01-01T00:00:00Z", "--gateway-id", merchant.xendit_id, "--code", "x")
@@ -274,7 +315,10 @@ def test_failed_webhooks_are_listed_and_replayed(merchant, sandbox, run, databas
     ("args", "message"),
     [
         ((), "name an EVENT_ID, or a period"),
-        (("01935c1e-0000-7000-8000-000000000000", "--from", "2026-01-01T00:00:00Z"), "name an EVENT_ID, or a period"),
+        (
+            ("01935c1e-0000-7000-8000-000000000000", "--from", "2026-01-01T00:00:00Z"),
+            "name an EVENT_ID, or a period",
+        ),
         (("01935c1e-0000-7000-8000-000000000000",), "there is no webhook"),
         (("nonsense",), "not a valid UUID"),
         (("--from", "yesterday"), "expected a time"),

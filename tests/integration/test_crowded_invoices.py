@@ -1,5 +1,6 @@
 """
-Many at one invoice: two requests of a process wait for its row, the others are told at once, and nobody else notices.
+Many at one invoice: two requests of a process wait for its row, the others are told at once, and nobody else
+notices.
 
 The lock is held by the database's owner, as another process would hold it.
 """
@@ -46,7 +47,10 @@ def timed(call):
 def test_of_sixteen_requests_two_wait_and_fourteen_are_told_at_once(seller, database, invoice, row, problem):
     with ThreadPoolExecutor(16) as pool:
         with database.holding(row):
-            asked = [pool.submit(timed, lambda: seller.api.post(f"/invoices/{invoice['invoice_id']}/payment-url")) for _ in range(16)]
+            asked = [
+                pool.submit(timed, lambda: seller.api.post(f"/invoices/{invoice['invoice_id']}/payment-url"))
+                for _ in range(16)
+            ]
             waited_until(lambda: sum(each.done() for each in asked) == 14)
             for each in [each for each in asked if each.done()]:
                 answer, took_s = each.result()
@@ -58,7 +62,10 @@ def test_of_sixteen_requests_two_wait_and_fourteen_are_told_at_once(seller, data
 
 
 def test_an_unrelated_read_does_not_notice_a_pile_up(seller, database, invoice, row):
-    """Under 100 ms at the median while 16 requests stand before one row, or as before on a machine that is too busy for that."""
+    """
+    Under 100 ms at the median while 16 requests stand before one row, or as before on a machine that is too
+    busy for that.
+    """
     other = seller.invoice()
     before_s = statistics.median(timed(lambda: seller.get(other))[1] for _ in range(60))
     over = False
@@ -84,17 +91,25 @@ def test_a_second_invoice_has_a_queue_of_its_own(seller, database, invoice, row)
     other = seller.invoice()
     with ThreadPoolExecutor(2) as pool:
         with database.holding(row):
-            waiting = [pool.submit(seller.api.post, f"/invoices/{invoice['invoice_id']}/payment-url") for _ in range(2)]
+            waiting = [
+                pool.submit(seller.api.post, f"/invoices/{invoice['invoice_id']}/payment-url")
+                for _ in range(2)
+            ]
             waited_until(lambda: database.value(WAITING) == 2)
             assert seller.api.post(f"/invoices/{other['invoice_id']}/payment-url").status_code == 200
         assert [each.result().status_code for each in waiting] == [200, 200]
 
 
-def test_money_that_comes_while_requests_wait_is_applied_all_the_same(seller, sandbox, database, invoice, row):
+def test_money_that_comes_while_requests_wait_is_applied_all_the_same(
+    seller, sandbox, database, invoice, row
+):
     """Work in the background is not counted, and not refused."""
     with ThreadPoolExecutor(4) as pool:
         with database.holding(row):
-            waiting = [pool.submit(seller.api.post, f"/invoices/{invoice['invoice_id']}/payment-url") for _ in range(2)]
+            waiting = [
+                pool.submit(seller.api.post, f"/invoices/{invoice['invoice_id']}/payment-url")
+                for _ in range(2)
+            ]
             waited_until(lambda: database.value(WAITING) == 2)
             sandbox.xendit.pay(seller.reference(invoice))
             work = WAITING.replace("paytrust api", "paytrust work")
@@ -127,8 +142,12 @@ def test_our_lock_is_a_lock_that_the_database_sees(seller, service, session_owne
 
         holder = asyncio.create_task(db.run(work, tenant=seller.tenant_id))
         await held.wait()
-        modes = await owner.fetch("SELECT pid, mode FROM pg_locks WHERE relation = 'paytrust.invoices'::regclass AND granted")
-        free = await owner.fetchval("SELECT id FROM paytrust.invoices WHERE id = $1 FOR UPDATE SKIP LOCKED", invoice["invoice_id"])
+        modes = await owner.fetch(
+            "SELECT pid, mode FROM pg_locks WHERE relation = 'paytrust.invoices'::regclass AND granted"
+        )
+        free = await owner.fetchval(
+            "SELECT id FROM paytrust.invoices WHERE id = $1 FOR UPDATE SKIP LOCKED", invoice["invoice_id"]
+        )
         waiters = [asyncio.create_task(db.run(work, tenant=seller.tenant_id)) for _ in range(2)]
         await asyncio.sleep(0.3)
         blocked = await owner.fetch("SELECT pid, pg_blocking_pids(pid) AS by FROM pg_locks WHERE NOT granted")

@@ -1,4 +1,7 @@
-"""One external_id, one invoice, one payment at the gateway: however often and however concurrently it is asked for."""
+"""
+One external_id, one invoice, one payment at the gateway: however often and however concurrently it is asked
+for.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,20 @@ def test_the_same_request_again_gives_the_same_invoice(seller, sandbox, order):
     "change",
     [
         {"metadata": {"b": "2", "a": "1"}},
-        {"line_items": [{"unit_price": 150000, "tax_rate": 0.11, "quantity": 3, "product_name": "Laptop sleeve"}]},
         {
             "line_items": [
-                {"unit_price": "150000", "tax_rate": "0.1100", "quantity": 3, "product_name": "Laptop sleeve", "tax_category": None}
+                {"unit_price": 150000, "tax_rate": 0.11, "quantity": 3, "product_name": "Laptop sleeve"}
+            ]
+        },
+        {
+            "line_items": [
+                {
+                    "unit_price": "150000",
+                    "tax_rate": "0.1100",
+                    "quantity": 3,
+                    "product_name": "Laptop sleeve",
+                    "tax_category": None,
+                }
             ]
         },
         {"customer": None, "description": None, "expires_at": None},
@@ -59,9 +72,18 @@ def test_the_same_moment_in_another_time_zone_is_the_same(seller, order):
         {"customer": {"name": "Siti"}},
         {"success_url": "https://example.com"},
         {"expires_at": "2h"},
-        {"line_items": [{"product_name": "Laptop sleeve", "quantity": 3, "unit_price": "150001", "tax_rate": "0.11"}]},
+        {
+            "line_items": [
+                {"product_name": "Laptop sleeve", "quantity": 3, "unit_price": "150001", "tax_rate": "0.11"}
+            ]
+        },
         {"line_items": [{"product_name": "Laptop sleeve", "quantity": 3, "unit_price": "150000"}]},
-        {"line_items": [{"product_name": "Laptop sleeve", "quantity": 3, "unit_price": "150000", "tax_rate": "0.11"}] * 2},
+        {
+            "line_items": [
+                {"product_name": "Laptop sleeve", "quantity": 3, "unit_price": "150000", "tax_rate": "0.11"}
+            ]
+            * 2
+        },
         {"gateway_id": "midtrans"},
     ],
     ids=str,
@@ -80,17 +102,23 @@ def test_other_content_under_the_same_external_id_is_a_conflict(seller, sandbox,
 @pytest.mark.parametrize("gateway", ["xendit", "midtrans"])
 def test_sixteen_at_once_make_one_invoice_and_one_payment(seller, sandbox, database, gateway):
     body = seller.body(gateway, external_id=f"crowd-{uuid4()}")
-    with httpx.Client(base_url=seller.api.base_url, headers=seller.api.headers, limits=httpx.Limits(max_connections=16)) as crowd:
+    with httpx.Client(
+        base_url=seller.api.base_url, headers=seller.api.headers, limits=httpx.Limits(max_connections=16)
+    ) as crowd:
         with ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(lambda _: crowd.post("/invoices", json=body), range(16)))
         again = crowd.post("/invoices", json=body)
     statuses = [answer.status_code for answer in answers]
     assert statuses.count(201) == 1
     assert set(statuses) <= {200, 201, 409}
-    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} <= {"payment_in_progress"}
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} <= {
+        "payment_in_progress"
+    }
     assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 409)
     assert again.status_code == 200
-    assert {answer.json()["invoice_id"] for answer in [*answers, again] if answer.status_code < 300} == {again.json()["invoice_id"]}
+    assert {answer.json()["invoice_id"] for answer in [*answers, again] if answer.status_code < 300} == {
+        again.json()["invoice_id"]
+    }
     assert len(getattr(sandbox, gateway).payments) == 1
     assert database.value("SELECT count(*) FROM invoices WHERE external_id = $1", body["external_id"]) == 1
     assert len(seller.get(again.json(), "/payments")["payments"]) == 1
@@ -109,7 +137,9 @@ def test_fees_changed_since_do_not_change_what_a_repeat_gets(make_merchant, admi
     merchant = make_merchant()
     body = merchant.body(external_id="before")
     first = post(merchant, body).json()
-    admin.patch(f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"IDR": {"fixed": "9999"}}}).raise_for_status()
+    admin.patch(
+        f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"IDR": {"fixed": "9999"}}}
+    ).raise_for_status()
     assert post(merchant, body).json() == first
     assert post(merchant, body | {"external_id": "after"}).json()["total_service_fee_amount"] == "9999"
 

@@ -21,7 +21,9 @@ def fail(database, seller, sandbox):
         sandbox.xendit.fault("http_503", on="list")
         sandbox.xendit.pay(seller.reference(invoice))
         reference = seller.reference(invoice)
-        seller.wait_for(lambda: database.value("SELECT error_code FROM webhooks WHERE reference = $1", reference))
+        seller.wait_for(
+            lambda: database.value("SELECT error_code FROM webhooks WHERE reference = $1", reference)
+        )
         sandbox.xendit.clear_faults()
         [row] = database.rows(
             "UPDATE webhooks SET status = 'failed', error_code = $2, attempts = 4, attempts_before = 0 WHERE reference = $1 RETURNING id",
@@ -41,7 +43,9 @@ def listed(admin, **params):
 
 def test_a_failed_webhook_is_listed_with_every_attempt(admin, fail, seller):
     invoice, event_id = fail()
-    [told] = [one for one in listed(admin, gateway_id=seller.xendit_id)["webhooks"] if one["event_id"] == event_id]
+    [told] = [
+        one for one in listed(admin, gateway_id=seller.xendit_id)["webhooks"] if one["event_id"] == event_id
+    ]
     assert told["reference"] == seller.reference(invoice)
     assert (told["status"], told["error_code"], told["event"]) == ("failed", "gateway_unavailable", "PAID")
     assert told["tenant_id"] == seller.tenant_id
@@ -72,7 +76,9 @@ def test_the_list_is_filtered_and_paged(admin, fail, make_merchant):
     assert [one["event_id"] for one in first["webhooks"] + rest["webhooks"]] == events[::-1]
     assert rest["next_cursor"] is None
     middle = first["webhooks"][1]["received_at"]
-    assert [one["event_id"] for one in listed(admin, code=code, received_from=middle)["webhooks"]] == events[:0:-1]
+    assert [one["event_id"] for one in listed(admin, code=code, received_from=middle)["webhooks"]] == events[
+        :0:-1
+    ]
     assert [one["event_id"] for one in listed(admin, code=code, received_to=middle)["webhooks"]] == events[:1]
     assert listed(admin, code=code, gateway_id=make_merchant("Other").xendit_id)["webhooks"] == []
 
@@ -100,7 +106,9 @@ def test_a_replay_starts_a_fresh_cycle_of_tries(admin, fail, seller, sandbox, da
     sandbox.xendit.fault("http_503", on="list")
     assert admin.post(f"/webhooks/{event_id}/replay").status_code == 200
     seller.wait_for(lambda: len(admin.get(f"/webhooks/{event_id}").json()["attempts"]) == 2)
-    [row] = database.rows("SELECT *, next_attempt_at - first_failed_at AS pause FROM webhooks WHERE id = $1", event_id)
+    [row] = database.rows(
+        "SELECT *, next_attempt_at - first_failed_at AS pause FROM webhooks WHERE id = $1", event_id
+    )
     assert (row["status"], row["pause"].total_seconds()) == ("received", 60)
 
 
@@ -129,7 +137,9 @@ def test_what_could_not_be_read_is_read_again(admin, fail, seller, database):
 
 def test_what_still_cannot_be_read_stays_failed(admin, fail, seller, database):
     _, event_id = fail("unreadable_webhook")
-    database.rows("UPDATE webhooks SET reference = NULL, event = 'unreadable', body = '\\x7b7d' WHERE id = $1", event_id)
+    database.rows(
+        "UPDATE webhooks SET reference = NULL, event = 'unreadable', body = '\\x7b7d' WHERE id = $1", event_id
+    )
     assert admin.post(f"/webhooks/{event_id}/replay").status_code == 200
     seller.wait_for(lambda: admin.get(f"/webhooks/{event_id}").json()["status"] == "failed")
     assert admin.get(f"/webhooks/{event_id}").json()["error_code"] == "unreadable_webhook"
@@ -186,13 +196,18 @@ def test_a_given_up_webhook_is_matched_when_its_payment_appears(session_owner_ur
     async def rename(old, new):
         connection = await asyncpg.connect(session_owner_url)
         try:
-            await connection.execute("UPDATE paytrust.payments SET reference = $2 WHERE reference = $1", old, new)
+            await connection.execute(
+                "UPDATE paytrust.payments SET reference = $2 WHERE reference = $1", old, new
+            )
         finally:
             await connection.close()
 
     asyncio.run(rename(reference, reference + "gone"))
     database.rows("UPDATE webhooks SET next_attempt_at = now() WHERE id = $1", event_id)
-    seller.wait_for(lambda: database.value("SELECT next_attempt_at > now() FROM webhooks WHERE id = $1", event_id), timeout_s=90)
+    seller.wait_for(
+        lambda: database.value("SELECT next_attempt_at > now() FROM webhooks WHERE id = $1", event_id),
+        timeout_s=90,
+    )
     assert database.value("SELECT status FROM webhooks WHERE id = $1", event_id) == "failed"
     asyncio.run(rename(reference + "gone", reference))
     database.rows("UPDATE webhooks SET next_attempt_at = now() WHERE id = $1", event_id)
@@ -205,4 +220,7 @@ def test_after_a_month_nobody_looks_for_its_payment_any_more(fail, seller, datab
         "UPDATE webhooks SET reference = 'nobodys', next_attempt_at = now(), received_at = now() - interval '31 days' WHERE id = $1",
         event_id,
     )
-    seller.wait_for(lambda: database.value("SELECT next_attempt_at = 'infinity' FROM webhooks WHERE id = $1", event_id), timeout_s=90)
+    seller.wait_for(
+        lambda: database.value("SELECT next_attempt_at = 'infinity' FROM webhooks WHERE id = $1", event_id),
+        timeout_s=90,
+    )

@@ -1,4 +1,7 @@
-"""What the roadmap wants to see before a phase counts as done, as far as it is about creating invoices and paying them."""
+"""
+What the roadmap wants to see before a phase counts as done, as far as it is about creating invoices and
+paying them.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,19 @@ import pytest
 
 
 def pay_in_order(merchant, sandbox, invoice, numbers, amount=None):
-    """Pay the parts *numbers* one after the other, each on the page that opens when the one before is paid."""
+    """
+    Pay the parts *numbers* one after the other, each on the page that opens when the one before is paid.
+    """
     for number in numbers:
-        merchant.wait_for(lambda n=number: f"-{n}-1x" in merchant.reference(invoice) and merchant.get(invoice)["payment_url"])
+        merchant.wait_for(
+            lambda n=number: (
+                f"-{n}-1x" in merchant.reference(invoice) and merchant.get(invoice)["payment_url"]
+            )
+        )
         sandbox.xendit.pay(merchant.reference(invoice), **({"amount": amount} if amount else {}))
-        merchant.wait_for(lambda n=number: merchant.get(invoice, "/installments")["installments"][n - 1]["status"] == "paid")
+        merchant.wait_for(
+            lambda n=number: merchant.get(invoice, "/installments")["installments"][n - 1]["status"] == "paid"
+        )
 
 
 @pytest.mark.parametrize("gateway", ["xendit", "midtrans"])
@@ -32,10 +43,14 @@ def test_three_lines_are_paid_with_one_call_and_one_webhook(merchant, sandbox, g
 
 def test_a_million_rupiah_is_paid_as_two_hundred_and_eight_hundred_thousand(merchant, sandbox):
     """US3."""
-    merchant.admin.patch(f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"IDR": {}}}).raise_for_status()
+    merchant.admin.patch(
+        f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"IDR": {}}}
+    ).raise_for_status()
     line = {"product_name": "Course", "quantity": 1, "unit_price": "1000000"}
     invoice = merchant.invoice(line_items=[line], installments={"amounts": ["200000", "800000"]})
-    assert [(part["amount"], part["payment_url"] is not None) for part in invoice["installment_schedule"]] == [
+    assert [
+        (part["amount"], part["payment_url"] is not None) for part in invoice["installment_schedule"]
+    ] == [
         ("200000", True),
         ("800000", False),
     ]
@@ -50,10 +65,15 @@ def test_a_million_rupiah_is_paid_as_two_hundred_and_eight_hundred_thousand(merc
         "total_amount": "1000000", "total_paid": "1000000", "overpayment_amount": "0",
     }  # fmt: skip
     payments = merchant.get(invoice, "/payments")["payments"]
-    assert [(p["installment_number"], p["status"], p["paid_amount"]) for p in payments] == [(1, "paid", "200000"), (2, "paid", "800000")]
+    assert [(p["installment_number"], p["status"], p["paid_amount"]) for p in payments] == [
+        (1, "paid", "200000"),
+        (2, "paid", "800000"),
+    ]
 
 
-def test_three_installments_in_ringgit_with_the_second_adjusted_and_the_last_overpaid(merchant, sandbox, database):
+def test_three_installments_in_ringgit_with_the_second_adjusted_and_the_last_overpaid(
+    merchant, sandbox, database
+):
     """Phase 5."""
     line = {"product_name": "Course", "quantity": 1, "unit_price": "100.00", "tax_rate": "0.06"}
     invoice = merchant.invoice(currency="MYR", line_items=[line], installments={"count": 3})
@@ -67,12 +87,21 @@ def test_three_installments_in_ringgit_with_the_second_adjusted_and_the_last_ove
     assert changed.status_code == 200, changed.text
     assert [part["amount"] for part in changed.json()["installments"]] == ["35.33", "50.00", "20.67"]
     merchant.wait_for(
-        lambda: merchant.get(invoice, "/payments")["payments"][-1]["amount"] == "50.00" and merchant.get(invoice)["payment_url"]
+        lambda: (
+            merchant.get(invoice, "/payments")["payments"][-1]["amount"] == "50.00"
+            and merchant.get(invoice)["payment_url"]
+        )
     )
     sandbox.xendit.pay(merchant.reference(invoice))
     pay_in_order(merchant, sandbox, invoice, [3], amount="70.67")
     merchant.wait(invoice, "paid")
     told = merchant.get(invoice, "/overpayment")
-    assert (told["total_amount"], told["total_paid"], told["overpayment_amount"]) == ("106.00", "156.00", "50.00")
+    assert (told["total_amount"], told["total_paid"], told["overpayment_amount"]) == (
+        "106.00",
+        "156.00",
+        "50.00",
+    )
     currencies = "SELECT DISTINCT currency FROM transfers WHERE tenant_id = $1"
-    assert database.rows(currencies, merchant.tenant_id) == [{"currency": "MYR"}], "the books know no other currency"
+    assert database.rows(currencies, merchant.tenant_id) == [{"currency": "MYR"}], (
+        "the books know no other currency"
+    )

@@ -1,7 +1,9 @@
 """
-A gateway that refuses, hangs, resets or lies: an honest answer within the deadline, and afterwards exactly one way to pay.
+A gateway that refuses, hangs, resets or lies: an honest answer within the deadline, and afterwards exactly
+one way to pay.
 
-What was refused is final; what never left us may be repeated; what may have arrived is looked up before anything else.
+What was refused is final; what never left us may be repeated; what may have arrived is looked up before
+anything else.
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ def gateway(request):
 
 @pytest.fixture
 def far(gateway, seller, sandbox):
-    """The gateway's server, as new. It says nothing before money comes, or our own look at it would use the faults up."""
+    """
+    The gateway's server, as new. It says nothing before money comes, or our own look at it would use the
+    faults up.
+    """
     if gateway != "xendit":
         sandbox.midtrans.settings(send_pending=False)
     return getattr(sandbox, gateway.split()[0])
@@ -67,7 +72,9 @@ class Order:
 
     @property
     def invoice(self):
-        [invoice] = self.seller.api.get("/invoices", params={"external_id": self.body["external_id"]}).json()["invoices"]
+        [invoice] = self.seller.api.get("/invoices", params={"external_id": self.body["external_id"]}).json()[
+            "invoices"
+        ]
         return invoice
 
     @property
@@ -119,7 +126,9 @@ def test_a_refusal_is_502_and_the_invoice_stays_a_draft(order, far, problem, fau
     far.fault(fault, on="create", times=1)
     problem(order.post(), 502, "gateway_rejected")
     assert (order.invoice["status"], way_to_pay(order.invoice)) == ("draft", None)
-    assert [(payment["status"], payment["error_code"]) for payment in order.payments] == [("rejected", "gateway_rejected")]
+    assert [(payment["status"], payment["error_code"]) for payment in order.payments] == [
+        ("rejected", "gateway_rejected")
+    ]
     assert payable(far) == 0
 
 
@@ -254,7 +263,11 @@ def test_eight_at_once_after_an_unknown_outcome_still_make_one_way_to_pay(order,
 
 @pytest.mark.timeout(60)
 def test_silence_is_504_within_the_deadline_and_the_order_heals(seller, sandbox, problem, payable):
-    orders = [(Order(seller, gateway, payable), getattr(sandbox, gateway)) for gateway in ("xendit", "midtrans") for _ in SLOW]
+    orders = [
+        (Order(seller, gateway, payable), getattr(sandbox, gateway))
+        for gateway in ("xendit", "midtrans")
+        for _ in SLOW
+    ]
     for gateway in ("xendit", "midtrans"):
         for fault in SLOW:
             getattr(sandbox, gateway).fault(fault, on="create", times=1)
@@ -281,14 +294,18 @@ def test_silence_is_504_within_the_deadline_and_the_order_heals(seller, sandbox,
 # --- duplicates, and the time in between -------------------------------------------------------------------------------------
 
 
-def test_of_several_at_xendit_the_oldest_is_kept_and_the_others_expire(outside, seller, sandbox, problem, payable):
+def test_of_several_at_xendit_the_oldest_is_kept_and_the_others_expire(
+    outside, seller, sandbox, problem, payable
+):
     order = Order(seller, "xendit", payable)
     sandbox.xendit.fault("reset_after", on="create", times=1)
     problem(order.post(), 504)
     [first] = sandbox.xendit.payments
     for _ in range(2):
         twin = {"external_id": first.reference, "amount": int(first.amount), "currency": "IDR"}
-        outside.post(f"{sandbox.xendit.url}/v2/invoices", auth=(sandbox.xendit.key, ""), json=twin).raise_for_status()
+        outside.post(
+            f"{sandbox.xendit.url}/v2/invoices", auth=(sandbox.xendit.key, ""), json=twin
+        ).raise_for_status()
     assert payable(sandbox.xendit) == 3
     assert order.payment_url().json()["payment_url"] == first.page_url
     assert [payment.status for payment in sandbox.xendit.payments] == ["PENDING", "EXPIRED", "EXPIRED"]
@@ -311,7 +328,9 @@ def test_money_on_a_duplicate_that_nobody_knew_of_is_not_lost(seller, sandbox, p
 
 
 def test_a_webhook_that_comes_before_the_gateways_answer_is_applied(far, seller, gateway, payable):
-    order = Order(seller, gateway, payable, currency="USD" if gateway == "xendit" else "IDR")  # a short answer, given byte by byte
+    order = Order(
+        seller, gateway, payable, currency="USD" if gateway == "xendit" else "IDR"
+    )  # a short answer, given byte by byte
     far.fault("slow_drip", on="create", times=1, seconds=0.001)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(order.post)
@@ -342,11 +361,18 @@ def test_a_live_page_is_given_again_without_asking_the_gateway(order, far):
     first = order.post().json()
     asked = len(far.requests)
     answer = order.payment_url().json()
-    assert (answer["payment_url"], answer["payment_instructions"]) == (first["payment_url"], first["payment_instructions"])
+    assert (answer["payment_url"], answer["payment_instructions"]) == (
+        first["payment_url"],
+        first["payment_instructions"],
+    )
     assert len(far.requests) == asked
 
 
 def test_the_request_that_reaches_the_gateway_holds_the_whole_amount_and_our_reference(order, far):
     invoice = order.post().json()
     [payment] = far.payments
-    assert (payment.reference, payment.amount, payment.currency) == (order.payments[0]["reference"], invoice["total_amount"], "IDR")
+    assert (payment.reference, payment.amount, payment.currency) == (
+        order.payments[0]["reference"],
+        invoice["total_amount"],
+        "IDR",
+    )

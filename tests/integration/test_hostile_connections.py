@@ -1,4 +1,7 @@
-"""Bytes that no HTTP client sends: the service refuses them, closes what it cannot understand, and goes on serving."""
+"""
+Bytes that no HTTP client sends: the service refuses them, closes what it cannot understand, and goes on
+serving.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,12 @@ def head(shop):
     """The head of a POST /invoices with a good key."""
 
     def make(*headers):
-        lines = ["POST /invoices HTTP/1.1", "host: x", f"x-api-key: {shop.api.headers['x-api-key']}", "content-type: application/json"]
+        lines = [
+            "POST /invoices HTTP/1.1",
+            "host: x",
+            f"x-api-key: {shop.api.headers['x-api-key']}",
+            "content-type: application/json",
+        ]
         return "\r\n".join([*lines, "connection: close", *headers, "", ""]).encode()
 
     return make
@@ -49,7 +57,9 @@ def test_what_is_no_http_is_answered_400_and_the_connection_ends(raw, request_):
     assert len(answer.content) < 100
 
 
-@pytest.mark.parametrize("headers", [(), ("content-length: 0",), ("transfer-encoding: gzip, chunked",)], ids=str)
+@pytest.mark.parametrize(
+    "headers", [(), ("content-length: 0",), ("transfer-encoding: gzip, chunked",)], ids=str
+)
 def test_a_post_without_a_body_is_told_that_one_is_needed(raw, head, problem, headers):
     end = b"0\r\n\r\n" if "chunked" in str(headers) else b""
     problem(raw(head(*headers) + end), 400, "invalid_request", ["#"])
@@ -69,7 +79,12 @@ def test_chunks_that_never_end_are_cut_off(raw, head, problem):
 def test_a_body_in_many_small_pieces_is_read_whole(raw, head, problem, shop):
     body = json.dumps(shop.body(currency="XXX")).encode()
     pieces = [f"{1:x}\r\n".encode() + bytes([byte]) + b"\r\n" for byte in body]
-    problem(raw(head("transfer-encoding: chunked"), *pieces, b"0\r\n\r\n"), 400, "invalid_currency", ["#/currency"])
+    problem(
+        raw(head("transfer-encoding: chunked"), *pieces, b"0\r\n\r\n"),
+        400,
+        "invalid_currency",
+        ["#/currency"],
+    )
 
 
 def test_a_whole_body_cut_off_at_any_point_writes_nothing(raw, head, shop):
@@ -80,7 +95,9 @@ def test_a_whole_body_cut_off_at_any_point_writes_nothing(raw, head, shop):
 
 
 def test_a_sender_who_goes_away_in_the_middle_is_no_error_of_ours(raw, head, logged):
-    """Anybody can do it as often as he likes: an error with its stack would fill the log, and wake somebody."""
+    """
+    Anybody can do it as often as he likes: an error with its stack would fill the log, and wake somebody.
+    """
     errors, requests = logged(problems), logged(context)
     for path in (b"/invoices", b"/webhooks/xendit/" + b"a" * 32):
         raw(head("content-length: 1000").replace(b"/invoices", path) + b"{", hurry=True)
@@ -124,17 +141,27 @@ def test_a_huge_header_harms_nobody(anonymous, problem, size):
 
 def test_ten_thousand_headers_harm_nobody(raw, problem):
     lines = "".join(f"x-{n}: y\r\n" for n in range(10_000))
-    problem(raw(f"GET /invoices HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{lines}\r\n".encode()), 401, "unauthenticated")
+    problem(
+        raw(f"GET /invoices HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{lines}\r\n".encode()),
+        401,
+        "unauthenticated",
+    )
 
 
 def test_requests_sent_in_one_go_are_answered_one_by_one(raw):
-    many = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n" * 20 + b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    many = (
+        b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n" * 20
+        + b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    )
     assert raw(many).content.count(b"HTTP/1.1 200 OK") == 20  # the first is the answer itself
 
 
 def test_clients_that_do_not_wait_for_their_answer_harm_nobody(raw, shop):
     for _ in range(20):
-        raw(f"GET /invoices HTTP/1.1\r\nhost: x\r\nx-api-key: {shop.api.headers['x-api-key']}\r\n\r\n".encode(), hurry=True)
+        raw(
+            f"GET /invoices HTTP/1.1\r\nhost: x\r\nx-api-key: {shop.api.headers['x-api-key']}\r\n\r\n".encode(),
+            hurry=True,
+        )
 
 
 def test_a_websocket_is_not_to_be_had(raw):

@@ -1,4 +1,7 @@
-"""POST /invoices: every rule of sections 2 and 3 of the product has a refusal with an exact pointer, and nothing is written."""
+"""
+POST /invoices: every rule of sections 2 and 3 of the product has a refusal with an exact pointer, and nothing
+is written.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,58 @@ import pytest
 
 PRICE, QUANTITY, RATE = "#/line_items/0/unit_price", "#/line_items/0/quantity", "#/line_items/0/tax_rate"
 NUMBERS = [
-    *[b"-1", b"-0", b"-0.0", b"0", b"1e3", b"1E3", b"1e999", b"-1e999", b"1E+1000000", b"1e-2", b"1" * 20, b"9" * 400, b"true", b"null"],
+    *[
+        b"-1",
+        b"-0",
+        b"-0.0",
+        b"0",
+        b"1e3",
+        b"1E3",
+        b"1e999",
+        b"-1e999",
+        b"1E+1000000",
+        b"1e-2",
+        b"1" * 20,
+        b"9" * 400,
+        b"true",
+        b"null",
+    ],
     *[b"[]", b"{}", b"[1]", b'{"amount": 1}', b"9223372036854775808"],
 ]
 TEXTS = [
-    *["", " ", "0", "-1", "-0", "+5", "1_000", "1,000", " 12 ", "12 ", "1.", ".5", "1..5", "0x10", "007", "1e3", "1e999", "1E+1000000"],
-    *["NaN", "sNaN", "Infinity", "-Infinity", "1" * 20, "9" * 400, "9223372036854775808", "\u0661\u0662", "\uff15", "\u00bd", "1\u00a0000"],
+    *[
+        "",
+        " ",
+        "0",
+        "-1",
+        "-0",
+        "+5",
+        "1_000",
+        "1,000",
+        " 12 ",
+        "12 ",
+        "1.",
+        ".5",
+        "1..5",
+        "0x10",
+        "007",
+        "1e3",
+        "1e999",
+        "1E+1000000",
+    ],
+    *[
+        "NaN",
+        "sNaN",
+        "Infinity",
+        "-Infinity",
+        "1" * 20,
+        "9" * 400,
+        "9223372036854775808",
+        "\u0661\u0662",
+        "\uff15",
+        "\u00bd",
+        "1\u00a0000",
+    ],
     *["Rp 5", "5 IDR", "1\n", "1\t", "\\u0031", "12345.6789012", "None", "true"],
 ]
 
@@ -58,7 +107,16 @@ def test_a_price_that_is_no_exact_amount_is_refused_as_a_string(refused_line, te
 
 @pytest.mark.parametrize(
     ("currency", "price"),
-    [("IDR", "1.5"), ("IDR", "1.0"), ("IDR", 1.5), ("USD", "1.999"), ("USD", 1.999), ("MYR", "0.001"), ("USD", "1.990"), ("USD", "0.00")],
+    [
+        ("IDR", "1.5"),
+        ("IDR", "1.0"),
+        ("IDR", 1.5),
+        ("USD", "1.999"),
+        ("USD", 1.999),
+        ("MYR", "0.001"),
+        ("USD", "1.990"),
+        ("USD", "0.00"),
+    ],
 )
 def test_more_decimals_than_the_currency_has_are_refused_and_never_rounded(refused_line, currency, price):
     refused_line({"unit_price": price}, PRICE, currency=currency)
@@ -86,13 +144,34 @@ def test_a_total_with_tax_and_fee_over_the_range_of_bigint_is_refused(shop, refu
 
 
 @pytest.mark.parametrize(
-    "rate", ["", "1.0001", "1.1", "2", "-0.1", "0.12345", "11%", "NaN", "1e-2", " 0.1", ".1", 1.5, -1, True, [], {}, "\u0661"]
+    "rate",
+    [
+        "",
+        "1.0001",
+        "1.1",
+        "2",
+        "-0.1",
+        "0.12345",
+        "11%",
+        "NaN",
+        "1e-2",
+        " 0.1",
+        ".1",
+        1.5,
+        -1,
+        True,
+        [],
+        {},
+        "\u0661",
+    ],
 )
 def test_a_tax_rate_is_from_zero_to_one_with_at_most_four_decimals(refused_line, rate):
     refused_line({"tax_rate": rate}, RATE)
 
 
-@pytest.mark.parametrize("currency", ["XXX", "idr", "IDR ", "RP", "", "US$", "USDT", "\u0130DR", "ABCDEFGHIJK"])
+@pytest.mark.parametrize(
+    "currency", ["XXX", "idr", "IDR ", "RP", "", "US$", "USDT", "\u0130DR", "ABCDEFGHIJK"]
+)
 def test_an_unknown_currency_has_its_own_code(shop, problem, nothing_written, currency):
     too_long = not 1 <= len(currency) <= 10
     answer = shop.api.post("/invoices", json=shop.body() | {"currency": currency})
@@ -159,7 +238,15 @@ def test_a_field_over_its_limits_is_refused(shop, refused, field, value):
 @pytest.mark.parametrize(
     "url",
     [
-        *["", "javascript:alert(1)", "JAVASCRIPT:alert(1)", "data:text/html,x", "vbscript:x", "file:///etc/passwd", "ftp://example.com"],
+        *[
+            "",
+            "javascript:alert(1)",
+            "JAVASCRIPT:alert(1)",
+            "data:text/html,x",
+            "vbscript:x",
+            "file:///etc/passwd",
+            "ftp://example.com",
+        ],
         *[
             "//example.com",
             "/thanks",
@@ -187,7 +274,21 @@ def test_a_payer_is_only_ever_sent_to_web_addresses(shop, refused, field, url):
 
 @pytest.mark.parametrize(
     "email",
-    ["x", "a@", "@b", "a@b", "a b@c.d", "a@b@c.d", "a@b.c\n", "\na@b.c", "a@b..c", "a@.c", "a@b.", "x" * 250 + "@b.cd", "a@b.c\u2028d e"],
+    [
+        "x",
+        "a@",
+        "@b",
+        "a@b",
+        "a b@c.d",
+        "a@b@c.d",
+        "a@b.c\n",
+        "\na@b.c",
+        "a@b..c",
+        "a@.c",
+        "a@b.",
+        "x" * 250 + "@b.cd",
+        "a@b.c\u2028d e",
+    ],
     ids=lambda email: ascii(email)[:20],
 )
 def test_an_email_address_has_the_form_of_one(shop, refused, email):
@@ -195,7 +296,21 @@ def test_an_email_address_has_the_form_of_one(shop, refused, email):
 
 
 @pytest.mark.parametrize(
-    "phone", ["", "12", "abc", "+", "+++", "---", "0812\n", "0812x34", "\u0660\u0661\u0662\u0663", "1" * 33, "+62;drop"], ids=ascii
+    "phone",
+    [
+        "",
+        "12",
+        "abc",
+        "+",
+        "+++",
+        "---",
+        "0812\n",
+        "0812x34",
+        "\u0660\u0661\u0662\u0663",
+        "1" * 33,
+        "+62;drop",
+    ],
+    ids=ascii,
 )
 def test_a_phone_number_has_the_form_of_one(shop, refused, phone):
     refused(shop.body(customer={"phone": phone}), "#/customer/phone")
@@ -208,9 +323,30 @@ def ago(**delta):
 @pytest.mark.parametrize(
     "expires_at",
     [
-        *["soon", "", "2026-11-22", "2030-01-01T00:00:00", "2030-02-30T00:00:00Z", "10000-01-01T00:00:00Z", 1_900_000_000, 1e999, True, []],
-        *["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z"],
-        *[lambda: ago(minutes=59), lambda: ago(days=-1), lambda: ago(days=30, minutes=1), lambda: ago(seconds=0)],
+        *[
+            "soon",
+            "",
+            "2026-11-22",
+            "2030-01-01T00:00:00",
+            "2030-02-30T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            1_900_000_000,
+            1e999,
+            True,
+            [],
+        ],
+        *[
+            "0001-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+14:00",
+            "9999-12-31T23:59:59-12:00",
+            "9999-12-31T23:59:59Z",
+        ],
+        *[
+            lambda: ago(minutes=59),
+            lambda: ago(days=-1),
+            lambda: ago(days=30, minutes=1),
+            lambda: ago(seconds=0),
+        ],
     ],
     ids=lambda value: "relative" if callable(value) else str(value),
 )
@@ -218,10 +354,18 @@ def test_an_invoice_expires_in_one_hour_to_thirty_days(shop, problem, nothing_wr
     value = expires_at() if callable(expires_at) else expires_at
     body = shop.api.build_request("POST", "/invoices", json=shop.body(expires_at="@")).content
     content = body.replace(
-        b'"@"', b"1e999" if value == 1e999 else f'"{value}"'.encode() if isinstance(value, str) else str(value).lower().encode()
+        b'"@"',
+        b"1e999"
+        if value == 1e999
+        else f'"{value}"'.encode()
+        if isinstance(value, str)
+        else str(value).lower().encode(),
     )
     problem(
-        shop.api.post("/invoices", content=content, headers={"content-type": "application/json"}), 400, "invalid_request", ["#/expires_at"]
+        shop.api.post("/invoices", content=content, headers={"content-type": "application/json"}),
+        400,
+        "invalid_request",
+        ["#/expires_at"],
     )
 
 
@@ -231,7 +375,10 @@ def test_an_invoice_expires_in_one_hour_to_thirty_days(shop, problem, nothing_wr
 def test_another_tenants_gateway_account_is_as_unknown_as_none(shop, make_merchant, problem, database):
     other = make_merchant()
     before = database.count()
-    answers = [shop.api.post("/invoices", json=shop.body() | {"gateway_id": one}) for one in (other.xendit_id, str(uuid4()))]
+    answers = [
+        shop.api.post("/invoices", json=shop.body() | {"gateway_id": one})
+        for one in (other.xendit_id, str(uuid4()))
+    ]
     first, second = (problem(answer, 400, "invalid_request", ["#/gateway_id"]) for answer in answers)
     assert first | {"request_id": ""} == second | {"request_id": ""}
     assert database.count() == before
@@ -247,7 +394,9 @@ def test_a_disabled_gateway_account_takes_no_new_invoices(make_merchant, admin, 
 
 def test_a_currency_taken_from_an_account_is_refused_from_then_on(make_merchant, admin, problem):
     merchant = make_merchant()
-    admin.patch(f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"USD": {}}}).raise_for_status()
+    admin.patch(
+        f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"USD": {}}}
+    ).raise_for_status()
     problem(merchant.api.post("/invoices", json=merchant.body()), 400, "invalid_currency", ["#/currency"])
 
 
@@ -323,7 +472,10 @@ def test_an_amount_is_exact_however_it_was_written(shop, change, shown):
 
 @pytest.mark.parametrize("gateway", ["xendit", "midtrans"])
 def test_five_hundred_lines_are_accepted(shop, gateway):
-    lines = [{"product_name": f"Item {n}", "quantity": n, "unit_price": "1000", "tax_rate": "0.11"} for n in range(1, 501)]
+    lines = [
+        {"product_name": f"Item {n}", "quantity": n, "unit_price": "1000", "tax_rate": "0.11"}
+        for n in range(1, 501)
+    ]
     answer = shop.api.post("/invoices", json=shop.body(gateway) | {"line_items": lines})
     assert answer.status_code == 201, answer.text
     assert answer.json()["subtotal_amount"] == "125250000"
@@ -335,12 +487,22 @@ def test_everything_at_its_limit_is_accepted(shop):
         external_id="x" * 255,
         description="\u00e9" * 1000,
         metadata={f"{n:040}": "\U0001f600" * 500 for n in range(50)},
-        customer={"name": "\u540d" * 255, "email": "siti+x@mail.example.co.id", "phone": "+62 (812) 3456-7890", "country": "ID"},
+        customer={
+            "name": "\u540d" * 255,
+            "email": "siti+x@mail.example.co.id",
+            "phone": "+62 (812) 3456-7890",
+            "country": "ID",
+        },
         success_url="https://example.com/" + "x" * 235,
         failure_url="http://127.0.0.1:8000/?a=b#c",
         expires_at=ago(days=29, hours=23, minutes=59),
     )
-    body["line_items"][0] |= {"product_name": "\u540d" * 255, "tax_rate": "1.0000", "tax_category": "x" * 50, "country_code": "ID"}
+    body["line_items"][0] |= {
+        "product_name": "\u540d" * 255,
+        "tax_rate": "1.0000",
+        "tax_category": "x" * 50,
+        "country_code": "ID",
+    }
     answer = shop.api.post("/invoices", json=body)
     assert answer.status_code == 201, answer.text
     told = answer.json()
@@ -352,7 +514,16 @@ def test_everything_at_its_limit_is_accepted(shop):
 
 @pytest.mark.parametrize(
     "text",
-    ["\u202egnp.exe", "\u200b", "'; DROP TABLE invoices; --", "<script>", "\U0001f469\u200d\U0001f680", "a\tb\nc", "{}%s\\u0000", "\x85"],
+    [
+        "\u202egnp.exe",
+        "\u200b",
+        "'; DROP TABLE invoices; --",
+        "<script>",
+        "\U0001f469\u200d\U0001f680",
+        "a\tb\nc",
+        "{}%s\\u0000",
+        "\x85",
+    ],
 )
 def test_a_text_comes_back_as_it_was_given(shop, text):
     body = shop.body(description=text, metadata={"x": text}, external_id=f"{text}{uuid4()}")
@@ -360,6 +531,10 @@ def test_a_text_comes_back_as_it_was_given(shop, text):
     made = shop.api.post("/invoices", json=body)
     assert made.status_code == 201, made.text
     told = shop.get(made.json())
-    assert (told["description"], told["metadata"], told["line_items"][0]["product_name"]) == (text, {"x": text}, text)
+    assert (told["description"], told["metadata"], told["line_items"][0]["product_name"]) == (
+        text,
+        {"x": text},
+        text,
+    )
     found = shop.api.get("/invoices", params={"external_id": body["external_id"]}).json()["invoices"]
     assert [one["invoice_id"] for one in found] == [told["invoice_id"]]

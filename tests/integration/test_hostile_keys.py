@@ -1,4 +1,7 @@
-"""Keys that are none, and what is made with the admin key. Which key opens which route is in test_isolation_matrix.py."""
+"""
+Keys that are none, and what is made with the admin key. Which key opens which route is in
+test_isolation_matrix.py.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,11 @@ def test_without_a_key_every_guarded_route_is_401(routes, using, problem):
     for route in guarded(routes, "admin", "merchant"):
         problem(using(route, {}), 401, "unauthenticated")
         problem(using(route, {"x-api-key": "", "x-admin-key": ""}), 401, "unauthenticated")
-        problem(using(route, {"authorization": f"Bearer {'0' * 64}", "cookie": "x-api-key=1"}), 401, "unauthenticated")
+        problem(
+            using(route, {"authorization": f"Bearer {'0' * 64}", "cookie": "x-api-key=1"}),
+            401,
+            "unauthenticated",
+        )
 
 
 @pytest.mark.usefixtures("nothing_written")
@@ -93,7 +100,12 @@ def test_a_key_is_shown_once_and_never_stored(admin, database, new_key):
 
 @pytest.mark.parametrize("path", ["/api-keys", "/gateway-accounts"])
 def test_nothing_can_be_made_for_a_tenant_that_does_not_exist(admin, problem, nothing_written, path):
-    account = {"gateway": "xendit", "name": "x", "credentials": {"secret_key": "a", "callback_token": "b"}, "currencies": {"IDR": {}}}
+    account = {
+        "gateway": "xendit",
+        "name": "x",
+        "credentials": {"secret_key": "a", "callback_token": "b"},
+        "currencies": {"IDR": {}},
+    }
     body = {"tenant_id": str(uuid4())} | (account if path == "/gateway-accounts" else {})
     problem(admin.post(path, json=body), 404, "not_found")
 
@@ -148,19 +160,30 @@ def account(shop, sandbox):
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_an_account_that_could_not_work_is_refused(admin, problem, nothing_written, shop, account, change, pointer):
+def test_an_account_that_could_not_work_is_refused(
+    admin, problem, nothing_written, shop, account, change, pointer
+):
     for answer in (
         admin.post("/gateway-accounts", json=account | change),
-        *([admin.patch(f"/gateway-accounts/{shop.xendit_id}", json=change)] if "gateway" not in change else []),
+        *(
+            [admin.patch(f"/gateway-accounts/{shop.xendit_id}", json=change)]
+            if "gateway" not in change
+            else []
+        ),
     ):
         problem(answer, 400, "invalid_request", [pointer])
 
 
 def test_credentials_are_never_shown_and_never_stored_in_the_clear(admin, database, account):
     secret = secrets.token_hex(16)
-    made = admin.post("/gateway-accounts", json=account | {"credentials": {"secret_key": secret, "callback_token": secret}})
+    made = admin.post(
+        "/gateway-accounts", json=account | {"credentials": {"secret_key": secret, "callback_token": secret}}
+    )
     assert made.status_code == 201
-    wrong = admin.patch(f"/gateway-accounts/{made.json()['gateway_id']}", json={"credentials": {"secret_key": secret, "x": secret}})
+    wrong = admin.patch(
+        f"/gateway-accounts/{made.json()['gateway_id']}",
+        json={"credentials": {"secret_key": secret, "x": secret}},
+    )
     listed = admin.get("/gateway-accounts", params={"tenant_id": account["tenant_id"], "limit": 200})
     assert secret not in made.text + wrong.text + listed.text
     stored = database.rows("SELECT * FROM gateway_accounts WHERE id = $1", made.json()["gateway_id"])
@@ -169,7 +192,10 @@ def test_credentials_are_never_shown_and_never_stored_in_the_clear(admin, databa
 
 
 def test_a_refused_gateway_key_is_not_in_the_answer(admin, shop, problem, account):
-    made = admin.post("/gateway-accounts", json=account | {"credentials": {"secret_key": "wrong-secret", "callback_token": "b"}}).json()
+    made = admin.post(
+        "/gateway-accounts",
+        json=account | {"credentials": {"secret_key": "wrong-secret", "callback_token": "b"}},
+    ).json()
     answer = shop.api.post("/invoices", json=shop.body() | {"gateway_id": made["gateway_id"]})
     problem(answer, 502, "gateway_rejected")
     assert "wrong-secret" not in answer.text

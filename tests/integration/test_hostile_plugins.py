@@ -1,4 +1,7 @@
-"""A gateway plugin that exits, blocks, babbles or never ends: its own calls fail with an error that names it, everybody else goes on."""
+"""
+A gateway plugin that exits, blocks, babbles or never ends: its own calls fail with an error that names it,
+everybody else goes on.
+"""
 
 from __future__ import annotations
 
@@ -195,17 +198,27 @@ def house(module_owner_url, settings_for, registry):
     settings = settings_for(module_owner_url)
     with (
         development.serving(settings, registry=registry) as base,
-        httpx.Client(base_url=base, headers={"X-Admin-Key": settings.admin_api_key.get_secret_value()}, timeout=30) as client,
+        httpx.Client(
+            base_url=base, headers={"X-Admin-Key": settings.admin_api_key.get_secret_value()}, timeout=30
+        ) as client,
     ):
         tenant_id = client.post("/tenants", json={"name": "Shop"}).json()["tenant_id"]
-        client.headers["X-API-Key"] = client.post("/api-keys", json={"tenant_id": tenant_id}).json()["api_key"]
+        client.headers["X-API-Key"] = client.post("/api-keys", json={"tenant_id": tenant_id}).json()[
+            "api_key"
+        ]
         yield client
 
 
 @pytest.fixture
 def account(house):
     def make(gateway, **deeds):
-        body = {"gateway": gateway, "name": gateway, "credentials": {}, "currencies": {"USD": {}}, "options": deeds}
+        body = {
+            "gateway": gateway,
+            "name": gateway,
+            "credentials": {},
+            "currencies": {"USD": {}},
+            "options": deeds,
+        }
         answer = house.post("/gateway-accounts", json=body)
         assert answer.status_code == 201, answer.text
         return answer.json()
@@ -219,7 +232,10 @@ def order(house):
 
     def post(account, **changes):
         lines = [{"product_name": "Widget", "quantity": 1, "unit_price": "19.99"}]
-        return house.post("/invoices", json={"gateway_id": account["gateway_id"], "currency": "USD", "line_items": lines, **changes})
+        return house.post(
+            "/invoices",
+            json={"gateway_id": account["gateway_id"], "currency": "USD", "line_items": lines, **changes},
+        )
 
     return post
 
@@ -238,7 +254,9 @@ def steady(account, order):
 
 
 @pytest.mark.parametrize("deed", RAISES + BABBLES)
-def test_whatever_creating_does_is_an_unknown_outcome_that_names_the_plugin(order, account, steady, problem, deed):
+def test_whatever_creating_does_is_an_unknown_outcome_that_names_the_plugin(
+    order, account, steady, problem, deed
+):
     told = problem(order(account("hostile", create=deed)), 504, "gateway_outcome_unknown")
     assert "the plugin of the gateway hostile failed" in told["detail"]
     assert "secret-in-a-message" not in told["detail"]
@@ -246,7 +264,9 @@ def test_whatever_creating_does_is_an_unknown_outcome_that_names_the_plugin(orde
 
 
 @pytest.mark.parametrize("deed", ["none", "generator", "text", "many", "others", "mixed", "exit"])
-def test_whatever_finding_does_is_an_unavailable_gateway_that_names_the_plugin(order, account, steady, problem, deed):
+def test_whatever_finding_does_is_an_unavailable_gateway_that_names_the_plugin(
+    order, account, steady, problem, deed
+):
     hostile = account("hostile", create="raise", find=deed)
     problem(order(hostile, external_id=deed), 504, "gateway_outcome_unknown")
     told = problem(order(hostile, external_id=deed), 503, "gateway_unavailable")
@@ -255,7 +275,9 @@ def test_whatever_finding_does_is_an_unavailable_gateway_that_names_the_plugin(o
 
 
 @pytest.mark.parametrize("deed", ["raise", "exit"])
-def test_a_gateway_that_cannot_be_made_is_unavailable_and_nothing_is_written(order, account, steady, problem, house, deed):
+def test_a_gateway_that_cannot_be_made_is_unavailable_and_nothing_is_written(
+    order, account, steady, problem, house, deed
+):
     hostile = account("hostile", start=deed)
     told = problem(order(hostile, external_id=f"start {deed}"), 503, "gateway_unavailable")
     assert "the plugin of the gateway hostile failed to start" in told["detail"]
@@ -265,10 +287,13 @@ def test_a_gateway_that_cannot_be_made_is_unavailable_and_nothing_is_written(ord
 
 @pytest.mark.parametrize(
     "deeds",
-    [{"verify": deed} for deed in ("false", "true", "coroutine", "exit")] + [{"read": deed} for deed in ("none", "number", "exit")],
+    [{"verify": deed} for deed in ("false", "true", "coroutine", "exit")]
+    + [{"read": deed} for deed in ("none", "number", "exit")],
     ids=str,
 )
-def test_a_verification_that_does_not_raise_as_it_should_lets_nothing_in(house, account, steady, problem, deeds):
+def test_a_verification_that_does_not_raise_as_it_should_lets_nothing_in(
+    house, account, steady, problem, deeds
+):
     url = account("hostile", **deeds)["webhook_url"]
     problem(httpx.post(url, content=b"{}"), 503, "unavailable")
     assert steady() < 5
@@ -279,7 +304,9 @@ def test_a_verification_that_is_as_it_should_be_lets_it_in(account):
 
 
 @pytest.mark.parametrize("deed", ["hang", "stubborn"])
-def test_a_plugin_that_never_ends_is_cut_off_and_the_others_do_not_notice(order, account, steady, problem, deed):
+def test_a_plugin_that_never_ends_is_cut_off_and_the_others_do_not_notice(
+    order, account, steady, problem, deed
+):
     hostile = account("hostile", create=deed)
     with ThreadPoolExecutor(8) as pool:
         started = time.monotonic()
@@ -299,7 +326,9 @@ def test_a_plugin_that_blocks_the_loop_stalls_everybody_for_that_long_and_no_lon
 
 
 def test_a_tenant_that_hangs_at_a_gateway_leaves_the_others_their_places(order, account, problem, house):
-    """A quarter of 64 places are one tenant's; further calls of his are told so, and another tenant's are made."""
+    """
+    A quarter of 64 places are one tenant's; further calls of his are told so, and another tenant's are made.
+    """
     hostile = account("hostile", create="hang")
     fine = account("hostile")
     with ThreadPoolExecutor(24) as pool:
@@ -309,6 +338,9 @@ def test_a_tenant_that_hangs_at_a_gateway_leaves_the_others_their_places(order, 
         assert order(fine).status_code == 201
         assert len(told) == 4
         for answer in told:
-            assert "too many calls to hostile are under way; nothing was sent" in problem(answer, 503, "gateway_unavailable")["detail"]
+            assert (
+                "too many calls to hostile are under way; nothing was sent"
+                in problem(answer, 503, "gateway_unavailable")["detail"]
+            )
             assert answer.headers["retry-after"]
         assert {each.result().status_code for each in hanging} == {503, 504}

@@ -1,4 +1,7 @@
-"""Bad input on every route of the OpenAPI document: always a problem with a code and a pointer, never a 500, nothing written."""
+"""
+Bad input on every route of the OpenAPI document: always a problem with a code and a pointer, never a 500,
+nothing written.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,12 @@ NOT_EVEN_JSON = {
     "arrays 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
     "arrays that never close": b"[" * 200_000,
     "objects 40,000 deep": b'{"a":' * 40_000 + b"1" + b"}" * 40_000,
-    "a deep value behind strings full of quotes": b'{"name": "' + b'\\"[' * 50 + b'", "x": ' + b"[" * 40 + b"]" * 40 + b"}",
+    "a deep value behind strings full of quotes": b'{"name": "'
+    + b'\\"[' * 50
+    + b'", "x": '
+    + b"[" * 40
+    + b"]" * 40
+    + b"}",
 }
 
 
@@ -112,7 +120,12 @@ def test_an_unknown_field_is_refused_at_every_depth(with_body, call, problem, na
     for route in with_body:
         for path in route.objects():
             escaped = name.replace("~", "~0").replace("/", "~1")
-            problem(call(route, json=put(route.sample(), (*path, name), 1)), 400, "invalid_request", [at((*path, escaped))])
+            problem(
+                call(route, json=put(route.sample(), (*path, name), 1)),
+                400,
+                "invalid_request",
+                [at((*path, escaped))],
+            )
 
 
 def test_a_field_given_twice_is_refused_with_a_pointer_to_it(with_body, call, problem):
@@ -149,7 +162,10 @@ def test_a_list_or_map_over_its_limit_is_refused(with_body, call, problem):
                     problem(call(route, json=put(whole, path, wrong)), 400, "invalid_request", [at(path)])
 
 
-@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"1E+1000000", b"9" * 400, b"9" * 5_000, b"-" + b"9" * 30, b"-1", b"-0.5", b"0.1"])
+@pytest.mark.parametrize(
+    "number",
+    [b"1e999", b"-1e999", b"1E+1000000", b"9" * 400, b"9" * 5_000, b"-" + b"9" * 30, b"-1", b"-0.5", b"0.1"],
+)
 def test_a_number_that_is_no_count_is_refused(with_body, call, problem, number):
     for route in with_body:
         whole = route.sample()
@@ -198,12 +214,18 @@ def test_a_large_body_that_streams_without_a_length_is_413(with_body, call, prob
 )
 def test_a_body_that_does_not_say_it_is_plain_json_is_415(with_body, call, problem, headers):
     for route in with_body:
-        problem(call(route, content=json.dumps(route.sample()).encode(), headers=headers), 415, "unsupported_media_type")
+        problem(
+            call(route, content=json.dumps(route.sample()).encode(), headers=headers),
+            415,
+            "unsupported_media_type",
+        )
 
 
 # Quadratic scans have been here: 32 KB of these took minutes.
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("filler", [b'\\"', b'"', b"\\", b'"\\', b"[]", b"{", b'"[', b"\\\\u0000", b"1e1,", b'"a":1,'])
+@pytest.mark.parametrize(
+    "filler", [b'\\"', b'"', b"\\", b'"\\', b"[]", b"{", b'"[', b"\\\\u0000", b"1e1,", b'"a":1,']
+)
 def test_no_body_takes_long_to_refuse(with_body, call, problem, filler):
     for route in with_body:
         body = b"[" * 33 + b'"' + filler * (250_000 // len(filler))
@@ -218,10 +240,17 @@ CARD = "4111 1111 1111 1111"
 
 
 def with_a_card(route):
-    """Every text field of the body, with a card number in it; every map of texts, with one as a name and as a value."""
+    """
+    Every text field of the body, with a card number in it; every map of texts, with one as a name and as a
+    value.
+    """
     whole = route.sample()
     for path, schema, _ in route.fields():
-        if schema.get("type") == "string" and not {"enum", "format"} & set(schema) and schema.get("maxLength", 100) >= len(CARD):
+        if (
+            schema.get("type") == "string"
+            and not {"enum", "format"} & set(schema)
+            and schema.get("maxLength", 100) >= len(CARD)
+        ):
             yield path, put(whole, path, CARD)
         elif schema.get("type") == "object" and "properties" not in schema:
             inner = schema.get("additionalProperties", {})
@@ -240,7 +269,17 @@ def test_a_card_number_is_refused_in_every_text_and_never_said_again(with_body, 
             problem(answer, 422, "card_number", [at(path)])
             assert CARD not in answer.text
             tried.add(path[-1] if isinstance(path[-1], str) else path[-2])
-    assert {"name", "description", "external_id", "product_name", "tax_category", "success_url", "metadata", "phone", "email"} <= tried
+    assert {
+        "name",
+        "description",
+        "external_id",
+        "product_name",
+        "tax_category",
+        "success_url",
+        "metadata",
+        "phone",
+        "email",
+    } <= tried
 
 
 def test_a_card_number_is_not_said_again_whatever_else_is_wrong(with_body, call, problem):
@@ -257,12 +296,16 @@ def test_a_card_number_is_no_filter_no_idempotency_key_and_no_request_id(routes,
     digits = CARD.replace(" ", "")
     for route in routes:
         for parameter in route.parameters["query"]:
-            if route.resolve(parameter["schema"]).get("type") == "string" and "format" not in route.resolve(parameter["schema"]):
+            if route.resolve(parameter["schema"]).get("type") == "string" and "format" not in route.resolve(
+                parameter["schema"]
+            ):
                 answer = call(route, params={parameter["name"]: digits})
                 problem(answer, 400, "invalid_request", [f"#/{parameter['name']}"])
                 assert digits not in answer.text
         if route.method in {"POST", "PATCH"} and route.audience != "public":
-            answer = call(route, json=route.sample() if route.schema else None, headers={"Idempotency-Key": digits})
+            answer = call(
+                route, json=route.sample() if route.schema else None, headers={"Idempotency-Key": digits}
+            )
             problem(answer, 422, "card_number", ["#/Idempotency-Key"])
             assert digits not in answer.text
         assert call(route, headers={"x-request-id": digits}).headers["x-request-id"] != digits
@@ -271,10 +314,43 @@ def test_a_card_number_is_no_filter_no_idempotency_key_and_no_request_id(routes,
 # --- queries --------------------------------------------------------------------------------------------------------------
 
 BAD_QUERY = {
-    "integer": ["0", "-1", "1" + "0" * 30, "abc", "", "1.5", "1e999", "1E+1000000", "1_0", "+1", " 1", "NaN", "\u0661", "\x00", "0x10"],
-    "uuid": ["x", "", "\x00", "01935c1e-0000-7000-8000-00000000000", "{01935c1e-0000-7000-8000-000000000000}", "1" * 5_000],
+    "integer": [
+        "0",
+        "-1",
+        "1" + "0" * 30,
+        "abc",
+        "",
+        "1.5",
+        "1e999",
+        "1E+1000000",
+        "1_0",
+        "+1",
+        " 1",
+        "NaN",
+        "\u0661",
+        "\x00",
+        "0x10",
+    ],
+    "uuid": [
+        "x",
+        "",
+        "\x00",
+        "01935c1e-0000-7000-8000-00000000000",
+        "{01935c1e-0000-7000-8000-000000000000}",
+        "1" * 5_000,
+    ],
     "date-time": [
-        *["junk", "", "\x00", "2026-01-01", "2026-01-01T00:00:00", "2026-02-30T00:00:00Z", "10000-01-01T00:00:00Z", "1700000000", "-1"],
+        *[
+            "junk",
+            "",
+            "\x00",
+            "2026-01-01",
+            "2026-01-01T00:00:00",
+            "2026-02-30T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "1700000000",
+            "-1",
+        ],
         *["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "NaN", "1e999", "9" * 5_000],
     ],
     "enum": ["", "x", "PAID", "\x00", "1" * 5_000],
@@ -294,9 +370,15 @@ def test_a_bad_query_parameter_is_refused_with_a_pointer_to_it(routes, call, pro
     assert refused > 50
 
 
-@pytest.mark.parametrize("cursor", ["", "abc", "AAAA", "A" * 23, "%", "ä", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "../../etc"])
+@pytest.mark.parametrize(
+    "cursor", ["", "abc", "AAAA", "A" * 23, "%", "ä", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "../../etc"]
+)
 def test_a_cursor_we_did_not_make_is_refused(routes, call, problem, cursor):
-    paged = [route for route in routes if any(parameter["name"] == "cursor" for parameter in route.parameters["query"])]
+    paged = [
+        route
+        for route in routes
+        if any(parameter["name"] == "cursor" for parameter in route.parameters["query"])
+    ]
     assert len(paged) >= 4
     for route in paged:
         problem(call(route, params={"cursor": cursor}), 400, "invalid_request", ["#/cursor"])
@@ -316,7 +398,9 @@ def test_a_parameter_given_twice_is_refused(routes, call, problem):
             problem(call(route, params=[(name, "1"), (name, "2")]), 400, "invalid_request", [f"#/{name}"])
 
 
-@pytest.mark.parametrize("query", ["external_id=%FF", "external_id=%ED%A0%80", "external_id=%zz", "external_id='%20OR%201=1--"])
+@pytest.mark.parametrize(
+    "query", ["external_id=%FF", "external_id=%ED%A0%80", "external_id=%zz", "external_id='%20OR%201=1--"]
+)
 def test_a_filter_that_matches_nothing_finds_nothing(shop, query):
     answer = shop.api.get(f"/invoices?{query}")
     assert (answer.status_code, answer.json()) == (200, {"invoices": [], "next_cursor": None})
@@ -328,8 +412,26 @@ def test_a_filter_that_matches_nothing_finds_nothing(shop, query):
 @pytest.mark.parametrize(
     "junk",
     [
-        *["x", "0", "-1", "null", "%00", "%FF", "%E2%80%AE", "..%2f..", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "'--", "{}", "%0d%0aX-A:1"],
-        *["01935c1e-0000-7000-8000-00000000000g", "01935c1e-0000-7000-8000-0000000000000", "urn:uuid:x", "a" * 20_000],
+        *[
+            "x",
+            "0",
+            "-1",
+            "null",
+            "%00",
+            "%FF",
+            "%E2%80%AE",
+            "..%2f..",
+            "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+            "'--",
+            "{}",
+            "%0d%0aX-A:1",
+        ],
+        *[
+            "01935c1e-0000-7000-8000-00000000000g",
+            "01935c1e-0000-7000-8000-0000000000000",
+            "urn:uuid:x",
+            "a" * 20_000,
+        ],
     ],
     ids=lambda junk: junk[:40],
 )
@@ -339,7 +441,9 @@ def test_an_id_that_cannot_exist_is_not_found(routes, call, problem, junk):
     for route in routes:
         if route.parameters["path"]:
             problem(
-                call(route, route.url(junk), **({"json": route.sample()} if route.schema else {})), set(expected), set(expected.values())
+                call(route, route.url(junk), **({"json": route.sample()} if route.schema else {})),
+                set(expected),
+                set(expected.values()),
             )
 
 
@@ -350,7 +454,9 @@ def test_an_id_that_does_not_exist_is_not_found(routes, call, problem):
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "TRACE", "CONNECT"])
-def test_a_method_that_a_path_does_not_take_is_405_and_says_which_it_takes(routes, anonymous, problem, method):
+def test_a_method_that_a_path_does_not_take_is_405_and_says_which_it_takes(
+    routes, anonymous, problem, method
+):
     paths = {route.path: route.url() for route in routes}
     for path, url in paths.items():
         taken = {route.method for route in routes if route.path == path}
@@ -366,21 +472,41 @@ def test_a_method_that_a_path_does_not_take_is_405_and_says_which_it_takes(route
     "path",
     [
         *["/", "/nothing", "/INVOICES", "/invoices/x/y/z", "/%00", "/%FF", "/..", "/.env"],
-        *["/docs/assets/../app.py", "/docs/assets/..%2fapp.py", "/docs/assets/%2e%2e/app.py", "/docs/assets//etc/passwd"],
-        *["/docs/assets/%00", "/docs/assets/" + "a" * 5_000, "/docs/assets/", "/docs/assets", "/webhooks", "/health"],
+        *[
+            "/docs/assets/../app.py",
+            "/docs/assets/..%2fapp.py",
+            "/docs/assets/%2e%2e/app.py",
+            "/docs/assets//etc/passwd",
+        ],
+        *[
+            "/docs/assets/%00",
+            "/docs/assets/" + "a" * 5_000,
+            "/docs/assets/",
+            "/docs/assets",
+            "/webhooks",
+            "/health",
+        ],
     ],
     ids=lambda path: path[:40],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_there_is_nothing_at_any_other_path(service, problem, raw, method, path):
-    problem(raw(f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode()), {404, 405})
+    problem(
+        raw(
+            f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode()
+        ),
+        {404, 405},
+    )
 
 
 def test_every_answer_to_bad_input_is_documented(routes, call):
     for route in routes:
         assert call(route, params={"cursor": "junk"}).status_code in route.documented | {404}, route
         if route.schema:
-            assert {call(route, content=b"{", headers=JSON).status_code, call(route, content=b"x").status_code} <= route.documented, route
+            assert {
+                call(route, content=b"{", headers=JSON).status_code,
+                call(route, content=b"x").status_code,
+            } <= route.documented, route
 
 
 @pytest.mark.parametrize("given", ["a" * 65, "a b", "a\tb", "<script>", "ä", ""])
@@ -390,4 +516,7 @@ def test_a_request_id_that_is_not_sane_is_replaced(anonymous, problem, given):
 
 
 def test_a_sane_request_id_is_used(anonymous, problem):
-    assert problem(anonymous.get("/nothing", headers={"x-request-id": "shop-17.a_b"}), 404)["request_id"] == "shop-17.a_b"
+    assert (
+        problem(anonymous.get("/nothing", headers={"x-request-id": "shop-17.a_b"}), 404)["request_id"]
+        == "shop-17.a_b"
+    )

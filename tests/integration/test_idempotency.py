@@ -1,5 +1,6 @@
 """
-One Idempotency-Key, one effect, one answer: however often, however concurrently, on whatever node, and whoever dies meanwhile.
+One Idempotency-Key, one effect, one answer: however often, however concurrently, on whatever node, and
+whoever dies meanwhile.
 
 The crashes are real: a service in a process of its own is killed while it works, and another one goes on.
 """
@@ -42,7 +43,9 @@ def body_of(merchant, **changes):
 
 
 def post(api, path, key, body=b"", **headers):
-    return api.post(path, content=body, headers={"content-type": "application/json", **with_key(key), **headers})
+    return api.post(
+        path, content=body, headers={"content-type": "application/json", **with_key(key), **headers}
+    )
 
 
 def invoices_of(merchant):
@@ -51,7 +54,11 @@ def invoices_of(merchant):
 
 def rows_of(database):
     """How many rows each table has, but for those that workers write meanwhile."""
-    return {table: rows for table, rows in database.count().items() if table not in {"key_audit", "webhook_attempts"}}
+    return {
+        table: rows
+        for table, rows in database.count().items()
+        if table not in {"key_audit", "webhook_attempts"}
+    }
 
 
 def same(answer, first):
@@ -74,15 +81,23 @@ def test_every_route_that_makes_or_changes_something_takes_the_header_but_the_we
     changing = {handler for handler in handlers() if handler.http_methods & {"POST", "PATCH"}}
     without = {path for handler in changing if not idempotency.applies_to(handler) for path in handler.paths}
     assert without == {"/webhooks/{gateway:str}/{token:str}"}
-    assert not [handler for handler in handlers() if idempotency.applies_to(handler) and handler not in changing]
+    assert not [
+        handler for handler in handlers() if idempotency.applies_to(handler) and handler not in changing
+    ]
 
 
 def test_every_route_that_makes_something_makes_it_under_the_id_of_its_claim():
     """Or a request that goes on after a crash would make a second one."""
-    making = [handler for handler in handlers() if idempotency.applies_to(handler) and handler.status_code in {None, 201}]
+    making = [
+        handler
+        for handler in handlers()
+        if idempotency.applies_to(handler) and handler.status_code in {None, 201}
+    ]
     making = [handler for handler in making if "POST" in handler.http_methods]
     assert len(making) >= 4
-    assert [handler.handler_name for handler in making if "claim_of" not in handler.fn.__code__.co_names] == []
+    assert [
+        handler.handler_name for handler in making if "claim_of" not in handler.fn.__code__.co_names
+    ] == []
 
 
 def test_the_header_is_documented_on_every_route_that_takes_it(anonymous):
@@ -101,7 +116,9 @@ def takes_the_header(route):
     return route.method in {"POST", "PATCH"} and route.audience != "public"
 
 
-def test_on_every_route_a_repeat_gets_the_same_bytes_and_has_no_effect(merchant, sandbox, database, routes, samples):
+def test_on_every_route_a_repeat_gets_the_same_bytes_and_has_no_effect(
+    merchant, sandbox, database, routes, samples
+):
     sandbox.xendit.fault("lost", on="webhook")  # or work in the background would count as an effect
     asked = [samples.request(merchant, route) for route in routes if takes_the_header(route)]
     assert len(asked) == len([handler for handler in handlers() if idempotency.applies_to(handler)])
@@ -143,7 +160,10 @@ def test_the_header_means_nothing_on_other_routes(merchant, key, database, outsi
         assert merchant.api.get("/invoices", headers=with_key('"')).status_code == 200
     made = merchant.admin.post("/api-keys", json={"tenant_id": merchant.tenant_id}).json()
     assert merchant.admin.delete(f"/api-keys/{made['key_id']}", headers=with_key(key)).status_code == 204
-    answers = [outside.post(merchant.accounts["xendit"]["webhook_url"], content=b"{}", headers=with_key(key)) for _ in range(2)]
+    answers = [
+        outside.post(merchant.accounts["xendit"]["webhook_url"], content=b"{}", headers=with_key(key))
+        for _ in range(2)
+    ]
     assert [answer.status_code for answer in answers] == [401, 401]
     assert database.count()["idempotency_keys"] == before
 
@@ -163,7 +183,11 @@ def test_another_body_is_422_and_nothing_is_executed(merchant, sandbox, key, pro
 def test_another_route_object_or_query_is_422(merchant, key, problem):
     one, two = merchant.invoice(), merchant.invoice()
     assert post(merchant.api, f"/invoices/{one['invoice_id']}/payment-url", key).status_code == 200
-    for path in (f"{two['invoice_id']}/payment-url", f"{one['invoice_id']}/cancel", f"{one['invoice_id']}/payment-url?installment=1"):
+    for path in (
+        f"{two['invoice_id']}/payment-url",
+        f"{one['invoice_id']}/cancel",
+        f"{one['invoice_id']}/payment-url?installment=1",
+    ):
         problem(post(merchant.api, f"/invoices/{path}", key), 422, "idempotency_key_reused")
     assert {merchant.get(invoice)["status"] for invoice in (one, two)} == {"pending"}
 
@@ -231,7 +255,9 @@ def test_the_same_key_of_a_tenant_and_of_administration_names_two_requests(merch
 def test_a_replay_is_only_for_those_who_may_make_the_request(merchant, service, key, problem, anonymous):
     body = body_of(merchant)
     made = merchant.admin.post("/api-keys", json={"tenant_id": merchant.tenant_id}).json()
-    reader = merchant.admin.post("/api-keys", json={"tenant_id": merchant.tenant_id, "scopes": ["read"]}).json()["api_key"]
+    reader = merchant.admin.post(
+        "/api-keys", json={"tenant_id": merchant.tenant_id, "scopes": ["read"]}
+    ).json()["api_key"]
     with httpx.Client(base_url=service.public_url, headers={"X-API-Key": made["api_key"]}, timeout=30) as api:
         first = post(api, "/invoices", key, body)
         assert first.status_code == 201
@@ -262,7 +288,12 @@ HOSTILE = [
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda value: repr(value[:20]))
 def test_a_malformed_key_is_400_with_a_pointer(raw, seller, problem, nothing_written, hostile):
     head = f"POST /invoices HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-API-Key: {seller.api.headers['x-api-key']}\r\n".encode()
-    answer = raw(head + b"Idempotency-Key: " + hostile + b"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+    answer = raw(
+        head
+        + b"Idempotency-Key: "
+        + hostile
+        + b"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    )
     if answer is None or answer.headers.get("content-type", "").startswith("text/plain"):
         assert hostile == b"\x01"  # the server itself refuses it
         return
@@ -271,10 +302,17 @@ def test_a_malformed_key_is_400_with_a_pointer(raw, seller, problem, nothing_wri
 
 def test_two_keys_are_400(seller, problem, nothing_written):
     headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "a")]
-    problem(seller.api.post("/invoices", json=seller.body(), headers=headers), 400, "invalid_request", ["#/Idempotency-Key"])
+    problem(
+        seller.api.post("/invoices", json=seller.body(), headers=headers),
+        400,
+        "invalid_request",
+        ["#/Idempotency-Key"],
+    )
 
 
-@pytest.mark.parametrize("odd", ["';DROP/**/TABLE/**/tenants;--", "%00", "../../x", "${jndi:ldap://x}", "a" * 255, "-1", "null"])
+@pytest.mark.parametrize(
+    "odd", ["';DROP/**/TABLE/**/tenants;--", "%00", "../../x", "${jndi:ldap://x}", "a" * 255, "-1", "null"]
+)
 def test_an_odd_key_is_a_key(seller, odd):
     body = body_of(seller, description=odd)
     first = post(seller.api, "/invoices", odd, body)
@@ -301,12 +339,16 @@ def test_after_a_conflict_the_same_request_may_try_again_and_no_other(merchant, 
     sandbox.xendit.pay(merchant.reference(invoice))
     merchant.wait(invoice, "paid")
     for _ in range(2):
-        problem(post(merchant.api, f"/invoices/{invoice['invoice_id']}/cancel", key), 409, "illegal_transition")
+        problem(
+            post(merchant.api, f"/invoices/{invoice['invoice_id']}/cancel", key), 409, "illegal_transition"
+        )
     problem(post(merchant.api, "/invoices", key, body_of(merchant)), 422, "idempotency_key_reused")
 
 
 @pytest.mark.parametrize("fault", ["reset_before", "reset_after", "http_500_html", "http_400", "http_429"])
-def test_after_a_gateways_failure_the_repeat_finishes_the_same_invoice(merchant, sandbox, key, problem, payable, fault):
+def test_after_a_gateways_failure_the_repeat_finishes_the_same_invoice(
+    merchant, sandbox, key, problem, payable, fault
+):
     body = body_of(merchant)
     sandbox.xendit.fault(fault, on="create", times=1)
     problem(post(merchant.api, "/invoices", key, body), {502, 503, 504})
@@ -334,30 +376,45 @@ def test_an_external_id_made_elsewhere_is_200_and_replayed_as_200(merchant, key)
 def test_an_answer_survives_the_service_that_gave_it(settings_for, session_owner_url, merchant, key):
     body = body_of(merchant)
     settings = settings_for(session_owner_url)
-    with development.serving(settings) as url, httpx.Client(base_url=url, headers=merchant.api.headers, timeout=30) as elsewhere:
+    with (
+        development.serving(settings) as url,
+        httpx.Client(base_url=url, headers=merchant.api.headers, timeout=30) as elsewhere,
+    ):
         first = post(elsewhere, "/invoices", key, body)
         assert first.status_code == 201, first.text
     assert same(post(merchant.api, "/invoices", key, body), first)
-    with development.serving(settings) as url, httpx.Client(base_url=url, headers=merchant.api.headers, timeout=30) as restarted:
+    with (
+        development.serving(settings) as url,
+        httpx.Client(base_url=url, headers=merchant.api.headers, timeout=30) as restarted,
+    ):
         assert same(post(restarted, "/invoices", key, body), first)
 
 
 @pytest.fixture
 def doomed(service, merchant, tmp_path):
-    """A service in a process of its own, on the same database: `api` speaks to it as the merchant, `kill()` kills it."""
+    """
+    A service in a process of its own, on the same database: `api` speaks to it as the merchant, `kill()`
+    kills it.
+    """
     port = development.free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")} | {
         "PAYTRUST_DATABASE_URL": service.database_url.get_secret_value(),
         "PAYTRUST_ADMIN_API_KEY": service.admin_api_key.get_secret_value(),
         "PAYTRUST_KEY_PEPPER": service.key_pepper.get_secret_value(),
-        "PAYTRUST_ENCRYPTION_KEYS": ",".join(f"{k}:{v.get_secret_value()}" for k, v in service.encryption_keys.items()),
+        "PAYTRUST_ENCRYPTION_KEYS": ",".join(
+            f"{k}:{v.get_secret_value()}" for k, v in service.encryption_keys.items()
+        ),
         "PAYTRUST_INSECURE_GATEWAYS": "true",
         "PAYTRUST_PUBLIC_URL": service.public_url,
         "PAYTRUST_WORKER": "false",
     }
-    process = subprocess.Popen([PAYTRUST, "serve", "--port", str(port)], env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [PAYTRUST, "serve", "--port", str(port)], env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=merchant.api.headers, timeout=30) as api:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers=merchant.api.headers, timeout=30
+        ) as api:
             merchant.wait_for(lambda: process.poll() is None and is_ready(api), timeout_s=40)
             process.api = api
             yield process
@@ -383,19 +440,28 @@ def crash(doomed, merchant, key, body, when):
 
 
 def a_minute_passes(database, key):
-    database.value("UPDATE paytrust.idempotency_keys SET lease_until = now() - interval '1 second' WHERE key = $1", key)
-    database.value("UPDATE paytrust.payments SET updated_at = now() - interval '2 minutes' WHERE status = 'creating'")
+    database.value(
+        "UPDATE paytrust.idempotency_keys SET lease_until = now() - interval '1 second' WHERE key = $1", key
+    )
+    database.value(
+        "UPDATE paytrust.payments SET updated_at = now() - interval '2 minutes' WHERE status = 'creating'"
+    )
 
 
 def goes_on(merchant, sandbox, database, key, body, problem, payable):
-    """A repeat elsewhere is told to wait while the lease runs, then makes the one invoice, which can be paid once."""
+    """
+    A repeat elsewhere is told to wait while the lease runs, then makes the one invoice, which can be paid
+    once.
+    """
     problem(post(merchant.api, "/invoices", key, body), 409, "request_in_progress")
     a_minute_passes(database, key)
     made = post(merchant.api, "/invoices", key, body)
     assert made.status_code == 201, made.text
     [invoice] = invoices_of(merchant)
     assert made.json()["invoice_id"] == invoice["invoice_id"]
-    assert invoice["invoice_id"] == str(database.value("SELECT object_id FROM paytrust.idempotency_keys WHERE key = $1", key))
+    assert invoice["invoice_id"] == str(
+        database.value("SELECT object_id FROM paytrust.idempotency_keys WHERE key = $1", key)
+    )
     assert same(post(merchant.api, "/invoices", key, body), made)
     assert payable(sandbox.xendit) == 1
     sandbox.xendit.pay(merchant.reference(invoice))
@@ -407,7 +473,9 @@ def test_killed_before_anything_was_made(doomed, merchant, sandbox, database, ke
     body = body_of(merchant)
 
     def waits_for_the_lock():
-        return database.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'paytrust.invoices'::regclass")
+        return database.value(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'paytrust.invoices'::regclass"
+        )
 
     with database.holding("LOCK TABLE paytrust.invoices IN SHARE MODE"):
         crash(doomed, merchant, key, body, waits_for_the_lock)
@@ -417,10 +485,18 @@ def test_killed_before_anything_was_made(doomed, merchant, sandbox, database, ke
 
 
 @pytest.mark.parametrize("fault", ["hang_before", "hang_after"])
-def test_killed_while_the_gateway_was_asked(doomed, merchant, sandbox, database, key, problem, payable, fault):
+def test_killed_while_the_gateway_was_asked(
+    doomed, merchant, sandbox, database, key, problem, payable, fault
+):
     body = body_of(merchant)
     sandbox.xendit.fault(fault, on="create", times=1)
-    crash(doomed, merchant, key, body, lambda: any(asked.operation == "create" for asked in sandbox.xendit.requests))
+    crash(
+        doomed,
+        merchant,
+        key,
+        body,
+        lambda: any(asked.operation == "create" for asked in sandbox.xendit.requests),
+    )
     assert [invoice["status"] for invoice in invoices_of(merchant)] == ["draft"]
     assert len(sandbox.xendit.payments) == (fault == "hang_after")
     goes_on(merchant, sandbox, database, key, body, problem, payable)
@@ -440,7 +516,9 @@ def unable_to_keep_answers(database, key):
         database.execute("DROP FUNCTION paytrust.lose CASCADE")
 
 
-def test_an_answer_that_could_not_be_kept_is_not_sent_and_a_repeat_gets_another_secret(merchant, database, key, problem, service):
+def test_an_answer_that_could_not_be_kept_is_not_sent_and_a_repeat_gets_another_secret(
+    merchant, database, key, problem, service
+):
     body = json.dumps({"tenant_id": merchant.tenant_id, "description": key}).encode()
     with unable_to_keep_answers(database, key):
         lost = post(merchant.admin, "/api-keys", key, body)
@@ -455,7 +533,10 @@ def test_an_answer_that_could_not_be_kept_is_not_sent_and_a_repeat_gets_another_
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/tenants", "/gateway-accounts", "/api-keys", "/invoices", "/invoices/{invoice_id}/supplementary"])
+@pytest.mark.parametrize(
+    "path",
+    ["/tenants", "/gateway-accounts", "/api-keys", "/invoices", "/invoices/{invoice_id}/supplementary"],
+)
 def test_what_a_lost_try_made_is_what_the_repeat_answers_with(merchant, database, key, path, routes, samples):
     [route] = [route for route in routes if repr(route) == f"POST {path}"]
     api, _, url, body = samples.request(merchant, route)
@@ -468,7 +549,9 @@ def test_what_a_lost_try_made_is_what_the_repeat_answers_with(merchant, database
     assert made.status_code == 201, made.text
     assert rows_of(database) == before
     object_id = str(database.value("SELECT object_id FROM paytrust.idempotency_keys WHERE key = $1", key))
-    assert object_id in {made.json().get(name) for name in ("tenant_id", "gateway_id", "invoice_id", "key_id")}
+    assert object_id in {
+        made.json().get(name) for name in ("tenant_id", "gateway_id", "invoice_id", "key_id")
+    }
     assert same(post(api, url, key, body), made)
 
 
@@ -476,8 +559,12 @@ def test_what_a_lost_try_made_is_what_the_repeat_answers_with(merchant, database
 
 
 def test_a_dump_shows_neither_the_secret_of_an_answer_nor_its_body(merchant, database, key):
-    made = post(merchant.admin, "/api-keys", key, json.dumps({"tenant_id": merchant.tenant_id}).encode()).json()
-    [row] = database.rows("SELECT k::text AS dumped, answer FROM paytrust.idempotency_keys k WHERE key = $1", key)
+    made = post(
+        merchant.admin, "/api-keys", key, json.dumps({"tenant_id": merchant.tenant_id}).encode()
+    ).json()
+    [row] = database.rows(
+        "SELECT k::text AS dumped, answer FROM paytrust.idempotency_keys k WHERE key = $1", key
+    )
     for secret in (made["api_key"], made["key_id"] + '"'):
         assert secret.encode() not in row["answer"]
         assert secret not in row["dumped"]
@@ -493,8 +580,12 @@ def test_a_day_later_a_service_forgets_the_key(merchant, database, key, settings
     young = str(uuid4())
     first = post(merchant.api, "/invoices", key, body)
     kept = post(merchant.api, "/invoices", young, body)
-    database.value("UPDATE paytrust.idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = $1", key)
+    database.value(
+        "UPDATE paytrust.idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = $1", key
+    )
     with development.serving(settings_for(session_owner_url)):
-        merchant.wait_for(lambda: not database.rows("SELECT 1 FROM paytrust.idempotency_keys WHERE key = $1", key))
+        merchant.wait_for(
+            lambda: not database.rows("SELECT 1 FROM paytrust.idempotency_keys WHERE key = $1", key)
+        )
     assert post(merchant.api, "/invoices", key, body).json()["invoice_id"] != first.json()["invoice_id"]
     assert same(post(merchant.api, "/invoices", young, body), kept)

@@ -29,7 +29,10 @@ def test_equal_parts_round_down_and_the_last_takes_the_rest(merchant):
 
 def test_parts_are_due_every_30_days_and_the_invoice_outlives_the_last(merchant):
     invoice = merchant.invoice(installments={"count": 2})
-    created, *due = (datetime.fromisoformat(t) for t in (invoice["created_at"], *amounts(invoice["installment_schedule"], "due_date")))
+    created, *due = (
+        datetime.fromisoformat(t)
+        for t in (invoice["created_at"], *amounts(invoice["installment_schedule"], "due_date"))
+    )
     assert [(d - created).days for d in due] == [30, 60]
     assert datetime.fromisoformat(invoice["expires_at"]) - due[-1] == timedelta(hours=24)
 
@@ -43,7 +46,9 @@ def test_an_invoice_paid_at_once_has_no_schedule_in_its_answer_and_one_part_in_i
 def test_custom_parts_are_kept_as_given(merchant):
     line = {"product_name": "Course", "quantity": 1, "unit_price": "1000000"}
     merchant.admin.patch(f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"IDR": {}}})
-    invoice = merchant.invoice(line_items=[line], installments={"amounts": ["200000", 800000], "due_dates": [in_days(1), in_days(2)]})
+    invoice = merchant.invoice(
+        line_items=[line], installments={"amounts": ["200000", 800000], "due_dates": [in_days(1), in_days(2)]}
+    )
     assert amounts(invoice["installment_schedule"]) == ["200000", "800000"]
 
 
@@ -79,11 +84,17 @@ def test_an_expiry_before_the_last_due_date_is_refused(merchant):
     assert merchant.api.post("/invoices", json=body | {"expires_at": in_days(89)}).status_code == 201
 
 
-@pytest.mark.parametrize("parts", [["514549", "1"], ["514548", "1", "1"], ["1", "514548", "1"], ["1", "1", "514547", "1"]])
+@pytest.mark.parametrize(
+    "parts", [["514549", "1"], ["514548", "1", "1"], ["1", "514548", "1"], ["1", "1", "514547", "1"]]
+)
 def test_a_last_part_too_small_for_the_rest_of_tax_and_fee_leaves_it_to_those_before(merchant, parts):
-    """Tax 49,500 and fee 15,050: both round down to one unit less, and a part of 1 cannot contain both units."""
+    """
+    Tax 49,500 and fee 15,050: both round down to one unit less, and a part of 1 cannot contain both units.
+    """
     schedule = merchant.invoice(installments={"amounts": parts})["installment_schedule"]
-    contents = [(int(part["amount"]), int(part["tax_amount"]), int(part["service_fee_amount"])) for part in schedule]
+    contents = [
+        (int(part["amount"]), int(part["tax_amount"]), int(part["service_fee_amount"])) for part in schedule
+    ]
     assert [amount for amount, _, _ in contents] == [int(part) for part in parts]
     assert [sum(column) for column in zip(*contents, strict=True)] == [514550, 49500, 15050]
     assert all(tax + fee <= amount for amount, tax, fee in contents)
@@ -98,7 +109,10 @@ def test_each_payment_opens_the_next_page_until_all_is_paid(merchant, sandbox):
         merchant.wait(invoice, "paid" if number == 3 else "partially_paid")
         if number < 3:
             merchant.wait_for(
-                lambda n=number: merchant.reference(invoice).endswith(f"-{n + 1}-1x") and merchant.get(invoice)["payment_url"]
+                lambda n=number: (
+                    merchant.reference(invoice).endswith(f"-{n + 1}-1x")
+                    and merchant.get(invoice)["payment_url"]
+                )
             )
     parts = merchant.get(invoice, "/installments")["installments"]
     assert amounts(parts, "status") == ["paid", "paid", "paid"]

@@ -1,9 +1,11 @@
 """
-Every operation of the OpenAPI document x whose thing it is asked about x who asks: no reading and no writing across tenants.
+Every operation of the OpenAPI document x whose thing it is asked about x who asks: no reading and no writing
+across tenants.
 
-What each cell expects follows from what the operation declares: its key and its scope, in the security section. What is read is
-looked for in the answer; what is written, in every row of every table of the other tenant. A route without a sample of a thing of
-one's own (OWN and BODIES in conftest.py) fails. T11 and C6 to C11 of the failure catalogue; T113 of the roadmap.
+What each cell expects follows from what the operation declares: its key and its scope, in the security
+section. What is read is looked for in the answer; what is written, in every row of every table of the other
+tenant. A route without a sample of a thing of one's own (OWN and BODIES in conftest.py) fails. T11 and C6 to
+C11 of the failure catalogue; T113 of the roadmap.
 """
 
 from __future__ import annotations
@@ -46,7 +48,13 @@ class World:
     """Two merchants, A and B, and keys of A of every kind."""
 
     def __init__(self, make_merchant, admin, anonymous, database, admin_key):
-        self.a, self.b, self.admin, self.anonymous, self.database = make_merchant("A"), make_merchant("B"), admin, anonymous, database
+        self.a, self.b, self.admin, self.anonymous, self.database = (
+            make_merchant("A"),
+            make_merchant("B"),
+            admin,
+            anonymous,
+            database,
+        )
         key_of_a, key_of_b = (merchant.api.headers["x-api-key"] for merchant in (self.a, self.b))
         revoked, expired = self._key(), self._key()
         admin.delete(f"/api-keys/{revoked['key_id']}").raise_for_status()
@@ -74,7 +82,9 @@ class World:
             "credentials": {"secret_key": "k" * 20, "callback_token": secrets.token_hex(16)},
             "currencies": {"IDR": {}},
         }
-        apart = admin.post("/gateway-accounts", json=account | {"gateway": "xendit", "tenant_id": self.b.tenant_id}).json()
+        apart = admin.post(
+            "/gateway-accounts", json=account | {"gateway": "xendit", "tenant_id": self.b.tenant_id}
+        ).json()
         self.token_of_b = apart["webhook_url"].rpartition("/")[2]
 
     def _key(self, **fields):
@@ -85,8 +95,19 @@ class World:
     @staticmethod
     def in_the_name_of(merchant):
         """Headers that mean something elsewhere, and nothing here."""
-        names = ("x-tenant-id", "x-tenant", "tenant-id", "x-act-for-tenant", "x-impersonate", "x-on-behalf-of", "x-forwarded-user")
-        return dict.fromkeys(names, merchant.tenant_id) | {"cookie": f"tenant_id={merchant.tenant_id}", "x-api-key-id": merchant.tenant_id}
+        names = (
+            "x-tenant-id",
+            "x-tenant",
+            "tenant-id",
+            "x-act-for-tenant",
+            "x-impersonate",
+            "x-on-behalf-of",
+            "x-forwarded-user",
+        )
+        return dict.fromkeys(names, merchant.tenant_id) | {
+            "cookie": f"tenant_id={merchant.tenant_id}",
+            "x-api-key-id": merchant.tenant_id,
+        }
 
     def headers(self, key, route):
         if key == "A's key for just this scope":
@@ -96,13 +117,18 @@ class World:
         return self._headers[key]
 
     def ask(self, route, key, ids, body=None, **how):
-        """One cell. An answer shows none of the other tenant's ids, except the one it was asked with, to a merchant's key."""
+        """
+        One cell. An answer shows none of the other tenant's ids, except the one it was asked with, to a
+        merchant's key.
+        """
         given = {"json": body} if body is not None else {}
         given |= {"headers": self.headers(key, route) | how.pop("headers", {})}
         answer = self.anonymous.request(route.method, route.path.format(**ids), **(given | how))
         assert answer.status_code not in {500, 429}, answer.text
         if "A's key" in key or key == "B's key":
-            for one in self.database.ids_of((self.a if key == "B's key" else self.b).tenant_id) - set(ids.values()):
+            for one in self.database.ids_of((self.a if key == "B's key" else self.b).tenant_id) - set(
+                ids.values()
+            ):
                 assert one not in answer.text, f"{key} on {route} shows {one}"
         return answer
 
@@ -135,11 +161,18 @@ def of_merchants(routes):
 
 
 def told(answer, *ids):
-    """An answer without what differs between any two: ids that were asked about, the request's own, times and counters."""
+    """
+    An answer without what differs between any two: ids that were asked about, the request's own, times and
+    counters.
+    """
     text = answer.text.replace(answer.headers["x-request-id"], "REQUEST")
     for one in ids:
         text = text.replace(one, "ID")
-    headers = {name: value for name, value in answer.headers.items() if name not in {"date", "x-request-id", "ratelimit"}}
+    headers = {
+        name: value
+        for name, value in answer.headers.items()
+        if name not in {"date", "x-request-id", "ratelimit"}
+    }
     return answer.status_code, headers, text
 
 
@@ -149,13 +182,17 @@ def refusal(answer, expected, problem):
 
 
 def test_the_document_declares_the_key_and_scope_that_the_guard_asks_for(routes):
-    declared = {repr(route): route.scope if route.audience == "merchant" else route.audience for route in routes}
+    declared = {
+        repr(route): route.scope if route.audience == "merchant" else route.audience for route in routes
+    }
     assert declared == ACCESS
 
 
 def test_every_operation_has_a_sample_of_a_thing_of_ones_own(routes, samples, world):
     for route in routes:
-        assert set(samples.own(world.a, route)) == {parameter["name"] for parameter in route.parameters["path"]}
+        assert set(samples.own(world.a, route)) == {
+            parameter["name"] for parameter in route.parameters["path"]
+        }
         assert (samples.body(world.a, route) is None) == (route.schema is None)
 
 
@@ -180,7 +217,9 @@ def test_anothers_thing_is_as_absent_as_nobodys(route, world, samples, problem):
     mine, theirs = samples.own(world.a, route), samples.own(world.b, route)
     nobodys, malformed = dict.fromkeys(mine, str(uuid4())), dict.fromkeys(mine, "x")
     askers = (
-        {"A's key": theirs, "A's key in B's name": theirs, "B's key": mine} if route.audience == "merchant" else {"the admin key": nobodys}
+        {"A's key": theirs, "A's key in B's name": theirs, "B's key": mine}
+        if route.audience == "merchant"
+        else {"the admin key": nobodys}
     )
     with world.untouched(world.a, world.b):
         for key, ids in askers.items():
@@ -219,7 +258,11 @@ def test_no_key_makes_a_difference_where_none_is_asked_for(routes, world, sample
         own = samples.own(world.a, route)
         cells = {"A's": (own, 200)}
         if own:
-            others = {"B's": (world.token_of_b, 401), "nobody's": (secrets.token_hex(16), 404), "malformed": ("x", 404)}
+            others = {
+                "B's": (world.token_of_b, 401),
+                "nobody's": (secrets.token_hex(16), 404),
+                "malformed": ("x", 404),
+            }
             cells |= {whose: (own | {"token": token}, status) for whose, (token, status) in others.items()}
         body = {"content": b'{"id": "x"}'} if own else {}
         token = {"x-callback-token": world.a.sandbox.xendit.callback_token}
@@ -244,18 +287,25 @@ def test_an_id_of_another_tenant_in_a_query_finds_what_an_id_of_nobody_finds(rou
     page = world.b.api.get("/invoices", params={"limit": 1}).json()
     cursors = {"cursor": (page["next_cursor"], "AAAAAAAAAAAAAAAAAAAAAA")}
     texts = {"external_id": (invoice["external_id"], f"b-{uuid4()}")}
-    ids = {"gateway_id": (world.b.xendit_id, str(uuid4())), "original_invoice_id": (invoice["invoice_id"], str(uuid4()))}
+    ids = {
+        "gateway_id": (world.b.xendit_id, str(uuid4())),
+        "original_invoice_id": (invoice["invoice_id"], str(uuid4())),
+    }
     tried = set()
     for route in of_merchants(routes):
         for parameter in route.parameters["query"]:
             name, schema = parameter["name"], route.resolve(parameter["schema"])
             if schema.get("format") == "uuid" or name in cursors | texts:
                 theirs, nobodys = (cursors | texts | ids)[name]
-                mine, his = (world.ask(route, "A's key", {}, params={name: value}) for value in (theirs, nobodys))
+                mine, his = (
+                    world.ask(route, "A's key", {}, params={name: value}) for value in (theirs, nobodys)
+                )
                 assert told(mine, theirs) == told(his, nobodys), f"{route} by {name}"
                 found = world.ask(route, "B's key", {}, params={name: theirs})
                 assert found.is_success, found.text
-                assert name == "cursor" or invoice["invoice_id"] in found.text, "or the filter would prove nothing"
+                assert name == "cursor" or invoice["invoice_id"] in found.text, (
+                    "or the filter would prove nothing"
+                )
                 tried.add(name)
     assert tried == {"cursor", "external_id", "gateway_id", "original_invoice_id"}
 
@@ -284,7 +334,10 @@ def test_a_merchant_cannot_say_which_tenant_he_is(routes, world, samples, proble
         ids, body = samples.own(world.a, route), samples.body(world.a, route)
         with world.untouched(world.a, world.b):
             problem(
-                world.ask(route, "A's key", ids, body, params={"tenant_id": world.b.tenant_id}), 400, "invalid_request", ["#/tenant_id"]
+                world.ask(route, "A's key", ids, body, params={"tenant_id": world.b.tenant_id}),
+                400,
+                "invalid_request",
+                ["#/tenant_id"],
             )
             if body is not None:
                 answer = world.ask(route, "A's key", ids, body | {"tenant_id": world.b.tenant_id})
@@ -297,10 +350,15 @@ def test_a_merchant_cannot_say_which_tenant_he_is(routes, world, samples, proble
 
 
 def test_an_idempotency_key_of_another_tenant_is_a_new_one(routes, world, samples, problem):
-    """The same key in two tenants names two requests, on every route; and nobody gets the answer that was kept for somebody else."""
+    """
+    The same key in two tenants names two requests, on every route; and nobody gets the answer that was kept
+    for somebody else.
+    """
     for route in [route for route in of_merchants(routes) if route.method in {"POST", "PATCH"}]:
         key = {"Idempotency-Key": str(uuid4())}
-        of_a, of_b = ((samples.own(merchant, route), samples.body(merchant, route)) for merchant in (world.a, world.b))
+        of_a, of_b = (
+            (samples.own(merchant, route), samples.body(merchant, route)) for merchant in (world.a, world.b)
+        )
         first = world.ask(route, "A's key", *of_a, headers=key)
         assert first.is_success, first.text
         with world.untouched(world.a):
@@ -324,9 +382,13 @@ def test_the_same_bytes_under_the_same_key_on_a_shared_account_are_two_invoices(
     shared = admin.post("/gateway-accounts", json=account).json()["gateway_id"]
     body = world.a.body(gateway_id=shared, external_id=f"same-{uuid4()}")
     answers = [
-        merchant.api.post("/invoices", json=body, headers={"Idempotency-Key": body["external_id"]}) for merchant in (world.a, world.b)
+        merchant.api.post("/invoices", json=body, headers={"Idempotency-Key": body["external_id"]})
+        for merchant in (world.a, world.b)
     ]
-    assert [(answer.status_code, "idempotent-replayed" in answer.headers) for answer in answers] == [(201, False), (201, False)]
+    assert [(answer.status_code, "idempotent-replayed" in answer.headers) for answer in answers] == [
+        (201, False),
+        (201, False),
+    ]
     assert answers[0].json()["invoice_id"] != answers[1].json()["invoice_id"]
     for merchant, answer in zip((world.a, world.b), answers, strict=True):
         found = merchant.api.get("/invoices", params={"gateway_id": shared}).json()["invoices"]

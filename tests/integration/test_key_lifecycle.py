@@ -1,5 +1,6 @@
 """
-From the making of a key to its end, over HTTP, with two processes on one database: what one does, the other has to know.
+From the making of a key to its end, over HTTP, with two processes on one database: what one does, the other
+has to know.
 
 What the audit says about it is read here too.
 """
@@ -45,12 +46,16 @@ class Node:
 
     def __init__(self, settings, log):
         self.log, self.url = log, settings.public_url
-        self.environ = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")} | {
+        self.environ = {
+            name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")
+        } | {
             "PAYTRUST_DATABASE_URL": settings.database_url.get_secret_value(),
             "PAYTRUST_ADMIN_API_KEY": settings.admin_api_key.get_secret_value(),
             "PAYTRUST_ADMIN_API_KEY_PREVIOUS": OTHER_ADMIN_KEY,
             "PAYTRUST_KEY_PEPPER": settings.key_pepper.get_secret_value(),
-            "PAYTRUST_ENCRYPTION_KEYS": ",".join(f"{k}:{v.get_secret_value()}" for k, v in settings.encryption_keys.items()),
+            "PAYTRUST_ENCRYPTION_KEYS": ",".join(
+                f"{k}:{v.get_secret_value()}" for k, v in settings.encryption_keys.items()
+            ),
             "PAYTRUST_TRUSTED_PROXIES": "127.0.0.0/8, 10.0.0.0/8",
             "PAYTRUST_LOG_LEVEL": "debug",
             "PAYTRUST_PORT": str(settings.port),
@@ -61,7 +66,9 @@ class Node:
     def start(self):
         with self.log.open("ab") as log:
             command = [str(Path(sys.executable).with_name("paytrust")), "serve"]
-            self._process = subprocess.Popen(command, env=self.environ, cwd=self.log.parent, stderr=log, stdout=log)
+            self._process = subprocess.Popen(
+                command, env=self.environ, cwd=self.log.parent, stderr=log, stdout=log
+            )
         wait_until(self._answers, 60)
 
     def _answers(self):
@@ -99,7 +106,9 @@ def new_key(admin, shop):
 @pytest.fixture
 def get(anonymous):
     """Ask the session's service for something with a key."""
-    return lambda api_key, path="/invoices", **headers: anonymous.get(path, headers={"x-api-key": api_key} | headers)
+    return lambda api_key, path="/invoices", **headers: anonymous.get(
+        path, headers={"x-api-key": api_key} | headers
+    )
 
 
 @pytest.fixture
@@ -132,8 +141,15 @@ def test_a_revoked_key_is_dead_in_every_process_within_a_second(admin, node, get
     assert dies(lambda: node.get(key["api_key"])) < PROMISE_S + NOISE_S
 
 
-def test_a_rotated_key_is_dead_in_every_process_within_a_second_and_the_new_one_works_at_once(admin, node, get, new_key):
-    key = new_key(scopes=["read"], description="till 7", allowed_addresses=["127.0.0.1"], expires_at="2099-01-01T00:00:00Z")
+def test_a_rotated_key_is_dead_in_every_process_within_a_second_and_the_new_one_works_at_once(
+    admin, node, get, new_key
+):
+    key = new_key(
+        scopes=["read"],
+        description="till 7",
+        allowed_addresses=["127.0.0.1"],
+        expires_at="2099-01-01T00:00:00Z",
+    )
     assert get(key["api_key"]).status_code == node.get(key["api_key"]).status_code == 200
     answer = admin.put(f"/api-keys/{key['key_id']}/rotate")
     assert answer.status_code == 200, answer.text
@@ -147,7 +163,10 @@ def test_a_rotated_key_is_dead_in_every_process_within_a_second_and_the_new_one_
     }
     assert rotated["prefix"] == rotated["api_key"][:4]
     assert rotated["rotated_at"]
-    assert rotated["api_key"] not in admin.get("/api-keys", params={"tenant_id": key["tenant_id"], "limit": 200}).text
+    assert (
+        rotated["api_key"]
+        not in admin.get("/api-keys", params={"tenant_id": key["tenant_id"], "limit": 200}).text
+    )
 
 
 def test_a_key_that_is_revoked_in_the_database_by_hand_is_dead_within_a_second(database, node, get, new_key):
@@ -231,25 +250,35 @@ def test_an_expired_key_is_refused_by_every_process_that_knew_it(node, get, new_
     assert dies(lambda: node.get(key["api_key"])) < 4 + NOISE_S
     assert dies(lambda: get(key["api_key"])) < NOISE_S
     problem(admin.put(f"/api-keys/{key['key_id']}/rotate"), 409, "key_not_live")
-    assert wait_until(lambda: [entry for entry in audit(key_id=key["key_id"]) if entry["reason"] == "expired_key"])
+    assert wait_until(
+        lambda: [entry for entry in audit(key_id=key["key_id"]) if entry["reason"] == "expired_key"]
+    )
 
 
 @pytest.mark.parametrize(
-    "expires_at", ["2001-01-01T00:00:00Z", "2099-01-01T00:00:00", "2099-02-30T00:00:00Z", "tomorrow", "", 4_000_000_000]
+    "expires_at",
+    ["2001-01-01T00:00:00Z", "2099-01-01T00:00:00", "2099-02-30T00:00:00Z", "tomorrow", "", 4_000_000_000],
 )
 def test_a_key_that_would_never_work_is_not_made(admin, shop, problem, nothing_written, expires_at):
     answer = admin.post("/api-keys", json={"tenant_id": shop.tenant_id, "expires_at": expires_at})
     problem(answer, 400, "invalid_request", ["#/expires_at"])
 
 
-@pytest.mark.parametrize("network", ["x", "", "192.0.2.1/24", "192.0.2.0/33", "010.0.0.1", "fe80::1%eth0", "' OR 1=1 --"])
+@pytest.mark.parametrize(
+    "network", ["x", "", "192.0.2.1/24", "192.0.2.0/33", "010.0.0.1", "fe80::1%eth0", "' OR 1=1 --"]
+)
 def test_an_address_that_is_none_is_refused(admin, shop, problem, nothing_written, network):
-    answer = admin.post("/api-keys", json={"tenant_id": shop.tenant_id, "allowed_addresses": ["192.0.2.0/24", network]})
+    answer = admin.post(
+        "/api-keys", json={"tenant_id": shop.tenant_id, "allowed_addresses": ["192.0.2.0/24", network]}
+    )
     problem(answer, 400, "invalid_request", ["#/allowed_addresses/1"])
 
 
 def test_a_key_works_from_its_addresses_only(node, get, new_key, problem):
-    here, elsewhere = new_key(allowed_addresses=["127.0.0.0/8", "::1"]), new_key(allowed_addresses=["192.0.2.0/24", "2001:db8::/32"])
+    here, elsewhere = (
+        new_key(allowed_addresses=["127.0.0.0/8", "::1"]),
+        new_key(allowed_addresses=["192.0.2.0/24", "2001:db8::/32"]),
+    )
     assert get(here["api_key"]).status_code == 200
     problem(get(elsewhere["api_key"]), 403, "address_not_allowed")
     problem(get(elsewhere["api_key"]), 403, "address_not_allowed")  # also when the key is remembered
@@ -258,12 +287,22 @@ def test_a_key_works_from_its_addresses_only(node, get, new_key, problem):
 
 
 def test_nobody_but_a_trusted_proxy_says_where_a_request_comes_from(node, get, new_key, problem):
-    """C14: the session's service trusts no proxy, and uvicorn must not do so behind its back; the other process trusts 127/8 and 10/8."""
+    """
+    C14: the session's service trusts no proxy, and uvicorn must not do so behind its back; the other process
+    trusts 127/8 and 10/8.
+    """
     key = new_key(allowed_addresses=["192.0.2.0/24", "2001:db8::/32"])["api_key"]
     names = ("x-forwarded-for", "forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
     problem(get(key, **dict.fromkeys(names, "192.0.2.7")), 403, "address_not_allowed")
     problem(node.get(key, **dict.fromkeys(names[1:], "192.0.2.7")), 403, "address_not_allowed")
-    for allowed in ("192.0.2.7", "203.0.113.9, 192.0.2.7", "192.0.2.7, 10.1.1.1", "junk, 192.0.2.7", "192.0.2.7:99", "[2001:db8::5]:99"):
+    for allowed in (
+        "192.0.2.7",
+        "203.0.113.9, 192.0.2.7",
+        "192.0.2.7, 10.1.1.1",
+        "junk, 192.0.2.7",
+        "192.0.2.7:99",
+        "[2001:db8::5]:99",
+    ):
         assert node.get(key, **{"x-forwarded-for": allowed}).status_code == 200, allowed
     for spoofed in (
         "192.0.2.7, 203.0.113.9",
@@ -279,12 +318,23 @@ def test_nobody_but_a_trusted_proxy_says_where_a_request_comes_from(node, get, n
 # --- the audit --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_audit_knows_of_everything_that_happens_to_a_key(admin, anonymous, node, new_key, get, audit, problem):
+def test_the_audit_knows_of_everything_that_happens_to_a_key(
+    admin, anonymous, node, new_key, get, audit, problem
+):
     """T126: created, used, refused, rotated and revoked; by whom, from where, in which request, and when."""
     key = new_key(scopes=["read"])
     key_id = key["key_id"]
-    assert node.get(key["api_key"], **{"x-forwarded-for": "198.51.100.7", "x-request-id": "use-1"}).status_code == 200
-    problem(anonymous.post("/invoices", headers={"x-api-key": key["api_key"], "x-request-id": "scope-1"}, json={}), 403, "forbidden")
+    assert (
+        node.get(key["api_key"], **{"x-forwarded-for": "198.51.100.7", "x-request-id": "use-1"}).status_code
+        == 200
+    )
+    problem(
+        anonymous.post(
+            "/invoices", headers={"x-api-key": key["api_key"], "x-request-id": "scope-1"}, json={}
+        ),
+        403,
+        "forbidden",
+    )
     admin.put(f"/api-keys/{key_id}/rotate", headers={"x-request-id": "rotate-1"})
     admin.delete(f"/api-keys/{key_id}", headers={"x-request-id": "revoke-1"})
     admin.delete(f"/api-keys/{key_id}", headers={"x-request-id": "revoke-2"})
@@ -295,7 +345,10 @@ def test_the_audit_knows_of_everything_that_happens_to_a_key(admin, anonymous, n
         assert entry["tenant_id"] == key["tenant_id"]
         assert entry["times"] == 1
         assert abs(datetime.fromisoformat(entry["at"]) - datetime.now(UTC)) < timedelta(minutes=2)
-        assert re.fullmatch("admin:[0-9a-f]{8}" if action in {"created", "rotated", "revoked"} else f"api_key:{key_id}", entry["actor"])
+        assert re.fullmatch(
+            "admin:[0-9a-f]{8}" if action in {"created", "rotated", "revoked"} else f"api_key:{key_id}",
+            entry["actor"],
+        )
         assert entry["address"] == ("198.51.100.7" if action == "used" else "127.0.0.1")
         assert (entry["reason"] is not None) == (action == "failed")
     ids = {action: entry["request_id"] for action, entry in entries.items() if action != "created"}
@@ -307,7 +360,12 @@ def test_the_audit_keeps_the_old_hash_of_a_rotation_and_shows_it_to_nobody(admin
     key = new_key()
     was = database.value("SELECT hash FROM api_keys WHERE id = $1", key["key_id"])
     admin.put(f"/api-keys/{key['key_id']}/rotate")
-    assert database.value("SELECT old_hash FROM key_audit WHERE key_id = $1 AND action = 'rotated'", key["key_id"]) == was
+    assert (
+        database.value(
+            "SELECT old_hash FROM key_audit WHERE key_id = $1 AND action = 'rotated'", key["key_id"]
+        )
+        == was
+    )
     assert "argon2" not in str(audit(key_id=key["key_id"]))
 
 
@@ -325,22 +383,37 @@ def test_failures_cannot_fill_the_disk(anonymous, database):
     before = database.value("SELECT count(*) FROM key_audit")
     for n in range(300):
         anonymous.get("/invoices", headers={"x-api-key": f"{n:064x}"})
-    wait_until(lambda: database.value("SELECT count(*) FROM key_audit WHERE reason = 'unknown_key' AND address = '127.0.0.1'"))
+    wait_until(
+        lambda: database.value(
+            "SELECT count(*) FROM key_audit WHERE reason = 'unknown_key' AND address = '127.0.0.1'"
+        )
+    )
     time.sleep(6)
     assert database.value("SELECT count(*) FROM key_audit") - before < 20
 
 
-@pytest.mark.parametrize(("send", "reason"), [({"x-api-key": "0" * 63}, "malformed_key"), ({"x-api-key": "0" * 64}, "unknown_key")])
-def test_a_key_of_nobody_is_in_the_audit_with_its_address_and_without_itself(anonymous, database, send, reason):
+@pytest.mark.parametrize(
+    ("send", "reason"), [({"x-api-key": "0" * 63}, "malformed_key"), ({"x-api-key": "0" * 64}, "unknown_key")]
+)
+def test_a_key_of_nobody_is_in_the_audit_with_its_address_and_without_itself(
+    anonymous, database, send, reason
+):
     anonymous.get("/invoices", headers=send)
-    wait_until(lambda: database.rows("SELECT * FROM key_audit WHERE reason = $1 AND address = '127.0.0.1' AND actor = 'anonymous'", reason))
+    wait_until(
+        lambda: database.rows(
+            "SELECT * FROM key_audit WHERE reason = $1 AND address = '127.0.0.1' AND actor = 'anonymous'",
+            reason,
+        )
+    )
 
 
 def test_the_audit_says_which_of_two_admin_keys_was_used(node, admin, shop, audit):
     """Both work while one replaces the other, and one sees when nobody uses the old one any more."""
     actors = set()
     for admin_key in (admin.headers["x-admin-key"], OTHER_ADMIN_KEY):
-        answer = httpx.post(f"{node.url}/api-keys", headers={"x-admin-key": admin_key}, json={"tenant_id": shop.tenant_id})
+        answer = httpx.post(
+            f"{node.url}/api-keys", headers={"x-admin-key": admin_key}, json={"tenant_id": shop.tenant_id}
+        )
         assert answer.status_code == 201
         [created] = audit(key_id=answer.json()["key_id"])
         actors.add(created["actor"])
@@ -349,8 +422,12 @@ def test_the_audit_says_which_of_two_admin_keys_was_used(node, admin, shop, audi
 
 
 def test_only_what_is_set_as_an_admin_key_is_one(admin, anonymous, problem, database):
-    problem(anonymous.get("/api-keys/audit", headers={"x-admin-key": OTHER_ADMIN_KEY}), 401, "unauthenticated")
-    wait_until(lambda: database.rows("SELECT 1 FROM key_audit WHERE reason = 'wrong_admin_key' AND key_id IS NULL"))
+    problem(
+        anonymous.get("/api-keys/audit", headers={"x-admin-key": OTHER_ADMIN_KEY}), 401, "unauthenticated"
+    )
+    wait_until(
+        lambda: database.rows("SELECT 1 FROM key_audit WHERE reason = 'wrong_admin_key' AND key_id IS NULL")
+    )
 
 
 def test_the_pages_of_the_audit_hold_every_entry_once(admin, new_key, shop):
@@ -363,7 +440,9 @@ def test_the_pages_of_the_audit_hold_every_entry_once(admin, new_key, shop):
         if (cursor := page["next_cursor"]) is None:
             break
     assert len({entry["audit_id"] for entry in seen}) == len(seen)
-    assert [entry["key_id"] for entry in seen if entry["action"] == "created" and entry["key_id"] in made] == made[::-1]
+    assert [
+        entry["key_id"] for entry in seen if entry["action"] == "created" and entry["key_id"] in made
+    ] == made[::-1]
     times = [datetime.fromisoformat(entry["at"]) for entry in seen]
     assert times == sorted(times, reverse=True)
 
@@ -373,7 +452,12 @@ def test_the_audit_is_read_by_tenant_by_key_and_by_time(admin, new_key, make_mer
     [entry] = audit(key_id=mine["key_id"])
     at = datetime.fromisoformat(entry["at"])
     assert {entry["tenant_id"] for entry in audit(tenant_id=other.tenant_id)} == {other.tenant_id}
-    assert audit(tenant_id=other.tenant_id, key_id=mine["key_id"]) == audit(tenant_id=str(uuid4())) == audit(key_id=str(uuid4())) == []
+    assert (
+        audit(tenant_id=other.tenant_id, key_id=mine["key_id"])
+        == audit(tenant_id=str(uuid4()))
+        == audit(key_id=str(uuid4()))
+        == []
+    )
     assert audit(key_id=mine["key_id"], created_from=at.isoformat()) == [entry], "included"
     assert audit(key_id=mine["key_id"], created_to=at.isoformat()) == [], "not included"
 
@@ -403,22 +487,35 @@ def test_a_filter_of_the_audit_is_a_value_and_never_sql(admin, problem, nothing_
 
 
 def test_no_key_hash_or_secret_is_in_a_log_or_an_answer(node, admin, shop, database):
-    """T125, C15: at the most talkative log level, with everything that can be done to a key, and everything that can fail."""
+    """
+    T125, C15: at the most talkative log level, with everything that can be done to a key, and everything that
+    can fail.
+    """
     headers = {"x-admin-key": admin.headers["x-admin-key"]}
     with httpx.Client(base_url=node.url, headers=headers, timeout=30) as there:
         key = there.post("/api-keys", json={"tenant_id": shop.tenant_id, "description": "canary"}).json()
         rotated = there.put(f"/api-keys/{key['key_id']}/rotate").json()
         wrong, malformed = secrets.token_hex(32), "canary-" + secrets.token_hex(8)
         answers = [node.get(secret) for secret in (key["api_key"], rotated["api_key"], wrong, malformed)]
-        answers += [there.post("/api-keys", json={"tenant_id": str(uuid4())}), there.get("/api-keys", headers={"x-admin-key": malformed})]
-        answers += [there.get("/api-keys", params={"limit": 200}), there.get("/api-keys/audit", params={"limit": 200})]
+        answers += [
+            there.post("/api-keys", json={"tenant_id": str(uuid4())}),
+            there.get("/api-keys", headers={"x-admin-key": malformed}),
+        ]
+        answers += [
+            there.get("/api-keys", params={"limit": 200}),
+            there.get("/api-keys/audit", params={"limit": 200}),
+        ]
         answers += [there.put(f"/api-keys/{uuid4()}/rotate"), there.delete(f"/api-keys/{key['key_id']}")]
     assert [answer.status_code for answer in answers] == [401, 200, 401, 400, 404, 401, 200, 200, 404, 204]
     node.stop()
     node.start()  # and its last words are written
     pepper = node.environ["PAYTRUST_KEY_PEPPER"]
     hidden = {key["api_key"], rotated["api_key"], wrong, malformed, pepper, "$argon2id$"}
-    hidden |= {headers["x-admin-key"], OTHER_ADMIN_KEY, node.environ["PAYTRUST_ENCRYPTION_KEYS"].partition(":")[2]}
+    hidden |= {
+        headers["x-admin-key"],
+        OTHER_ADMIN_KEY,
+        node.environ["PAYTRUST_ENCRYPTION_KEYS"].partition(":")[2],
+    }
     for secret in (key["api_key"], rotated["api_key"], wrong):
         lookup = hmac.digest(pepper.encode(), secret.encode(), hashlib.sha256)
         hidden |= {secret[4:], lookup.hex(), base64.b64encode(lookup).decode(), repr(lookup)[2:-1]}
@@ -426,7 +523,11 @@ def test_no_key_hash_or_secret_is_in_a_log_or_an_answer(node, admin, shop, datab
     assert re.search(r'"route": "/api-keys/[^"]*/rotate"', told), "the log was written"
     assert [secret for secret in hidden if secret in told] == []
     stored = str(database.rows("SELECT * FROM api_keys") + database.rows("SELECT * FROM key_audit"))
-    assert [secret for secret in (key["api_key"], rotated["api_key"], wrong, malformed, pepper) if secret in stored] == []
+    assert [
+        secret
+        for secret in (key["api_key"], rotated["api_key"], wrong, malformed, pepper)
+        if secret in stored
+    ] == []
 
 
 def test_every_key_is_stored_as_an_argon2id_hash_and_four_characters(database):

@@ -16,7 +16,12 @@ import pytest
 from paytrust import development
 from paytrust.api import context
 
-LIMITS = {"key_limit_per_minute": 20, "admin_limit_per_minute": 1000, "address_limit_per_minute": 5, "webhook_limit_per_minute": 5}
+LIMITS = {
+    "key_limit_per_minute": 20,
+    "admin_limit_per_minute": 1000,
+    "address_limit_per_minute": 5,
+    "webhook_limit_per_minute": 5,
+}
 EVERYWHERE = {"trusted_proxies": "127.0.0.1"}
 """Lets a test be at any address: X-Forwarded-For is believed."""
 
@@ -26,14 +31,22 @@ class Client:
 
     def __init__(self, settings):
         self.settings = settings
-        self.http = httpx.Client(base_url=settings.public_url, timeout=30, verify=False, limits=httpx.Limits(max_connections=40))
+        self.http = httpx.Client(
+            base_url=settings.public_url, timeout=30, verify=False, limits=httpx.Limits(max_connections=40)
+        )
 
     def get(self, path="/invoices", key=None, address=None, **headers):
-        given = {"x-api-key": key, "x-forwarded-for": address} | {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.http.get(path, headers={name: value for name, value in given.items() if value is not None})
+        given = {"x-api-key": key, "x-forwarded-for": address} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        return self.http.get(
+            path, headers={name: value for name, value in given.items() if value is not None}
+        )
 
     def admin(self, method, path, **more):
-        answer = self.http.request(method, path, headers={"x-admin-key": self.settings.admin_api_key.get_secret_value()}, **more)
+        answer = self.http.request(
+            method, path, headers={"x-admin-key": self.settings.admin_api_key.get_secret_value()}, **more
+        )
         assert answer.is_success, answer.text
         return answer.json()
 
@@ -88,7 +101,9 @@ def test_a_key_has_its_limit_however_many_ask_at_once_and_every_answer_says_what
         for answer in answers:
             if answer.status_code == 429:
                 refused(answer)
-        left = {int(a.headers["ratelimit"].split("r=")[1].split(";")[0]) for a in answers if a.status_code == 200}
+        left = {
+            int(a.headers["ratelimit"].split("r=")[1].split(";")[0]) for a in answers if a.status_code == 200
+        }
         assert left == set(range(19))
 
 
@@ -142,7 +157,13 @@ def test_whoever_shows_no_valid_key_is_limited_on_every_route_but_health(serve):
             lambda: service.get("/nowhere"),
         ]
         assert [ask().status_code for ask in ways] == [401, 400, 401, 401, 404]
-        for ask in [*ways, *(lambda path=path: service.get(path) for path in ("/docs", "/openapi.json", "/docs/assets/docs.js"))]:
+        for ask in [
+            *ways,
+            *(
+                lambda path=path: service.get(path)
+                for path in ("/docs", "/openapi.json", "/docs/assets/docs.js")
+            ),
+        ]:
             refused(ask())
         assert statuses(service.get("/health/ready") for _ in range(10)) == [200] * 10
         assert "ratelimit" not in service.get("/health/live").headers
@@ -160,7 +181,10 @@ def test_every_documented_route_is_limited_for_strangers_for_keys_and_for_the_ad
         seen = []
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
-                name, url = f"{method.upper()} {path}", re.sub(r"\{\w+\}", "01935c1e-0000-7000-8000-000000000000", path)
+                name, url = (
+                    f"{method.upper()} {path}",
+                    re.sub(r"\{\w+\}", "01935c1e-0000-7000-8000-000000000000", path),
+                )
                 headers = {"x-api-key": key, "x-admin-key": service.settings.admin_api_key.get_secret_value()}
                 own = {name.lower(): value for name, value in headers.items() if operation.get("security")}
                 stranger, holder = (service.http.request(method, url, headers=given) for given in ({}, own))
@@ -175,16 +199,28 @@ def test_every_documented_route_is_limited_for_strangers_for_keys_and_for_the_ad
         assert set(seen) > OPEN
 
 
-@pytest.mark.parametrize("path", ["/invoices", "/nowhere", "/health", "/health/live/x", "/webhooks/xendit", "/docs"])
+@pytest.mark.parametrize(
+    "path", ["/invoices", "/nowhere", "/health", "/health/live/x", "/webhooks/xendit", "/docs"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
-def test_a_stranger_over_the_limit_is_turned_away_with_every_method_and_the_manners_of_any_answer(serve, path, method):
+def test_a_stranger_over_the_limit_is_turned_away_with_every_method_and_the_manners_of_any_answer(
+    serve, path, method
+):
     with serve(address_limit_per_minute=1) as service:
         service.get()
-        headers = {"x-request-id": "shop-17", "x-admin-key": "w\xf6rong".encode("latin-1"), "x-api-key": b"w\xf6rong"}
+        headers = {
+            "x-request-id": "shop-17",
+            "x-admin-key": "w\xf6rong".encode("latin-1"),
+            "x-api-key": b"w\xf6rong",
+        }
         answer = service.http.request(method, path, headers=headers, content=b"{" * 100_000)
         refused(answer)
         assert answer.json()["request_id"] == answer.headers["x-request-id"] == "shop-17"
-        manners = {"x-content-type-options": "nosniff", "cache-control": "no-store", "referrer-policy": "no-referrer"}
+        manners = {
+            "x-content-type-options": "nosniff",
+            "cache-control": "no-store",
+            "referrer-policy": "no-referrer",
+        }
         assert manners.items() <= dict(answer.headers).items()
         assert service.get("/health/live/").status_code == 200
 
@@ -283,7 +319,9 @@ def test_neighbours_in_a_24_and_a_64_count_together(serve):
     with serve(**EVERYWHERE) as service:
         assert statuses(service.get(address=f"203.0.113.{n}") for n in range(8)) == [401] * 5 + [429] * 3
         assert service.get(address="203.0.114.1").status_code == 401
-        assert statuses(service.get(address=f"2001:db8:0:1::{n:x}") for n in range(8)) == [401] * 5 + [429] * 3
+        assert (
+            statuses(service.get(address=f"2001:db8:0:1::{n:x}") for n in range(8)) == [401] * 5 + [429] * 3
+        )
         assert service.get(address="2001:db8:0:2::1").status_code == 401
 
 
@@ -296,7 +334,9 @@ def test_a_burst_of_webhooks_is_told_to_come_again_and_one_account_does_not_stop
         urls = [account(service, sandbox, tenant_id, f"account {n}") for n in range(2)]
         event = {"id": "evt", "external_id": "nobody's", "status": "PAID", "amount": 1, "currency": "IDR"}
         token = {"x-callback-token": sandbox.xendit.callback_token}
-        answers = [service.http.post(urls[0], json=event | {"id": f"evt-{n}"}, headers=token) for n in range(7)]
+        answers = [
+            service.http.post(urls[0], json=event | {"id": f"evt-{n}"}, headers=token) for n in range(7)
+        ]
         assert [answer.status_code for answer in answers] == [200] * 5 + [503] * 2
         assert answers[-1].json()["code"] == "unavailable"
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
@@ -310,10 +350,14 @@ def test_addresses_that_are_no_webhooks_are_limited_by_sender_and_leave_the_true
         event = {"id": "evt", "external_id": "nobody's", "status": "PAID", "amount": 1, "currency": "IDR"}
         token = {"x-callback-token": sandbox.xendit.callback_token}
         assert service.http.post(url, json=event, headers=token).status_code == 200
-        guesses = [service.http.post(f"/webhooks/xendit/{secrets.token_urlsafe(16)}", json=event) for _ in range(8)]
+        guesses = [
+            service.http.post(f"/webhooks/xendit/{secrets.token_urlsafe(16)}", json=event) for _ in range(8)
+        ]
         assert [answer.status_code for answer in guesses] == [404] * 5 + [503] * 3
         assert service.http.post(url, json=event, headers=token).json() == {"status": "repeated"}
-        assert service.get().status_code == 401  # a gateway with an old address does not lock its neighbours out
+        assert (
+            service.get().status_code == 401
+        )  # a gateway with an old address does not lock its neighbours out
 
 
 def account(service, sandbox, tenant_id, name):
@@ -346,15 +390,23 @@ def test_services_whose_store_is_away_go_on_and_each_keeps_the_limit_by_itself(s
     with serve(rates_url=nobody) as one, serve(rates_url=nobody) as two:
         key = one.key()
         for service in (one, two):
-            assert statuses(service.burst(30, lambda service=service: service.get(key=key))) == [200] * 20 + [429] * 10
+            assert (
+                statuses(service.burst(30, lambda service=service: service.get(key=key)))
+                == [200] * 20 + [429] * 10
+            )
 
 
 # --- what arrives slowly ----------------------------------------------------------------------------------------------------
 
 
 def slowly(service, head, *, drip=b"1", pause_s=0.3, until_s=20.0):
-    """Send *head* and then a byte now and then; the answer, and after how many seconds the connection was closed."""
-    with socket.create_connection((service.settings.host, service.settings.port), timeout=pause_s) as connection:
+    """
+    Send *head* and then a byte now and then; the answer, and after how many seconds the connection was
+    closed.
+    """
+    with socket.create_connection(
+        (service.settings.host, service.settings.port), timeout=pause_s
+    ) as connection:
         connection.sendall(head)
         started, received = time.monotonic(), b""
         while time.monotonic() - started < until_s:
@@ -383,13 +435,19 @@ def test_a_body_that_comes_slowly_is_408_and_the_connection_ends(serve):
 
 def test_a_webhook_that_comes_slowly_is_408_too(serve):
     with serve(receive_timeout_s=1) as service:
-        answer, _ = slowly(service, b"POST /webhooks/xendit/abc HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{")
+        answer, _ = slowly(
+            service, b"POST /webhooks/xendit/abc HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{"
+        )
         assert answer.startswith("HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize(
     "head",
-    [b"", b"GET /invoices HTTP/1.1\r\nhost: ", b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n"],
+    [
+        b"",
+        b"GET /invoices HTTP/1.1\r\nhost: ",
+        b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n",
+    ],
     ids=["nothing", "a head", "a body nobody reads"],
 )
 def test_a_connection_on_which_no_whole_request_comes_is_closed(serve, head):
@@ -402,7 +460,10 @@ def test_a_request_that_takes_long_to_answer_is_not_cut_off(serve, own_database)
     with serve(receive_timeout_s=0.2) as service:
         key = service.key()
         assert service.get(key=key).status_code == 200
-        with own_database.holding("LOCK TABLE paytrust.invoices IN ACCESS EXCLUSIVE MODE"), ThreadPoolExecutor(1) as pool:
+        with (
+            own_database.holding("LOCK TABLE paytrust.invoices IN ACCESS EXCLUSIVE MODE"),
+            ThreadPoolExecutor(1) as pool,
+        ):
             waiting = pool.submit(service.get, "/invoices", key)
             time.sleep(3)
             assert not waiting.done()
@@ -412,7 +473,9 @@ def test_a_request_that_takes_long_to_answer_is_not_cut_off(serve, own_database)
 
 def served_again(service, idle_s):
     """Whether a connection that served a request serves another when it was idle for so long."""
-    with contextlib.closing(http.client.HTTPConnection(service.settings.host, service.settings.port, timeout=20)) as connection:
+    with contextlib.closing(
+        http.client.HTTPConnection(service.settings.host, service.settings.port, timeout=20)
+    ) as connection:
 
         def status():
             connection.request("GET", "/health/live")
@@ -430,7 +493,9 @@ def served_again(service, idle_s):
 
 def test_an_idle_connection_is_kept_for_those_who_keep_theirs_for_some_seconds(serve):
     with serve() as service:
-        assert service.settings.keep_alive_s > 60  # nginx's and AWS's: whoever closes first must not be the service
+        assert (
+            service.settings.keep_alive_s > 60
+        )  # nginx's and AWS's: whoever closes first must not be the service
         assert served_again(service, 7)  # most clients' is 5
 
 
@@ -450,7 +515,11 @@ def test_no_answer_names_the_server_or_invites_other_origins(service, anonymous,
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
     assert "strict-transport-security" not in headers  # the session's service is reached by http
-    preflight = {"origin": "https://evil.example", "access-control-request-method": "POST", "access-control-request-headers": "x-api-key"}
+    preflight = {
+        "origin": "https://evil.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "x-api-key",
+    }
     answer = anonymous.request("OPTIONS", path, headers=preflight)
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
@@ -460,6 +529,14 @@ def test_a_service_that_is_reached_by_https_says_so_on_every_answer(serve):
         pass
     with serve(public_url="https://pay.example.com", docs=False) as service:
         service.http.base_url = f"http://{service.settings.host}:{service.settings.port}"
-        for path, status in (("/health/live", 200), ("/invoices", 401), ("/docs", 404), ("/openapi.json", 404)):
+        for path, status in (
+            ("/health/live", 200),
+            ("/invoices", 401),
+            ("/docs", 404),
+            ("/openapi.json", 404),
+        ):
             answer = service.get(path)
-            assert (answer.status_code, answer.headers["strict-transport-security"]) == (status, "max-age=63072000")
+            assert (answer.status_code, answer.headers["strict-transport-security"]) == (
+                status,
+                "max-age=63072000",
+            )

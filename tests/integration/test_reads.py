@@ -1,4 +1,6 @@
-"""Reading: filters that agree with what was written, pages without gaps or repeats, and amounts that add up."""
+"""
+Reading: filters that agree with what was written, pages without gaps or repeats, and amounts that add up.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ import pytest
 
 @pytest.fixture(scope="module")
 def reader(make_merchant):
-    """A merchant with twelve invoices: six of each gateway, some in dollars, some paid; and another's among them in time."""
+    """
+    A merchant with twelve invoices: six of each gateway, some in dollars, some paid; and another's among them
+    in time.
+    """
     merchant, other = make_merchant("Reader"), make_merchant("Other")
     for gateway in ("xendit", "midtrans"):
         getattr(merchant.sandbox, gateway).reset()
@@ -93,7 +98,11 @@ def test_what_is_written_meanwhile_moves_no_page(make_merchant):
 def test_a_filter_lists_what_matches_and_nothing_else(reader, filters, wanted):
     expected = [reader.made[number]["invoice_id"] for number in reversed(wanted)]
     assert listed(reader, **filters) == expected
-    paged = [invoice["invoice_id"] for page in pages(reader.api, "/invoices", "invoices", limit=2, **filters) for invoice in page]
+    paged = [
+        invoice["invoice_id"]
+        for page in pages(reader.api, "/invoices", "invoices", limit=2, **filters)
+        for invoice in page
+    ]
     assert paged == expected
 
 
@@ -113,15 +122,25 @@ def test_the_created_range_includes_its_start_and_not_its_end(reader):
 def test_a_time_means_the_same_in_every_offset(reader):
     moment = datetime.fromisoformat(reader.get(reader.made[6])["created_at"])
     for offset in (-11, 0, 7, 14):
-        text = (moment + timedelta(hours=offset)).strftime(f"%Y-%m-%dT%H:%M:%S.%f{'-' if offset < 0 else '+'}{abs(offset):02}:00")
+        text = (moment + timedelta(hours=offset)).strftime(
+            f"%Y-%m-%dT%H:%M:%S.%f{'-' if offset < 0 else '+'}{abs(offset):02}:00"
+        )
         assert listed(reader, created_from=text) == reader.ids[:6]
 
 
 def test_times_are_utc_with_z(reader):
     invoice = reader.get(reader.made[1])
     times = [invoice[name] for name in ("created_at", "expires_at", "payment_initiated_at")]
-    times += [part[name] for part in reader.get(invoice, "/installments")["installments"] for name in ("due_date", "paid_at")]
-    times += [payment[name] for payment in reader.get(invoice, "/payments")["payments"] for name in ("created_at", "updated_at")]
+    times += [
+        part[name]
+        for part in reader.get(invoice, "/installments")["installments"]
+        for name in ("due_date", "paid_at")
+    ]
+    times += [
+        payment[name]
+        for payment in reader.get(invoice, "/payments")["payments"]
+        for name in ("created_at", "updated_at")
+    ]
     for time_ in times:
         assert time_.endswith("Z")
         assert abs(datetime.fromisoformat(time_) - datetime.now(UTC)) < timedelta(hours=25)
@@ -143,7 +162,10 @@ def test_the_amounts_of_an_invoice_add_up(reader):
             assert isinstance(value, str)
             assert len(value.partition(".")[2]) == exponent
         minor = {name: int(value.replace(".", "")) for name, value in amounts.items()}
-        assert minor["total_amount"] == minor["subtotal_amount"] + minor["total_tax_amount"] + minor["total_service_fee_amount"]
+        assert (
+            minor["total_amount"]
+            == minor["subtotal_amount"] + minor["total_tax_amount"] + minor["total_service_fee_amount"]
+        )
         assert minor["subtotal_amount"] == minor["subtotal_amount-0"] == 3 * minor["unit_price-0"]
 
 
@@ -153,13 +175,25 @@ def test_payments_installments_and_overpayment_tell_the_same_story(reader, numbe
     total = invoice["total_amount"]
     received = total if paid else "0"
     [payment] = reader.get(invoice, "/payments")["payments"]
-    assert (payment["amount"], payment["paid_amount"], payment["status"]) == (total, received, "paid" if paid else "open")
+    assert (payment["amount"], payment["paid_amount"], payment["status"]) == (
+        total,
+        received,
+        "paid" if paid else "open",
+    )
     assert (payment["installment_number"], payment["attempt"], payment["error_code"]) == (1, 1, None)
     schedule = reader.get(invoice, "/installments")
     [part] = schedule["installments"]
     assert schedule["currency"] == invoice["currency"]
-    assert (part["number"], part["amount"], part["paid_amount"], part["status"]) == (1, total, received, "paid" if paid else "unpaid")
-    assert (part["tax_amount"], part["service_fee_amount"]) == (invoice["total_tax_amount"], invoice["total_service_fee_amount"])
+    assert (part["number"], part["amount"], part["paid_amount"], part["status"]) == (
+        1,
+        total,
+        received,
+        "paid" if paid else "unpaid",
+    )
+    assert (part["tax_amount"], part["service_fee_amount"]) == (
+        invoice["total_tax_amount"],
+        invoice["total_service_fee_amount"],
+    )
     assert (part["paid_at"] is not None) == paid
     assert part["due_date"] == invoice["expires_at"]
     told = reader.get(invoice, "/overpayment")
@@ -169,7 +203,10 @@ def test_payments_installments_and_overpayment_tell_the_same_story(reader, numbe
 def test_an_unpaid_installment_is_overdue_once_its_day_has_passed(make_merchant, database):
     merchant = make_merchant()
     invoice = merchant.invoice()
-    database.value("UPDATE installments SET due_at = now() - interval '1 second' WHERE invoice_id = $1", invoice["invoice_id"])
+    database.value(
+        "UPDATE installments SET due_at = now() - interval '1 second' WHERE invoice_id = $1",
+        invoice["invoice_id"],
+    )
     assert merchant.get(invoice, "/installments")["installments"][0]["status"] == "overdue"
     merchant.sandbox.xendit.webhook_url = merchant.accounts["xendit"]["webhook_url"]
     merchant.sandbox.xendit.pay(merchant.reference(invoice))
@@ -182,7 +219,11 @@ def test_an_unpaid_installment_is_overdue_once_its_day_has_passed(make_merchant,
 
 @pytest.mark.parametrize(
     ("path", "name", "key"),
-    [("/tenants", "tenants", "tenant_id"), ("/api-keys", "api_keys", "key_id"), ("/gateway-accounts", "gateway_accounts", "gateway_id")],
+    [
+        ("/tenants", "tenants", "tenant_id"),
+        ("/api-keys", "api_keys", "key_id"),
+        ("/gateway-accounts", "gateway_accounts", "gateway_id"),
+    ],
 )
 def test_administrators_page_through_everything_oldest_first(admin, reader, path, name, key):
     whole = [row for page in pages(admin, path, name, limit=200) for row in page]
@@ -193,7 +234,9 @@ def test_administrators_page_through_everything_oldest_first(admin, reader, path
     assert ids == sorted(ids)
 
 
-@pytest.mark.parametrize(("path", "name"), [("/api-keys", "api_keys"), ("/gateway-accounts", "gateway_accounts")])
+@pytest.mark.parametrize(
+    ("path", "name"), [("/api-keys", "api_keys"), ("/gateway-accounts", "gateway_accounts")]
+)
 def test_administrators_may_look_at_one_tenant(admin, reader, path, name):
     rows = list(itertools.chain(*pages(admin, path, name, tenant_id=reader.tenant_id)))
     assert rows

@@ -1,4 +1,7 @@
-"""Money whose webhook never comes, outcomes nobody knows, and pages that must not stay payable: the reconciler asks the gateway."""
+"""
+Money whose webhook never comes, outcomes nobody knows, and pages that must not stay payable: the reconciler
+asks the gateway.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +44,17 @@ def xendit(seller, sandbox):
 @pytest.fixture
 def payments(database):
     """The attempts of an invoice, as they are in the table."""
-    return lambda invoice: database.rows("SELECT * FROM payments WHERE invoice_id = $1 ORDER BY attempt", invoice["invoice_id"])
+    return lambda invoice: database.rows(
+        "SELECT * FROM payments WHERE invoice_id = $1 ORDER BY attempt", invoice["invoice_id"]
+    )
 
 
 @pytest.fixture
 def look(database):
-    """Let the time of the next look come for an invoice, and wait until somebody has looked: then the next one is not soon."""
+    """
+    Let the time of the next look come for an invoice, and wait until somebody has looked: then the next one
+    is not soon.
+    """
 
     def look_(invoice, *, wait=True):
         database.rows(
@@ -55,7 +63,8 @@ def look(database):
         )
         until = time.monotonic() + 60
         while wait and database.value(
-            "SELECT count(*) FROM payments WHERE invoice_id = $1 AND next_check_at < now() + interval '10 minutes'", invoice["invoice_id"]
+            "SELECT count(*) FROM payments WHERE invoice_id = $1 AND next_check_at < now() + interval '10 minutes'",
+            invoice["invoice_id"],
         ):
             assert time.monotonic() < until, "nobody looked"
             time.sleep(0.1)
@@ -73,10 +82,15 @@ def forget(session_owner_url):
             try:
                 async with connection.transaction():
                     await connection.execute("SET LOCAL session_replication_role = replica")
-                    await connection.execute("DELETE FROM paytrust.transfers WHERE invoice_id = $1", invoice["invoice_id"])
-                    await connection.execute("DELETE FROM paytrust.book_accounts WHERE invoice_id = $1", invoice["invoice_id"])
                     await connection.execute(
-                        "UPDATE paytrust.invoices SET status = 'draft', payment_initiated_at = NULL WHERE id = $1", invoice["invoice_id"]
+                        "DELETE FROM paytrust.transfers WHERE invoice_id = $1", invoice["invoice_id"]
+                    )
+                    await connection.execute(
+                        "DELETE FROM paytrust.book_accounts WHERE invoice_id = $1", invoice["invoice_id"]
+                    )
+                    await connection.execute(
+                        "UPDATE paytrust.invoices SET status = 'draft', payment_initiated_at = NULL WHERE id = $1",
+                        invoice["invoice_id"],
                     )
                     await connection.execute(
                         "UPDATE paytrust.payments SET status = 'creating', gateway_payment_id = NULL, payment_url = NULL,"
@@ -114,7 +128,9 @@ def test_a_payment_whose_webhook_never_came_is_applied(seller, far, gateway, loo
     seller.wait_for(lambda: payments(invoice)[0]["next_check_at"] is None)
 
 
-def test_an_attempt_is_first_looked_at_after_five_minutes_then_after_an_hour(seller, far, gateway, look, payments, database):
+def test_an_attempt_is_first_looked_at_after_five_minutes_then_after_an_hour(
+    seller, far, gateway, look, payments, database
+):
     invoice = seller.invoice(gateway)
     [attempt] = payments(invoice)
     assert 290 < (attempt["next_check_at"] - attempt["created_at"]).total_seconds() < 360
@@ -124,7 +140,9 @@ def test_an_attempt_is_first_looked_at_after_five_minutes_then_after_an_hour(sel
     assert 3590 < (attempt["next_check_at"] - attempt["created_at"]).total_seconds() < 3660
 
 
-def test_late_money_for_an_expired_invoice_is_found_in_the_week_after(seller, xendit, look, payments, database):
+def test_late_money_for_an_expired_invoice_is_found_in_the_week_after(
+    seller, xendit, look, payments, database
+):
     invoice = seller.invoice()
     assert seller.api.post(f"/invoices/{invoice['invoice_id']}/cancel").status_code == 200
     xendit.pay_late(seller.reference(invoice), leave_expired=True)
@@ -138,7 +156,8 @@ def test_after_a_week_nobody_asks_about_a_closed_attempt_any_more(seller, xendit
     invoice = seller.invoice()
     assert seller.api.post(f"/invoices/{invoice['invoice_id']}/cancel").status_code == 200
     database.rows(
-        "UPDATE payments SET updated_at = now() - interval '8 days', next_check_at = now() WHERE invoice_id = $1", invoice["invoice_id"]
+        "UPDATE payments SET updated_at = now() - interval '8 days', next_check_at = now() WHERE invoice_id = $1",
+        invoice["invoice_id"],
     )
     seller.wait_for(lambda: payments(invoice)[0]["next_check_at"] is None, timeout_s=40)
 
@@ -149,7 +168,11 @@ def test_while_the_gateway_is_away_the_look_waits_and_is_repeated(seller, sandbo
     xendit.fault("http_503", on="list")
     look(invoice, wait=False)
     seller.wait_for(lambda: any(request.operation == "list" for request in xendit.requests), timeout_s=40)
-    seller.wait_for(lambda: payments(invoice)[0]["next_check_at"] > payments(invoice)[0]["updated_at"] + timedelta(minutes=4))
+    seller.wait_for(
+        lambda: (
+            payments(invoice)[0]["next_check_at"] > payments(invoice)[0]["updated_at"] + timedelta(minutes=4)
+        )
+    )
     assert payments(invoice)[0]["status"] == "open"
     xendit.clear_faults()
     look(invoice, wait=False)
@@ -159,7 +182,9 @@ def test_while_the_gateway_is_away_the_look_waits_and_is_repeated(seller, sandbo
 # --- nobody knows ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_crash_after_the_gateway_made_the_page_heals_by_itself(seller, far, gateway, look, forget, payments):
+def test_a_crash_after_the_gateway_made_the_page_heals_by_itself(
+    seller, far, gateway, look, forget, payments
+):
     invoice = seller.invoice(gateway)
     if gateway == "midtrans":
         far.choose(seller.reference(invoice))  # until then Midtrans does not know the order
@@ -182,7 +207,9 @@ def test_a_payment_made_before_a_crash_and_paid_since_is_applied(seller, far, ga
     seller.wait(invoice, "paid", timeout_s=40)
 
 
-def test_what_the_gateway_does_not_know_stays_unknown_and_is_made_again_only_on_demand(seller, xendit, look, problem, payments, payable):
+def test_what_the_gateway_does_not_know_stays_unknown_and_is_made_again_only_on_demand(
+    seller, xendit, look, problem, payments, payable
+):
     xendit.fault("reset_before", on="create", times=1)
     body = seller.body(external_id=f"order-{uuid4()}")
     problem(seller.api.post("/invoices", json=body), 504)
@@ -201,10 +228,16 @@ def test_an_attempt_that_is_just_being_made_is_left_alone(seller, xendit, look, 
     time.sleep(12)  # a whole pause of the worker
     [attempt] = payments(invoice)
     assert attempt["status"] == "creating"
-    assert [request.operation for request in xendit.requests if attempt["reference"] in request.target + request.body] == ["create"]
+    assert [
+        request.operation
+        for request in xendit.requests
+        if attempt["reference"] in request.target + request.body
+    ] == ["create"]
 
 
-def test_of_several_made_by_an_unknown_call_the_oldest_is_adopted_and_the_others_expire(outside, seller, xendit, look, problem):
+def test_of_several_made_by_an_unknown_call_the_oldest_is_adopted_and_the_others_expire(
+    outside, seller, xendit, look, problem
+):
     xendit.fault("reset_after", on="create", times=1)
     body = seller.body(external_id=f"order-{uuid4()}")
     problem(seller.api.post("/invoices", json=body), 504)
@@ -225,7 +258,9 @@ def test_of_a_create_that_ran_twice_only_the_page_we_gave_out_stays_payable(sell
     invoice = seller.invoice()
     assert payable(xendit) == 2
     look(invoice)
-    assert {payment.page_url: payment.status for payment in xendit.payments}[invoice["payment_url"]] == "PENDING"
+    assert {payment.page_url: payment.status for payment in xendit.payments}[
+        invoice["payment_url"]
+    ] == "PENDING"
     assert payable(xendit) == 1
 
 
@@ -237,7 +272,9 @@ def test_once_one_of_two_pages_is_paid_the_other_is_closed(seller, xendit, look,
     assert (seller.get(invoice)["status"], payable(xendit)) == ("paid", 0)
 
 
-def test_a_page_reopened_behind_our_back_is_closed_after_a_cancellation(outside, seller, xendit, look, payable):
+def test_a_page_reopened_behind_our_back_is_closed_after_a_cancellation(
+    outside, seller, xendit, look, payable
+):
     invoice = seller.invoice()
     [page] = xendit.payments
     assert seller.api.post(f"/invoices/{invoice['invoice_id']}/cancel").status_code == 200
@@ -248,7 +285,9 @@ def test_a_page_reopened_behind_our_back_is_closed_after_a_cancellation(outside,
 
 
 @pytest.mark.parametrize("status", ["cancelled", "expired"])
-def test_the_page_of_an_invoice_that_is_over_does_not_stay_payable(seller, far, gateway, look, database, payable, payments, status):
+def test_the_page_of_an_invoice_that_is_over_does_not_stay_payable(
+    seller, far, gateway, look, database, payable, payments, status
+):
     invoice = seller.invoice(gateway)
     database.rows("UPDATE invoices SET status = $2 WHERE id = $1", invoice["invoice_id"], status)
     look(invoice)
@@ -256,7 +295,9 @@ def test_the_page_of_an_invoice_that_is_over_does_not_stay_payable(seller, far, 
     assert payments(invoice)[0]["status"] == "expired"
 
 
-def test_when_a_late_payment_closes_the_invoice_the_newer_page_is_closed_too(seller, xendit, look, payable, payments):
+def test_when_a_late_payment_closes_the_invoice_the_newer_page_is_closed_too(
+    seller, xendit, look, payable, payments
+):
     invoice = seller.invoice()
     first = seller.reference(invoice)
     xendit.expire(first)
@@ -266,7 +307,9 @@ def test_when_a_late_payment_closes_the_invoice_the_newer_page_is_closed_too(sel
     xendit.pay_late(first)
     look(invoice, wait=False)
     seller.wait(invoice, "paid", timeout_s=40)
-    seller.wait_for(lambda: [payment["status"] for payment in payments(invoice)] == ["paid", "expired"], timeout_s=40)
+    seller.wait_for(
+        lambda: [payment["status"] for payment in payments(invoice)] == ["paid", "expired"], timeout_s=40
+    )
     assert payable(xendit) == 0
 
 
@@ -301,14 +344,19 @@ def test_two_more_workers_side_by_side_apply_each_payment_once(service, seller, 
     assert database.value("SELECT count(*) FROM receipts WHERE invoice_id = ANY($1::uuid[])", ids) == 12
 
 
-def test_a_payment_that_cannot_be_looked_at_does_not_hold_up_the_others(seller, sandbox, xendit, look, database):
+def test_a_payment_that_cannot_be_looked_at_does_not_hold_up_the_others(
+    seller, sandbox, xendit, look, database
+):
     """What Midtrans answers here is for a person; it is asked about first."""
     bad, good = seller.invoice("midtrans"), seller.invoice()
     sandbox.midtrans.fault("lost", on="webhook")
     sandbox.midtrans.pay(seller.reference(bad))
     sandbox.midtrans.act(seller.reference(bad), "refund")
     xendit.pay(seller.reference(good))
-    database.rows("UPDATE payments SET next_check_at = now() - interval '1 hour' WHERE invoice_id = $1", bad["invoice_id"])
+    database.rows(
+        "UPDATE payments SET next_check_at = now() - interval '1 hour' WHERE invoice_id = $1",
+        bad["invoice_id"],
+    )
     look(good, wait=False)
     seller.wait(good, "paid", timeout_s=40)
     assert seller.get(bad)["status"] == "pending"

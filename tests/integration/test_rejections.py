@@ -1,7 +1,9 @@
 """
-Every rejection that the product names in money, invoices, payments, installments and currency isolation: its status, code and pointer.
+Every rejection that the product names in money, invoices, payments, installments and currency isolation: its
+status, code and pointer.
 
-One row is one sentence of the contract. The hostile tests beside this one try many more ways of breaking each rule.
+One row is one sentence of the contract. The hostile tests beside this one try many more ways of breaking each
+rule.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ def after(**delta):
     return (datetime.now(UTC) + timedelta(**delta)).isoformat()
 
 
-LINE = {"product_name": "Laptop sleeve", "quantity": 3, "unit_price": "150000", "tax_rate": "0.11"}  # with the fee 514,550
+LINE = {
+    "product_name": "Laptop sleeve",
+    "quantity": 3,
+    "unit_price": "150000",
+    "tax_rate": "0.11",
+}  # with the fee 514,550
 PRICE, TOTAL, EXPIRY = "#/line_items/0/unit_price", "#/line_items", "#/expires_at"
 COUNT, AMOUNTS, DUE = "#/installments/count", "#/installments/amounts", "#/installments/due_dates"
 
@@ -40,43 +47,99 @@ CREATION = {
     "a negative amount": (line(unit_price="-150000"), "invalid_request", [PRICE]),
     "a price of zero": (line(unit_price="0"), "invalid_request", [PRICE]),
     "a JSON number that is not exact": (line(unit_price=0.1), "invalid_request", [PRICE]),
-    "a product over the BIGINT range": (line(unit_price=str(2**62)), "invalid_request", ["#/line_items/0/quantity"]),
-    "a sum over the BIGINT range": ({"line_items": [LINE | {"quantity": 1, "unit_price": str(2**62)}] * 2}, "invalid_request", [TOTAL]),
+    "a product over the BIGINT range": (
+        line(unit_price=str(2**62)),
+        "invalid_request",
+        ["#/line_items/0/quantity"],
+    ),
+    "a sum over the BIGINT range": (
+        {"line_items": [LINE | {"quantity": 1, "unit_price": str(2**62)}] * 2},
+        "invalid_request",
+        [TOTAL],
+    ),
     # 3. Invoices
     "an unknown gateway account": ({"gateway_id": str(uuid4())}, "invalid_request", ["#/gateway_id"]),
-    "a currency the gateway account lacks": ({"currency": "PHP"} | line(unit_price="1.00"), "invalid_currency", ["#/currency"]),
-    "an unknown country of a line": (line(country_code="XX"), "invalid_request", ["#/line_items/0/country_code"]),
-    "an unknown country of the customer": ({"customer": {"country": "XX"}}, "invalid_request", ["#/customer/country"]),
+    "a currency the gateway account lacks": (
+        {"currency": "PHP"} | line(unit_price="1.00"),
+        "invalid_currency",
+        ["#/currency"],
+    ),
+    "an unknown country of a line": (
+        line(country_code="XX"),
+        "invalid_request",
+        ["#/line_items/0/country_code"],
+    ),
+    "an unknown country of the customer": (
+        {"customer": {"country": "XX"}},
+        "invalid_request",
+        ["#/customer/country"],
+    ),
     "no lines": ({"line_items": []}, "invalid_request", [TOTAL]),
     "a quantity below one": (line(quantity=0), "invalid_request", ["#/line_items/0/quantity"]),
     "a quantity that is no integer": (line(quantity=1.5), "invalid_request", ["#/line_items/0/quantity"]),
     "a product without a name": (line(product_name=""), "invalid_request", ["#/line_items/0/product_name"]),
-    "a product name over 255 characters": (line(product_name="x" * 256), "invalid_request", ["#/line_items/0/product_name"]),
+    "a product name over 255 characters": (
+        line(product_name="x" * 256),
+        "invalid_request",
+        ["#/line_items/0/product_name"],
+    ),
     "a tax rate above one": (line(tax_rate="1.0001"), "invalid_request", ["#/line_items/0/tax_rate"]),
-    "a tax rate with five decimals": (line(tax_rate="0.11111"), "invalid_request", ["#/line_items/0/tax_rate"]),
+    "a tax rate with five decimals": (
+        line(tax_rate="0.11111"),
+        "invalid_request",
+        ["#/line_items/0/tax_rate"],
+    ),
     "an external_id over 255 characters": ({"external_id": "x" * 256}, "invalid_request", ["#/external_id"]),
-    "metadata of 51 keys": ({"metadata": {str(n): "x" for n in range(51)}}, "invalid_request", ["#/metadata"]),
+    "metadata of 51 keys": (
+        {"metadata": {str(n): "x" for n in range(51)}},
+        "invalid_request",
+        ["#/metadata"],
+    ),
     "an expiry in less than an hour": ({"expires_at": after(minutes=59)}, "invalid_request", [EXPIRY]),
     "an expiry in more than 30 days": ({"expires_at": after(days=31)}, "invalid_request", [EXPIRY]),
-    "an expiry before the last due date": ({"expires_at": after(days=59)} | installments(count=2), "invalid_request", [EXPIRY]),
+    "an expiry before the last due date": (
+        {"expires_at": after(days=59)} | installments(count=2),
+        "invalid_request",
+        [EXPIRY],
+    ),
     "an expiry over 30 days after the last due date": (
         {"expires_at": after(days=91)} | installments(count=2),
         "invalid_request",
         [EXPIRY],
     ),
     "an unknown field": ({"total_amount": "1"}, "invalid_request", ["#/total_amount"]),
-    "a total above what the gateway takes": (line(unit_price="50000000001", quantity=1), "invalid_request", [TOTAL]),
+    "a total above what the gateway takes": (
+        line(unit_price="50000000001", quantity=1),
+        "invalid_request",
+        [TOTAL],
+    ),
     # 5. Installments
     "one installment": (installments(count=1), "invalid_request", [COUNT]),
     "thirteen installments": (installments(count=13), "invalid_request", [COUNT]),
-    "count and amounts": (installments(count=2, amounts=["257275", "257275"]), "invalid_request", ["#/installments"]),
+    "count and amounts": (
+        installments(count=2, amounts=["257275", "257275"]),
+        "invalid_request",
+        ["#/installments"],
+    ),
     "neither count nor amounts": (installments(), "invalid_request", ["#/installments"]),
     "amounts below the total": (installments(amounts=["257275", "257274"]), "invalid_request", [AMOUNTS]),
     "amounts above the total": (installments(amounts=["257275", "257276"]), "invalid_request", [AMOUNTS]),
     "an installment of nothing": (installments(amounts=["514550", "0"]), "invalid_request", [f"{AMOUNTS}/1"]),
-    "due dates that do not ascend": (installments(count=2, due_dates=[after(days=2), after(days=1)]), "invalid_request", [DUE]),
-    "a due date in the past": (installments(count=2, due_dates=[after(days=-1), after(days=1)]), "invalid_request", [DUE]),
-    "as many due dates as there are no parts": (installments(count=2, due_dates=[after(days=1)] * 3), "invalid_request", [DUE]),
+    "due dates that do not ascend": (
+        installments(count=2, due_dates=[after(days=2), after(days=1)]),
+        "invalid_request",
+        [DUE],
+    ),
+    "a due date in the past": (
+        installments(count=2, due_dates=[after(days=-1), after(days=1)]),
+        "invalid_request",
+        [DUE],
+    ),
+    "as many due dates as there are no parts": (
+        installments(count=2, due_dates=[after(days=1)] * 3),
+        "invalid_request",
+        [DUE],
+    ),
     "more parts than minor units": (
         {"currency": "MYR"} | line(quantity=1, unit_price="0.05", tax_rate="0") | installments(count=6),
         "invalid_request",
@@ -108,7 +171,8 @@ def test_other_content_under_a_known_external_id_is_refused(seller, problem):
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "code"), [("http_400", 502, "gateway_rejected"), ("reset_after", 504, "gateway_outcome_unknown")]
+    ("fault", "status", "code"),
+    [("http_400", 502, "gateway_rejected"), ("reset_after", 504, "gateway_outcome_unknown")],
 )
 def test_what_the_gateway_does_not_open_stays_a_draft(seller, sandbox, problem, fault, status, code):
     sandbox.xendit.fault(fault, on="create", times=1)
@@ -157,7 +221,9 @@ def test_a_cancelled_invoice_has_no_payment_page(seller, problem):
 
 def test_an_installment_out_of_turn_is_refused(seller, problem):
     invoice = seller.invoice(installments={"count": 3})
-    problem(post(seller, invoice, "payment-url", params={"installment": 2}), 409, "installment_out_of_sequence")
+    problem(
+        post(seller, invoice, "payment-url", params={"installment": 2}), 409, "installment_out_of_sequence"
+    )
     problem(post(seller, invoice, "payment-url", params={"installment": 13}), 400, "invalid_request")
 
 
@@ -185,7 +251,9 @@ def test_an_amount_below_what_was_credited_is_refused(seller, sandbox, problem):
     invoice = seller.invoice(installments={"count": 2})
     sandbox.xendit.pay(seller.reference(invoice), amount="100000")
     seller.wait(invoice, "partially_paid")
-    seller.wait_for(lambda: seller.reference(invoice).endswith("-1-2x") and seller.get(invoice)["payment_url"])
+    seller.wait_for(
+        lambda: seller.reference(invoice).endswith("-1-2x") and seller.get(invoice)["payment_url"]
+    )
     problem(adjust(seller, invoice, (1, "99999")), 400, "invalid_request", ["#/installments/0/amount"])
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-MORE = {"line_items": [{"product_name": "Delivery", "quantity": 1, "unit_price": "50000", "tax_rate": "0.11"}]}
+MORE = {
+    "line_items": [{"product_name": "Delivery", "quantity": 1, "unit_price": "50000", "tax_rate": "0.11"}]
+}
 
 
 def supplement(merchant, invoice, **changes):
@@ -21,7 +23,9 @@ def test_it_inherits_account_currency_and_customer_and_has_its_own_lines_schedul
     assert (more["subtotal_amount"], more["total_tax_amount"], more["status"]) == ("50000", "5500", "pending")
     assert len(more["installment_schedule"]) == 2
     assert more["payment_url"] not in {None, original["payment_url"]}
-    listed = merchant.api.get("/invoices", params={"original_invoice_id": original["invoice_id"]}).json()["invoices"]
+    listed = merchant.api.get("/invoices", params={"original_invoice_id": original["invoice_id"]}).json()[
+        "invoices"
+    ]
     assert [invoice["invoice_id"] for invoice in listed] == [more["invoice_id"]]
 
 
@@ -46,7 +50,9 @@ def test_a_supplementary_invoice_cannot_be_supplemented(merchant, problem):
     assert "is itself supplementary" in told["detail"]
 
 
-def test_an_invoice_that_is_over_cannot_be_supplemented_and_the_answer_says_its_status(merchant, sandbox, problem):
+def test_an_invoice_that_is_over_cannot_be_supplemented_and_the_answer_says_its_status(
+    merchant, sandbox, problem
+):
     original = merchant.invoice()
     merchant.api.post(f"/invoices/{original['invoice_id']}/cancel")
     assert "is cancelled" in problem(supplement(merchant, original), 400, "not_supplementable")["detail"]
@@ -60,10 +66,15 @@ def test_a_draft_cannot_be_supplemented(merchant, sandbox, problem):
     assert "is draft" in problem(supplement(merchant, draft), 400, "not_supplementable")["detail"]
 
 
-def test_a_repeat_with_the_same_external_id_is_the_same_invoice_even_when_it_would_be_refused_by_now(merchant):
+def test_a_repeat_with_the_same_external_id_is_the_same_invoice_even_when_it_would_be_refused_by_now(
+    merchant,
+):
     original = merchant.invoice()
     first = supplement(merchant, original, external_id="delivery")
-    assert supplement(merchant, original, external_id="delivery").json()["invoice_id"] == first.json()["invoice_id"]
+    assert (
+        supplement(merchant, original, external_id="delivery").json()["invoice_id"]
+        == first.json()["invoice_id"]
+    )
     merchant.api.post(f"/invoices/{original['invoice_id']}/cancel")
     repeated = supplement(merchant, original, external_id="delivery")
     assert (repeated.status_code, repeated.json()["invoice_id"]) == (200, first.json()["invoice_id"])
@@ -76,7 +87,9 @@ def test_the_same_external_id_for_another_original_is_a_conflict(merchant, probl
 
 @pytest.mark.parametrize("field", ["gateway_id", "currency", "original_invoice_id"])
 def test_what_is_inherited_cannot_be_given(merchant, problem, field):
-    problem(supplement(merchant, merchant.invoice(), **{field: "IDR"}), 400, "invalid_request", [f"#/{field}"])
+    problem(
+        supplement(merchant, merchant.invoice(), **{field: "IDR"}), 400, "invalid_request", [f"#/{field}"]
+    )
 
 
 def test_another_tenants_invoice_is_not_found(merchant, make_merchant, problem):

@@ -19,7 +19,9 @@ def test_a_line_without_a_rate_gets_the_rate_of_its_countrys_rule_and_keeps_the_
 
 
 def test_the_merchants_own_rate_wins_even_when_it_is_zero(merchant):
-    invoice = merchant.invoice(line_items=[line(country_code="ID", tax_rate="0"), line(country_code="ID", tax_rate="0.05")])
+    invoice = merchant.invoice(
+        line_items=[line(country_code="ID", tax_rate="0"), line(country_code="ID", tax_rate="0.05")]
+    )
     assert [made["tax_rate"] for made in invoice["line_items"]] == ["0", "0.05"]
     assert [made["tax_basis"] for made in invoice["line_items"]] == [None, None]
 
@@ -29,7 +31,9 @@ def test_the_customers_country_counts_where_the_line_names_none(merchant):
     assert invoice["line_items"][0]["tax_rate"] == "0.11"
 
 
-@pytest.mark.parametrize("changes", [{}, {"country_code": "SG"}, {"country_code": "ID", "tax_category": "no-such-category"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"country_code": "SG"}, {"country_code": "ID", "tax_category": "no-such-category"}]
+)
 def test_where_no_rule_answers_the_rate_is_zero(merchant, changes):
     (made,) = merchant.invoice(line_items=[line(**changes)])["line_items"]
     assert (made["tax_rate"], made["tax_amount"], made["tax_basis"]) == ("0", "0", None)
@@ -57,7 +61,9 @@ def test_a_repeat_finds_its_invoice_although_its_rates_came_from_a_rule(merchant
     ],
 )
 def test_a_fee_schedule_is_percentage_and_fixed_within_its_bounds(merchant, fee, expected):
-    changed = merchant.admin.patch(f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"IDR": fee}})
+    changed = merchant.admin.patch(
+        f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"IDR": fee}}
+    )
     assert changed.status_code == (400 if expected is None else 200), changed.text
     if expected is not None:
         assert merchant.invoice()["total_service_fee_amount"] == expected
@@ -65,5 +71,7 @@ def test_a_fee_schedule_is_percentage_and_fixed_within_its_bounds(merchant, fee,
 
 def test_an_invoice_keeps_the_fee_it_was_made_with(merchant):
     invoice = merchant.invoice()
-    merchant.admin.patch(f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"IDR": {"percentage": "0.5"}}})
+    merchant.admin.patch(
+        f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"IDR": {"percentage": "0.5"}}}
+    )
     assert merchant.get(invoice)["total_service_fee_amount"] == "15050"

@@ -49,24 +49,37 @@ def test_every_operation_that_changes_an_invoice_is_in_its_timeline(routes, samp
 
 
 def test_every_attempt_and_every_receipt_is_in_the_timeline_with_its_time(merchant, sandbox, database):
-    """T126: nothing that moved money, or tried to, is missing. Nobody can change what was noted: see test_schema_attacks.py."""
+    """
+    T126: nothing that moved money, or tried to, is missing. Nobody can change what was noted: see
+    test_schema_attacks.py.
+    """
     invoice = merchant.invoice(installments={"count": 2})
     for number in (1, 2):
-        merchant.wait_for(lambda n=number: f"-{n}-1x" in merchant.reference(invoice) and merchant.get(invoice)["payment_url"])
+        merchant.wait_for(
+            lambda n=number: (
+                f"-{n}-1x" in merchant.reference(invoice) and merchant.get(invoice)["payment_url"]
+            )
+        )
         sandbox.xendit.pay(merchant.reference(invoice))
-        merchant.wait_for(lambda n=number: merchant.get(invoice, "/installments")["installments"][n - 1]["status"] == "paid")
+        merchant.wait_for(
+            lambda n=number: merchant.get(invoice, "/installments")["installments"][n - 1]["status"] == "paid"
+        )
     merchant.wait(invoice, "paid")
     told = merchant.get(invoice, "/timeline")["timeline"]
     assert all(moment["at"].endswith("Z") for moment in told)
     attempts = database.rows("SELECT reference FROM payments WHERE invoice_id = $1", invoice["invoice_id"])
-    receipts = database.rows("SELECT gateway_payment_id FROM receipts WHERE invoice_id = $1", invoice["invoice_id"])
+    receipts = database.rows(
+        "SELECT gateway_payment_id FROM receipts WHERE invoice_id = $1", invoice["invoice_id"]
+    )
     assert (len(attempts), len(receipts)) == (2, 2)
     for event, field, rows in (
         ("payment_requested", "reference", attempts),
         ("payment_opened", "reference", attempts),
         ("payment_received", "gateway_payment_id", receipts),
     ):
-        assert sorted(moment["details"][field] for moment in told if moment["event"] == event) == sorted(row[field] for row in rows)
+        assert sorted(moment["details"][field] for moment in told if moment["event"] == event) == sorted(
+            row[field] for row in rows
+        )
 
 
 def test_a_failed_attempt_says_why(merchant, sandbox):
@@ -86,17 +99,28 @@ def test_looks_that_say_nothing_new_are_told_once(merchant, sandbox):
     sandbox.xendit.fault("http_503", on="list")
     assert merchant.api.post("/invoices", json=merchant.body(external_id="x")).status_code == 504
     invoice = merchant.api.get("/invoices", params={"external_id": "x"}).json()["invoices"][0]
-    assert {merchant.api.post(f"/invoices/{invoice['invoice_id']}/payment-url").status_code for _ in range(3)} == {503}
-    told = [moment["reason"] for moment in merchant.get(invoice, "/timeline")["timeline"] if moment["event"] == "payment_failed"]
+    assert {
+        merchant.api.post(f"/invoices/{invoice['invoice_id']}/payment-url").status_code for _ in range(3)
+    } == {503}
+    told = [
+        moment["reason"]
+        for moment in merchant.get(invoice, "/timeline")["timeline"]
+        if moment["event"] == "payment_failed"
+    ]
     assert len(told) == 2
     assert told[1].startswith("still unknown: ")
 
 
 def test_adjusting_supplementing_and_cancelling_are_told(merchant):
     invoice = merchant.invoice(installments={"count": 2})
-    merchant.api.patch(f"/invoices/{invoice['invoice_id']}/installments", json={"installments": [{"number": 1, "amount": "1000"}]})
+    merchant.api.patch(
+        f"/invoices/{invoice['invoice_id']}/installments",
+        json={"installments": [{"number": 1, "amount": "1000"}]},
+    )
     line = {"product_name": "Delivery", "quantity": 1, "unit_price": "5000"}
-    more = merchant.api.post(f"/invoices/{invoice['invoice_id']}/supplementary", json={"line_items": [line]}).json()
+    more = merchant.api.post(
+        f"/invoices/{invoice['invoice_id']}/supplementary", json={"line_items": [line]}
+    ).json()
     merchant.api.post(f"/invoices/{invoice['invoice_id']}/cancel")
     told = {moment["event"]: moment for moment in merchant.get(invoice, "/timeline")["timeline"]}
     assert told["schedule_adjusted"]["details"] == {"from": ["257275", "257275"], "to": ["1000", "513550"]}
@@ -146,6 +170,9 @@ async def expire(owner_url, invoice):
                 "UPDATE paytrust.invoices SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes' WHERE id = $1",
                 invoice["invoice_id"],
             )
-            await connection.execute("UPDATE paytrust.payments SET next_check_at = now() WHERE invoice_id = $1", invoice["invoice_id"])
+            await connection.execute(
+                "UPDATE paytrust.payments SET next_check_at = now() WHERE invoice_id = $1",
+                invoice["invoice_id"],
+            )
     finally:
         await connection.close()

@@ -1,5 +1,6 @@
 """
-What became of a payment that we do not know about: the gateway is asked, what was paid counts, and at most one page stays payable.
+What became of a payment that we do not know about: the gateway is asked, what was paid counts, and at most
+one page stays payable.
 
 So when a page is asked for again, when an invoice is cancelled, and when its time is up.
 """
@@ -23,7 +24,9 @@ def far(merchant, sandbox):
 def lost(merchant, far, problem):
     """An invoice whose payment exists at the gateway, though its answer never came."""
     far.fault("reset_after", on="create", times=1)
-    problem(merchant.api.post("/invoices", json=merchant.body(external_id="lost")), 504, "gateway_outcome_unknown")
+    problem(
+        merchant.api.post("/invoices", json=merchant.body(external_id="lost")), 504, "gateway_outcome_unknown"
+    )
     return by_external_id(merchant, "lost")
 
 
@@ -85,7 +88,9 @@ def test_what_was_paid_twice_is_in_the_books_twice(merchant, far, lost, twin):
     assert (told["total_paid"], told["overpayment_amount"]) == ("1029100", "514550")
 
 
-def test_while_a_surplus_payment_cannot_be_closed_no_page_is_shown(merchant, far, lost, twin, problem, payable):
+def test_while_a_surplus_payment_cannot_be_closed_no_page_is_shown(
+    merchant, far, lost, twin, problem, payable
+):
     twin()
     far.fault("http_400", on="expire", times=1)
     problem(ask_for_page(merchant, lost), 502, "gateway_rejected")
@@ -94,7 +99,9 @@ def test_while_a_surplus_payment_cannot_be_closed_no_page_is_shown(merchant, far
     assert payable(far) == 1
 
 
-def test_a_payment_that_ended_before_we_knew_of_it_is_followed_by_a_new_one(merchant, far, lost, problem, payable):
+def test_a_payment_that_ended_before_we_knew_of_it_is_followed_by_a_new_one(
+    merchant, far, lost, problem, payable
+):
     far.expire(far.payments[0].id)
     problem(ask_for_page(merchant, lost), 409, "payment_in_progress")
     assert attempts(merchant, lost) == ["expired"]
@@ -108,7 +115,9 @@ def test_a_payment_that_ended_before_we_knew_of_it_is_followed_by_a_new_one(merc
 
 
 @pytest.mark.parametrize("fault", ["reset_before", "reset_after"])
-def test_an_invoice_of_unknown_outcome_can_be_cancelled_and_nothing_stays_payable(merchant, far, payable, fault):
+def test_an_invoice_of_unknown_outcome_can_be_cancelled_and_nothing_stays_payable(
+    merchant, far, payable, fault
+):
     far.fault(fault, on="create", times=1)
     assert merchant.api.post("/invoices", json=merchant.body(external_id="x")).status_code == 504
     invoice = by_external_id(merchant, "x")
@@ -116,7 +125,9 @@ def test_an_invoice_of_unknown_outcome_can_be_cancelled_and_nothing_stays_payabl
     assert (attempts(merchant, invoice), payable(far)) == (["expired"], 0)
 
 
-def test_an_invoice_whose_payment_is_being_opened_is_not_cancelled_underneath(merchant, far, problem, payable):
+def test_an_invoice_whose_payment_is_being_opened_is_not_cancelled_underneath(
+    merchant, far, problem, payable
+):
     far.settings(latency_s=1.0)
     with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(merchant.api.post, "/invoices", json=merchant.body(external_id="slow"))
@@ -203,14 +214,20 @@ def mismatched(merchant, far):
     return invoice
 
 
-def test_what_was_paid_in_another_currency_does_not_keep_an_invoice_from_being_cancelled(merchant, mismatched):
+def test_what_was_paid_in_another_currency_does_not_keep_an_invoice_from_being_cancelled(
+    merchant, mismatched
+):
     answer = cancel(merchant, mismatched)
     assert (answer.status_code, answer.json()["status"]) == (200, "cancelled"), answer.text
     assert merchant.get(mismatched, "/overpayment")["total_paid"] == "0"
-    assert "payment_refused" in [moment["event"] for moment in merchant.get(mismatched, "/timeline")["timeline"]]
+    assert "payment_refused" in [
+        moment["event"] for moment in merchant.get(mismatched, "/timeline")["timeline"]
+    ]
 
 
-def test_what_was_paid_in_another_currency_does_not_keep_an_invoice_from_expiring(merchant, mismatched, let_time_pass):
+def test_what_was_paid_in_another_currency_does_not_keep_an_invoice_from_expiring(
+    merchant, mismatched, let_time_pass
+):
     let_time_pass(mismatched)
     merchant.wait(mismatched, "expired")
 
@@ -225,7 +242,9 @@ def test_after_a_payment_in_another_currency_there_is_a_new_page(merchant, sandb
     assert payable(sandbox.xendit) == 1
 
 
-def test_a_payment_in_another_currency_does_not_keep_its_twin_from_being_applied(merchant, sandbox, far, twin):
+def test_a_payment_in_another_currency_does_not_keep_its_twin_from_being_applied(
+    merchant, sandbox, far, twin
+):
     invoice = merchant.invoice()
     other = twin()
     far.pay(far.payments[0].id, currency="USD")
@@ -243,14 +262,18 @@ def looked_after(merchant, database):
 
     def wait(invoice):
         query = "SELECT next_check_at FROM payments WHERE invoice_id = $1 ORDER BY attempt"
-        due = f"SELECT EXISTS ({query.partition(' ORDER')[0]} AND next_check_at <= now() + interval '1 minute')"
+        due = (
+            f"SELECT EXISTS ({query.partition(' ORDER')[0]} AND next_check_at <= now() + interval '1 minute')"
+        )
         merchant.wait_for(lambda: not database.value(due, invoice["invoice_id"]))
         return database.value(query, invoice["invoice_id"])
 
     return wait
 
 
-def test_while_the_gateway_is_away_nothing_expires_and_we_come_back_to_it(merchant, sandbox, far, let_time_pass, looked_after):
+def test_while_the_gateway_is_away_nothing_expires_and_we_come_back_to_it(
+    merchant, sandbox, far, let_time_pass, looked_after
+):
     invoice = merchant.invoice()
     sandbox.go_down("xendit")
     try:
@@ -263,7 +286,9 @@ def test_while_the_gateway_is_away_nothing_expires_and_we_come_back_to_it(mercha
     merchant.wait(invoice, "expired")
 
 
-def test_an_invoice_that_was_cancelled_before_its_time_was_up_stays_cancelled(merchant, far, let_time_pass, looked_after):
+def test_an_invoice_that_was_cancelled_before_its_time_was_up_stays_cancelled(
+    merchant, far, let_time_pass, looked_after
+):
     invoice = merchant.invoice()
     assert cancel(merchant, invoice).status_code == 200
     let_time_pass(invoice)
@@ -306,7 +331,9 @@ def slow_news(merchant, sandbox, database):
 
 
 @pytest.mark.parametrize("the_gateway", ["answers", "hangs up"])
-def test_a_worker_that_lost_its_lease_leaves_the_webhook_to_the_next(merchant, sandbox, database, slow_news, the_gateway):
+def test_a_worker_that_lost_its_lease_leaves_the_webhook_to_the_next(
+    merchant, sandbox, database, slow_news, the_gateway
+):
     invoice, webhook_id = slow_news
     # What another worker does when the lease of this one has run out.
     database.value("UPDATE webhooks SET attempts = attempts + 1 WHERE id = $1", webhook_id)
@@ -321,17 +348,29 @@ def test_a_worker_that_lost_its_lease_leaves_the_webhook_to_the_next(merchant, s
     ]
     database.value("UPDATE webhooks SET lease_until = now() WHERE id = $1", webhook_id)
     merchant.wait(invoice, "paid")
-    merchant.wait_for(lambda: database.value("SELECT status FROM webhooks WHERE id = $1", webhook_id) != "received")
+    merchant.wait_for(
+        lambda: database.value("SELECT status FROM webhooks WHERE id = $1", webhook_id) != "received"
+    )
     assert merchant.get(invoice, "/overpayment")["total_paid"] == "514550"
 
 
-def test_a_webhook_that_takes_every_worker_down_is_given_up_and_not_tried_for_ever(merchant, sandbox, database):
+def test_a_webhook_that_takes_every_worker_down_is_given_up_and_not_tried_for_ever(
+    merchant, sandbox, database
+):
     invoice = merchant.invoice()
     reference = merchant.reference(invoice)
     sandbox.xendit.fault("http_503", on="list")
     sandbox.xendit.pay(reference)
-    merchant.wait_for(lambda: database.value("SELECT first_failed_at IS NOT NULL FROM webhooks WHERE reference = $1", reference))
+    merchant.wait_for(
+        lambda: database.value(
+            "SELECT first_failed_at IS NOT NULL FROM webhooks WHERE reference = $1", reference
+        )
+    )
     # Ten claims without an end: each process died with it.
-    database.value("UPDATE webhooks SET attempts = 10, next_attempt_at = now() WHERE reference = $1", reference)
-    merchant.wait_for(lambda: database.value("SELECT status FROM webhooks WHERE reference = $1", reference) == "failed")
+    database.value(
+        "UPDATE webhooks SET attempts = 10, next_attempt_at = now() WHERE reference = $1", reference
+    )
+    merchant.wait_for(
+        lambda: database.value("SELECT status FROM webhooks WHERE reference = $1", reference) == "failed"
+    )
     assert database.value("SELECT error_code FROM webhooks WHERE reference = $1", reference) == "worker_lost"

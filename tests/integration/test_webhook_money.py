@@ -1,4 +1,6 @@
-"""What webhooks do to money: each payment counts once, in whatever order, number and amount its news arrives."""
+"""
+What webhooks do to money: each payment counts once, in whatever order, number and amount its news arrives.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class Sale:
 
     @property
     def receipts(self):
-        return self._database.value("SELECT count(*) FROM receipts WHERE invoice_id = $1", self.invoice["invoice_id"])
+        return self._database.value(
+            "SELECT count(*) FROM receipts WHERE invoice_id = $1", self.invoice["invoice_id"]
+        )
 
     @property
     def webhooks(self):
@@ -63,7 +67,8 @@ class Sale:
     def age(self):
         """Let the invoice's own time be up."""
         self._database.value(
-            "UPDATE invoices SET expires_at = created_at + interval '1 millisecond' WHERE id = $1", self.invoice["invoice_id"]
+            "UPDATE invoices SET expires_at = created_at + interval '1 millisecond' WHERE id = $1",
+            self.invoice["invoice_id"],
         )
 
 
@@ -79,7 +84,10 @@ def sale(sell, far):
 
 @pytest.fixture(autouse=True)
 def balanced(database, shop):
-    """After each test every account of the books is the sum of its transfers, and every status what the books say."""
+    """
+    After each test every account of the books is the sum of its transfers, and every status what the books
+    say.
+    """
     yield
     wrong = database.rows(
         """
@@ -116,7 +124,9 @@ def test_a_repeated_webhook_changes_nothing(sale, far, new_id):
     known, sent = len(sale.webhooks), len(far.deliveries)
     far.replay(sale.reference, times=5, new_id=new_id)
     repeats = far.wait_for_deliveries(sent + 5)[sent:]
-    assert {attempt.answer for delivery in repeats for attempt in delivery.attempts} == {'{"status":"repeated"}'}
+    assert {attempt.answer for delivery in repeats for attempt in delivery.attempts} == {
+        '{"status":"repeated"}'
+    }
     assert (len(sale.webhooks), sale.receipts, sale.paid) == (known, 1, (TOTAL, "0"))
 
 
@@ -132,7 +142,9 @@ def test_one_webhook_sent_sixteen_times_at_once_is_kept_once(outside, sale, far)
     far.pay(sale.reference)
     news = far.deliveries[-1]
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: outside.post(news.url, content=news.body, headers=news.headers), range(16)))
+        answers = list(
+            pool.map(lambda _: outside.post(news.url, content=news.body, headers=news.headers), range(16))
+        )
     assert {answer.status_code for answer in answers} == {200}
     assert sorted(answer.json()["status"] for answer in answers) == ["received"] + ["repeated"] * 15
     sale.wait("paid")
@@ -238,11 +250,18 @@ def test_the_rest_of_a_partial_payment_is_asked_for_on_a_new_page(sale, far, sel
     sale.wait("partially_paid")
     until = time.monotonic() + 20
     # The worker makes the page too; whoever comes second is told to wait.
-    while (answer := seller.api.post(f"/invoices/{sale.invoice['invoice_id']}/payment-url")).status_code == 409:
+    while (
+        answer := seller.api.post(f"/invoices/{sale.invoice['invoice_id']}/payment-url")
+    ).status_code == 409:
         assert time.monotonic() < until, answer.text
     assert answer.status_code == 200, answer.text
     first, second = seller.get(sale.invoice, "/payments")["payments"]
-    assert (first["status"], first["paid_amount"], second["status"], second["amount"]) == ("paid", "257275", "open", "257275")
+    assert (first["status"], first["paid_amount"], second["status"], second["amount"]) == (
+        "paid",
+        "257275",
+        "open",
+        "257275",
+    )
     far.pay(second["reference"])
     sale.wait("paid")
     assert (sale.receipts, sale.paid) == (2, (TOTAL, "0"))
@@ -276,7 +295,9 @@ def test_cents_arrive_to_the_cent(sell, far, currency, total):
     assert sale.paid == (total, "0.00")
 
 
-def test_an_expiry_is_of_the_attempt_and_the_invoice_stays_payable_while_its_own_time_lasts(sale, far, gateway, seller):
+def test_an_expiry_is_of_the_attempt_and_the_invoice_stays_payable_while_its_own_time_lasts(
+    sale, far, gateway, seller
+):
     if gateway == "midtrans":
         far.choose(sale.reference)
     far.expire(sale.reference)
@@ -359,7 +380,9 @@ def test_money_on_a_second_attempt_after_the_first_was_paid_is_overpayment(sale,
 
 @pytest.fixture
 def unknown(outside, seller, sandbox, far, gateway, database):
-    """News of a payment that we never asked for, made at the gateway by somebody else with the same account."""
+    """
+    News of a payment that we never asked for, made at the gateway by somebody else with the same account.
+    """
     if gateway == "xendit":
         body = {"external_id": "made-in-the-dashboard", "amount": 1000, "currency": "IDR"}
         outside.post(f"{far.url}/v2/invoices", auth=(far.key, ""), json=body).raise_for_status()
@@ -367,7 +390,9 @@ def unknown(outside, seller, sandbox, far, gateway, database):
         far.settings(send_pending=False)
         body = {"transaction_details": {"order_id": "made-in-the-dashboard", "gross_amount": 1000}}
         outside.post(f"{far.url}/snap/v1/transactions", auth=(far.key, ""), json=body).raise_for_status()
-    database.value("DELETE FROM webhook_attempts WHERE webhook_id IN (SELECT id FROM webhooks WHERE reference = 'made-in-the-dashboard')")
+    database.value(
+        "DELETE FROM webhook_attempts WHERE webhook_id IN (SELECT id FROM webhooks WHERE reference = 'made-in-the-dashboard')"
+    )
     far.pay("made-in-the-dashboard")
     [delivery] = far.wait_for_deliveries(1)
     assert delivery.attempts[0].status == 200
@@ -376,7 +401,11 @@ def unknown(outside, seller, sandbox, far, gateway, database):
 
     def row(attempts=1):
         until = time.monotonic() + 6
-        while not (rows := database.rows(query, account)) or rows[0]["attempts"] < attempts or rows[0]["lease_until"] is not None:
+        while (
+            not (rows := database.rows(query, account))
+            or rows[0]["attempts"] < attempts
+            or rows[0]["lease_until"] is not None
+        ):
             assert time.monotonic() < until, rows
             time.sleep(0.02)
         return rows[0]
@@ -386,18 +415,38 @@ def unknown(outside, seller, sandbox, far, gateway, database):
 
 def test_news_of_an_unknown_payment_is_kept_and_tried_again(unknown, database):
     row = unknown()
-    assert (row["status"], row["error_code"], row["attempts"], row["processed_at"]) == ("received", "unknown_reference", 1, None)
+    assert (row["status"], row["error_code"], row["attempts"], row["processed_at"]) == (
+        "received",
+        "unknown_reference",
+        1,
+        None,
+    )
     assert row["next_attempt_at"] - row["first_failed_at"] == timedelta(minutes=1)
     first_failed_at = row["first_failed_at"]
     for attempt, minutes in ((2, 6), (3, 36)):
         hurry(database, row)
         row = unknown(attempts=attempt)
-        assert (row["status"], row["next_attempt_at"] - row["first_failed_at"]) == ("received", timedelta(minutes=minutes))
+        assert (row["status"], row["next_attempt_at"] - row["first_failed_at"]) == (
+            "received",
+            timedelta(minutes=minutes),
+        )
     hurry(database, row)
     row = unknown(attempts=4)
-    assert (row["status"], row["error_code"], row["first_failed_at"]) == ("failed", "unknown_reference", first_failed_at)
-    tried = database.rows("SELECT number, outcome, error_code FROM webhook_attempts WHERE webhook_id = $1 ORDER BY number", row["id"])
-    assert [(one["number"], one["outcome"]) for one in tried] == [(1, "retry"), (2, "retry"), (3, "retry"), (4, "failed")]
+    assert (row["status"], row["error_code"], row["first_failed_at"]) == (
+        "failed",
+        "unknown_reference",
+        first_failed_at,
+    )
+    tried = database.rows(
+        "SELECT number, outcome, error_code FROM webhook_attempts WHERE webhook_id = $1 ORDER BY number",
+        row["id"],
+    )
+    assert [(one["number"], one["outcome"]) for one in tried] == [
+        (1, "retry"),
+        (2, "retry"),
+        (3, "retry"),
+        (4, "failed"),
+    ]
 
 
 def hurry(database, row):
@@ -414,14 +463,20 @@ def test_while_the_gateway_cannot_confirm_the_webhook_waits_and_then_counts(sale
     while not (rows := sale.webhooks) or rows[0]["error_code"] is None:
         assert time.monotonic() < until
         time.sleep(0.02)
-    assert (rows[0]["status"], rows[0]["error_code"], sale.status) == ("received", "gateway_unavailable", "pending")
+    assert (rows[0]["status"], rows[0]["error_code"], sale.status) == (
+        "received",
+        "gateway_unavailable",
+        "pending",
+    )
     hurry(database, rows[0])
     sale.wait("paid")
     sale.settled("applied")
     assert sale.webhooks[0]["error_code"] is None
 
 
-def test_a_gateway_that_tells_of_another_amount_than_we_asked_for_is_asked_again_later(sale, far, database, gateway):
+def test_a_gateway_that_tells_of_another_amount_than_we_asked_for_is_asked_again_later(
+    sale, far, database, gateway
+):
     far.fault("wrong_amount", on="list" if gateway == "xendit" else "status", times=1)
     if gateway == "midtrans":
         far.settings(send_pending=False)
@@ -430,7 +485,12 @@ def test_a_gateway_that_tells_of_another_amount_than_we_asked_for_is_asked_again
     while not (rows := sale.webhooks) or rows[0]["error_code"] is None:
         assert time.monotonic() < until
         time.sleep(0.02)
-    assert (rows[0]["status"], rows[0]["error_code"], sale.status, sale.receipts) == ("received", "gateway_unavailable", "pending", 0)
+    assert (rows[0]["status"], rows[0]["error_code"], sale.status, sale.receipts) == (
+        "received",
+        "gateway_unavailable",
+        "pending",
+        0,
+    )
     hurry(database, rows[0])
     sale.wait("paid")
     sale.settled("applied")
@@ -438,14 +498,25 @@ def test_a_gateway_that_tells_of_another_amount_than_we_asked_for_is_asked_again
 
 @pytest.mark.parametrize("gateway", ["xendit"], indirect=True)
 @pytest.mark.parametrize(
-    "body", [b"", b"not json", b"[]", b"{}", b"\xff\xfe\x00", b"[" * 100_000, b'{"status": 1e999}'], ids=lambda body: repr(body[:20])
+    "body",
+    [b"", b"not json", b"[]", b"{}", b"\xff\xfe\x00", b"[" * 100_000, b'{"status": 1e999}'],
+    ids=lambda body: repr(body[:20]),
 )
-def test_an_authentic_webhook_that_cannot_be_read_is_kept_for_a_person(outside, merchant, far, database, body):
+def test_an_authentic_webhook_that_cannot_be_read_is_kept_for_a_person(
+    outside, merchant, far, database, body
+):
     headers = {"x-callback-token": far.callback_token, "content-type": "application/json"}
-    answers = [outside.post(merchant.accounts["xendit"]["webhook_url"], content=body, headers=headers) for _ in range(2)]
+    answers = [
+        outside.post(merchant.accounts["xendit"]["webhook_url"], content=body, headers=headers)
+        for _ in range(2)
+    ]
     assert [answer.status_code for answer in answers] == [200, 200]
-    rows = database.rows("SELECT * FROM webhooks WHERE gateway_account_id = $1 AND body = $2", merchant.xendit_id, body)
-    assert [(row["status"], row["error_code"], row["attempts"]) for row in rows] == [("failed", "unreadable_webhook", 0)]
+    rows = database.rows(
+        "SELECT * FROM webhooks WHERE gateway_account_id = $1 AND body = $2", merchant.xendit_id, body
+    )
+    assert [(row["status"], row["error_code"], row["attempts"]) for row in rows] == [
+        ("failed", "unreadable_webhook", 0)
+    ]
 
 
 def test_a_status_nobody_knows_is_kept_for_a_person(sale, far, gateway, seller, database):
@@ -472,7 +543,9 @@ def test_money_taken_back_is_kept_for_a_person_and_changes_no_status(sale, far):
     while "failed" not in sale.statuses:
         assert time.monotonic() < until, sale.statuses
         time.sleep(0.02)
-    assert {webhook["error_code"] for webhook in sale.webhooks if webhook["status"] == "failed"} == {"unreadable_webhook"}
+    assert {webhook["error_code"] for webhook in sale.webhooks if webhook["status"] == "failed"} == {
+        "unreadable_webhook"
+    }
     assert (sale.status, sale.paid) == ("paid", (TOTAL, "0"))
 
 
@@ -480,7 +553,9 @@ def test_a_webhook_waits_for_no_business_lock(outside, sale, far, database):
     far.hold_webhooks()
     far.pay(sale.reference)
     news = far.deliveries[-1]
-    with database.holding(f"SELECT FROM paytrust.invoices WHERE id = '{sale.invoice['invoice_id']}' FOR UPDATE"):
+    with database.holding(
+        f"SELECT FROM paytrust.invoices WHERE id = '{sale.invoice['invoice_id']}' FOR UPDATE"
+    ):
         answer = outside.post(news.url, content=news.body, headers=news.headers)
         assert (answer.status_code, answer.elapsed.total_seconds() < 1) == (200, True)
         assert sale.status == "pending"
@@ -504,7 +579,9 @@ def test_ten_bad_webhooks_do_not_hold_up_a_good_one(outside, sale, far, seller, 
     for number in range(10):
         body = {"id": f"x{number}", "external_id": f"nobody-{number}", "status": "PAID"}
         outside.post(
-            seller.accounts["xendit"]["webhook_url"], json=body, headers={"x-callback-token": sandbox.xendit.callback_token}
+            seller.accounts["xendit"]["webhook_url"],
+            json=body,
+            headers={"x-callback-token": sandbox.xendit.callback_token},
         ).raise_for_status()
     far.pay(sale.reference)
     sale.wait("paid")

@@ -1,4 +1,7 @@
-"""T128: who may tell us something: only the gateway, only at the address of the account, and only what it signed."""
+"""
+T128: who may tell us something: only the gateway, only at the address of the account, and only what it
+signed.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,12 @@ def test_xendit_must_know_the_callback_token(genuine, refused, outside, token):
 )
 def test_midtrans_must_have_signed_what_it_says(send, genuine, refused, change):
     body = json.loads(genuine.body) | change
-    refused(send(genuine, body=json.dumps({name: value for name, value in body.items() if value is not None}).encode()))
+    refused(
+        send(
+            genuine,
+            body=json.dumps({name: value for name, value in body.items() if value is not None}).encode(),
+        )
+    )
 
 
 @pytest.mark.parametrize("gateway", ["midtrans"], indirect=True)
@@ -116,14 +124,31 @@ def test_the_signature_of_a_pending_does_not_make_it_a_settlement(send, seller, 
     pending = far.deliveries[-1]
     for status in ("settlement", "capture"):
         for code in ("201", "200"):
-            refused(send(pending, body=json.dumps(json.loads(pending.body) | {"transaction_status": status, "status_code": code}).encode()))
+            refused(
+                send(
+                    pending,
+                    body=json.dumps(
+                        json.loads(pending.body) | {"transaction_status": status, "status_code": code}
+                    ).encode(),
+                )
+            )
     assert seller.get(invoice)["status"] == "pending"
 
 
 @pytest.mark.parametrize("gateway", ["midtrans"], indirect=True)
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{}", b"[]", b"null", b"not json", b"\xff\xfe", b"[" * 100_000, b'{"order_id": 1e999}', b"x" * 200_000],
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"not json",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"order_id": 1e999}',
+        b"x" * 200_000,
+    ],
     ids=lambda b: repr(b[:20]),
 )
 def test_a_body_without_a_signature_is_refused(send, genuine, refused, body):
@@ -137,7 +162,11 @@ def test_what_the_sandbox_forges_is_refused(seller, far, gateway, stored, authen
         far.settings(send_pending=False)
         far.choose(seller.reference(invoice))
     before, sent = stored(), len(far.deliveries)
-    lie = {"status": "PAID"} if gateway == "xendit" else {"transaction_status": "settlement", "status_code": "200"}
+    lie = (
+        {"status": "PAID"}
+        if gateway == "xendit"
+        else {"transaction_status": "settlement", "status_code": "200"}
+    )
     far.forge(seller.reference(invoice), lie, authentication=authentication)
     [forged] = far.wait_for_deliveries(sent + 1)[sent:]
     assert [attempt.status for attempt in forged.attempts[:1]] == [401]
@@ -147,27 +176,40 @@ def test_what_the_sandbox_forges_is_refused(seller, far, gateway, stored, authen
 # --- the right address -------------------------------------------------------------------------------------------------------
 
 
-def test_a_webhook_at_another_accounts_address_moves_nothing(send, genuine, make_merchant, admin, gateway, seller, problem, database):
+def test_a_webhook_at_another_accounts_address_moves_nothing(
+    send, genuine, make_merchant, admin, gateway, seller, problem, database
+):
     other = make_merchant()
-    secret = {"secret_key": "x", "callback_token": "theirs"} if gateway == "xendit" else {"server_key": "theirs"}
-    admin.patch(f"/gateway-accounts/{other.accounts[gateway]['gateway_id']}", json={"credentials": secret}).raise_for_status()
+    secret = (
+        {"secret_key": "x", "callback_token": "theirs"} if gateway == "xendit" else {"server_key": "theirs"}
+    )
+    admin.patch(
+        f"/gateway-accounts/{other.accounts[gateway]['gateway_id']}", json={"credentials": secret}
+    ).raise_for_status()
     problem(send(genuine, url=other.accounts[gateway]["webhook_url"]), 401, "invalid_signature")
     rows = "SELECT count(*) FROM webhooks WHERE gateway_account_id = $1"
     assert database.value(rows, other.accounts[gateway]["gateway_id"]) == 0
 
 
-def test_who_shares_the_gateways_secret_still_speaks_only_of_his_own_invoices(send, genuine, make_merchant, gateway, database):
+def test_who_shares_the_gateways_secret_still_speaks_only_of_his_own_invoices(
+    send, genuine, make_merchant, gateway, database
+):
     other = make_merchant()
     answer = send(genuine, url=other.accounts[gateway]["webhook_url"])
     assert answer.status_code == 200
     kept = "SELECT status, error_code, tenant_id::text FROM webhooks WHERE gateway_account_id = $1"
     until = time.monotonic() + 20
-    while not (rows := database.rows(kept, other.accounts[gateway]["gateway_id"])) or rows[0]["error_code"] is None:
+    while (
+        not (rows := database.rows(kept, other.accounts[gateway]["gateway_id"]))
+        or rows[0]["error_code"] is None
+    ):
         assert time.monotonic() < until
         time.sleep(0.02)
     assert rows == [{"status": "received", "error_code": "unknown_reference", "tenant_id": other.tenant_id}]
     reference = json.loads(genuine.body).get("external_id") or json.loads(genuine.body)["order_id"]
-    assert database.rows("SELECT status FROM payments WHERE reference = $1", reference) == [{"status": "open"}]
+    assert database.rows("SELECT status FROM payments WHERE reference = $1", reference) == [
+        {"status": "open"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -193,12 +235,26 @@ def test_who_shares_the_gateways_secret_still_speaks_only_of_his_own_invoices(se
         *["{long}/{token}", "{gateway}/{long}", "{gateway}/{token}/x"],
     ],
 )
-def test_at_any_other_address_there_is_nothing(send, genuine, gateway, service, seller, problem, stored, path):
+def test_at_any_other_address_there_is_nothing(
+    send, genuine, gateway, service, seller, problem, stored, path
+):
     before = stored()
     token = seller.accounts[gateway]["webhook_url"].rpartition("/")[2]
-    tokens = {"token": token, "cut": token[:-1], "upper": f"{token.upper()}A", "random": secrets.token_hex(16), "long": "a" * 5_000}
+    tokens = {
+        "token": token,
+        "cut": token[:-1],
+        "upper": f"{token.upper()}A",
+        "random": secrets.token_hex(16),
+        "long": "a" * 5_000,
+    }
     other = GATEWAYS[1 - GATEWAYS.index(gateway)]
-    problem(send(genuine, url=f"{service.public_url}/webhooks/{path.format(gateway=gateway, other=other, **tokens)}"), {404, 405})
+    problem(
+        send(
+            genuine,
+            url=f"{service.public_url}/webhooks/{path.format(gateway=gateway, other=other, **tokens)}",
+        ),
+        {404, 405},
+    )
     assert stored() == before
 
 
@@ -218,9 +274,13 @@ def test_a_webhook_over_the_limit_is_413(send, genuine, problem, stored, size):
 
 @pytest.mark.parametrize("gateway", ["xendit"], indirect=True)
 @pytest.mark.parametrize(
-    "lie", [{"status": "PAID"}, {"status": "PAID", "paid_amount": 1}, {"status": "SETTLED"}, {"status": "EXPIRED"}], ids=str
+    "lie",
+    [{"status": "PAID"}, {"status": "PAID", "paid_amount": 1}, {"status": "SETTLED"}, {"status": "EXPIRED"}],
+    ids=str,
 )
-def test_an_unsigned_body_moves_no_money_that_the_gateway_does_not_confirm(seller, far, gateway, database, lie):
+def test_an_unsigned_body_moves_no_money_that_the_gateway_does_not_confirm(
+    seller, far, gateway, database, lie
+):
     invoice = seller.invoice(gateway)
     far.forge(seller.reference(invoice), lie, authentication="valid")
     wait_for_webhooks(database, seller.reference(invoice), ["ignored"])
@@ -231,7 +291,9 @@ def test_an_unsigned_body_moves_no_money_that_the_gateway_does_not_confirm(selle
 
 
 @pytest.mark.parametrize("gateway", ["xendit"], indirect=True)
-def test_news_that_the_gateway_does_not_tell_when_asked_is_asked_about_again_within_a_minute(seller, far, gateway, database):
+def test_news_that_the_gateway_does_not_tell_when_asked_is_asked_about_again_within_a_minute(
+    seller, far, gateway, database
+):
     """It may be a lie, or its webhooks may be ahead of its own API."""
     invoice = seller.invoice(gateway)
     due = "SELECT next_check_at - now() FROM payments WHERE reference = $1"
@@ -253,7 +315,12 @@ def test_a_true_event_with_a_false_amount_counts_with_the_true_one(send, seller,
 def wait_for_webhooks(database, reference, statuses):
     until = time.monotonic() + 20
     while True:
-        found = [row["status"] for row in database.rows("SELECT status FROM webhooks WHERE reference = $1 ORDER BY id", reference)]
+        found = [
+            row["status"]
+            for row in database.rows(
+                "SELECT status FROM webhooks WHERE reference = $1 ORDER BY id", reference
+            )
+        ]
         if found == statuses:
             return
         assert time.monotonic() < until, found
@@ -263,11 +330,19 @@ def wait_for_webhooks(database, reference, statuses):
 def test_a_stored_webhook_keeps_its_bytes_and_no_secret(send, genuine, database, far):
     secret = getattr(far, "callback_token", None)
     assert (
-        send(genuine, headers={"authorization": "Basic secret", "cookie": "a=secret", "x-odd": "\u00e9".encode("latin-1")}).status_code
+        send(
+            genuine,
+            headers={
+                "authorization": "Basic secret",
+                "cookie": "a=secret",
+                "x-odd": "\u00e9".encode("latin-1"),
+            },
+        ).status_code
         == 200
     )
     [row] = database.rows(
-        "SELECT headers, body FROM webhooks WHERE gateway_account_id = $1 ORDER BY id DESC LIMIT 1", genuine_account(database, genuine)
+        "SELECT headers, body FROM webhooks WHERE gateway_account_id = $1 ORDER BY id DESC LIMIT 1",
+        genuine_account(database, genuine),
     )
     assert row["body"] == genuine.body.encode()
     assert "secret" not in row["headers"]
@@ -276,4 +351,6 @@ def test_a_stored_webhook_keeps_its_bytes_and_no_secret(send, genuine, database,
 
 
 def genuine_account(database, delivery):
-    return database.value("SELECT id FROM gateway_accounts WHERE webhook_token = $1", delivery.url.rpartition("/")[2])
+    return database.value(
+        "SELECT id FROM gateway_accounts WHERE webhook_token = $1", delivery.url.rpartition("/")[2]
+    )

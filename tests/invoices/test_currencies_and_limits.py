@@ -1,4 +1,7 @@
-"""Currencies with 0, 2 and 3 decimals, and what a gateway says it takes, through the API of a service with a gateway of our own."""
+"""
+Currencies with 0, 2 and 3 decimals, and what a gateway says it takes, through the API of a service with a
+gateway of our own.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,10 @@ def world(module_owner_url, settings_for):
     registry = Registry(entry_points=[])
     registry.gateways |= {"world": WorldGateway, "confused": Confused}
     settings = settings_for(module_owner_url)
-    with development.serving(settings, registry=registry) as url, httpx.Client(base_url=url, timeout=30) as api:
+    with (
+        development.serving(settings, registry=registry) as url,
+        httpx.Client(base_url=url, timeout=30) as api,
+    ):
         admin = {"x-admin-key": settings.admin_api_key.get_secret_value()}
 
         def made(path, body):
@@ -121,7 +127,12 @@ def world(module_owner_url, settings_for):
 
 def body(world, currency, price, *, gateway="world", rate="0", **changes):
     line = {"product_name": "x", "quantity": 1, "unit_price": price, "tax_rate": rate}
-    return {"gateway_id": world.accounts[gateway]["gateway_id"], "currency": currency, "line_items": [line], **changes}
+    return {
+        "gateway_id": world.accounts[gateway]["gateway_id"],
+        "currency": currency,
+        "line_items": [line],
+        **changes,
+    }
 
 
 def post(world, *args, **changes):
@@ -139,7 +150,9 @@ def pay(world, invoice, amount=None):
     opened = WorldGateway.books[reference]
     paid = opened.amount if amount is None else Money(amount, opened.amount.currency)
     WorldGateway.books[reference] = msgspec.structs.replace(opened, status=PaymentStatus.PAID, paid=paid)
-    answer = world.api.post(world.accounts["world"]["webhook_url"], content=reference, headers={"world": "yes"})
+    answer = world.api.post(
+        world.accounts["world"]["webhook_url"], content=reference, headers={"world": "yes"}
+    )
     assert answer.status_code == 200, answer.text
 
 
@@ -161,7 +174,9 @@ def wait(world, invoice, condition):
         ("BHD", "0.003", "0.000", "0.003", ["0.001", "0.001", "0.001"]),
     ],
 )
-def test_an_invoice_in_three_parts_is_exact_to_the_last_minor_unit_and_paid_in_order(world, currency, price, tax, total, parts):
+def test_an_invoice_in_three_parts_is_exact_to_the_last_minor_unit_and_paid_in_order(
+    world, currency, price, tax, total, parts
+):
     answer = post(world, currency, price, rate="0.11", installments={"count": 3})
     assert answer.status_code == 201, answer.text
     invoice = answer.json()
@@ -170,7 +185,13 @@ def test_an_invoice_in_three_parts_is_exact_to_the_last_minor_unit_and_paid_in_o
     for number in range(1, 4):
         wait(world, invoice, lambda told: told["payment_url"] is not None)
         pay(world, invoice)
-        wait(world, invoice, lambda told, n=number: [part["status"] for part in told["installment_schedule"]].count("paid") == n)
+        wait(
+            world,
+            invoice,
+            lambda told, n=number: (
+                [part["status"] for part in told["installment_schedule"]].count("paid") == n
+            ),
+        )
     wait(world, invoice, lambda told: told["status"] == "paid")
     told = world.api.get(f"/invoices/{invoice['invoice_id']}/overpayment").json()
     assert (told["total_paid"], told["overpayment_amount"].strip("0.")) == (total, "")
@@ -208,7 +229,10 @@ def test_what_a_gateway_does_not_take_in_one_payment_is_refused_before_anything_
     answer = post(world, currency, price, **({"installments": installments} if installments else {}))
     assert answer.status_code == 400, answer.text
     problem = answer.json()
-    assert (problem["code"], [error["pointer"] for error in problem["errors"]]) == ("invalid_request", pointers)
+    assert (problem["code"], [error["pointer"] for error in problem["errors"]]) == (
+        "invalid_request",
+        pointers,
+    )
     assert words in problem["errors"][0]["detail"]
     assert count(world) == before
 
@@ -236,7 +260,10 @@ def test_what_lies_just_inside_the_limits_is_taken(world, currency, price, insta
     assert answer.status_code == 201, answer.text
 
 
-@pytest.mark.parametrize(("currency", "price"), [("IDR", "1.5"), ("JPY", "1.0"), ("USD", "1.999"), ("KWD", "1.2345"), ("BHD", "0.0001")])
+@pytest.mark.parametrize(
+    ("currency", "price"),
+    [("IDR", "1.5"), ("JPY", "1.0"), ("USD", "1.999"), ("KWD", "1.2345"), ("BHD", "0.0001")],
+)
 def test_more_decimals_than_a_currency_has_are_refused(world, currency, price):
     answer = post(world, currency, price)
     assert [error["pointer"] for error in answer.json()["errors"]] == ["#/line_items/0/unit_price"]
@@ -261,7 +288,12 @@ def test_the_rest_can_move_to_another_part(world):
     wait(world, invoice, lambda told: told["status"] == "partially_paid")
     path = f"/invoices/{invoice['invoice_id']}"
     assert world.api.post(f"{path}/payment-url").json()["code"] == "amount_not_collectable"
-    assert world.api.patch(f"{path}/installments", json={"installments": [{"number": 1, "amount": "4.99"}]}).status_code == 200
+    assert (
+        world.api.patch(
+            f"{path}/installments", json={"installments": [{"number": 1, "amount": "4.99"}]}
+        ).status_code
+        == 200
+    )
     wait(world, invoice, lambda told: told["payment_url"])
     pay(world, invoice)
     wait(world, invoice, lambda told: told["status"] == "paid")

@@ -27,8 +27,25 @@ CARDS = {
     "Maestro": ["6759649826438453"],
 }
 NO_CARDS = [
-    *["", "Laptop sleeve", "Invoice 2026-11-23", "150000", "+62 812 3456 7890", "0812-3456-7890", "+4917012345678", "021 4000 1234"],
-    *["8808123456789012", "70012 0812 3456 7890", "1234567890123456", "4111111111111112", "411111111111111", "41111111111111111", "0" * 16],
+    *[
+        "",
+        "Laptop sleeve",
+        "Invoice 2026-11-23",
+        "150000",
+        "+62 812 3456 7890",
+        "0812-3456-7890",
+        "+4917012345678",
+        "021 4000 1234",
+    ],
+    *[
+        "8808123456789012",
+        "70012 0812 3456 7890",
+        "1234567890123456",
+        "4111111111111112",
+        "411111111111111",
+        "41111111111111111",
+        "0" * 16,
+    ],
     *[
         "4006381333931",
         "9781566199094",
@@ -37,8 +54,19 @@ NO_CARDS = [
         "36 38 40 42 44 46 48",
         "2026 11 23 10 30 00 123",
     ],
-    *["x4111111111111111", "4111111111111111x", "NIK_5555555555554444", "41111111-1111-4111-8111-111111111111", "1700000000000"],
-    *["4111.1111.1111.1111", "4111/1111/1111/1111", "4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1", "41 11 11 11 11 11 11 11"],
+    *[
+        "x4111111111111111",
+        "4111111111111111x",
+        "NIK_5555555555554444",
+        "41111111-1111-4111-8111-111111111111",
+        "1700000000000",
+    ],
+    *[
+        "4111.1111.1111.1111",
+        "4111/1111/1111/1111",
+        "4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1",
+        "41 11 11 11 11 11 11 11",
+    ],
 ]
 
 
@@ -50,7 +78,14 @@ def grouped(digits, separator):
 @pytest.mark.parametrize("separator", ["", " ", "-", " - ", "\u00a0", "\u2013"], ids=ascii)
 def test_the_test_numbers_of_the_networks_are_found_wherever_they_stand(number, separator):
     written = grouped(number, separator)
-    for text in (written, f"card {written}, thanks", f"({written})", f"no:{written}.", f"2 {written} 12/27", f"a\n{written}\n"):
+    for text in (
+        written,
+        f"card {written}, thanks",
+        f"({written})",
+        f"no:{written}.",
+        f"2 {written} 12/27",
+        f"a\n{written}\n",
+    ):
         assert holds_card(text), text
         assert number not in without_cards(text)
         assert written not in without_cards(text)
@@ -63,8 +98,13 @@ def test_what_is_no_card_number_is_left_alone(text):
 
 
 def check_digit(digits):
-    """Luhn's rule, as ISO/IEC 7812 puts it: double every second digit from the right of the number without its check digit."""
-    doubled = [int(digit) * 2 if place % 2 == 0 else int(digit) for place, digit in enumerate(reversed(digits))]
+    """
+    Luhn's rule, as ISO/IEC 7812 puts it: double every second digit from the right of the number without its
+    check digit.
+    """
+    doubled = [
+        int(digit) * 2 if place % 2 == 0 else int(digit) for place, digit in enumerate(reversed(digits))
+    ]
     return str(-sum(double // 10 + double % 10 for double in doubled) % 10)
 
 
@@ -85,7 +125,18 @@ ISSUED = [
         ("644", 16),
         ("65", 19),
     ],
-    *[("3528", 16), ("3589", 19), ("62", 16), ("62", 19), ("81", 17), ("5018", 14), ("6304", 19), ("6763", 16), ("2200", 16), ("2204", 19)],
+    *[
+        ("3528", 16),
+        ("3589", 19),
+        ("62", 16),
+        ("62", 19),
+        ("81", 17),
+        ("5018", 14),
+        ("6304", 19),
+        ("6763", 16),
+        ("2200", 16),
+        ("2204", 19),
+    ],
     *[("60", 16), ("82", 16), ("508", 16)],
 ]
 FILLERS = {"508": "5085"}
@@ -160,7 +211,9 @@ def test_whatever_is_said_holds_none_and_the_rest_stays(one, other):
         assert all(part in text for part in kept)
 
 
-@pytest.mark.parametrize("part", ["4", "4-", "4111 ", "4111.", "4111-1111-1111-1112 ", "4222222222223.", "\u0664", "- "], ids=ascii)
+@pytest.mark.parametrize(
+    "part", ["4", "4-", "4111 ", "4111.", "4111-1111-1111-1112 ", "4222222222223.", "\u0664", "- "], ids=ascii
+)
 def test_no_text_that_fits_into_a_body_takes_long(least_cpu_s, part):
     text = part * (problems.MAX_BODY_BYTES // len(part))
     assert least_cpu_s(lambda: holds_card(text), 0.5) < 0.5
@@ -179,6 +232,15 @@ class Body(msgspec.Struct):
 
 def test_it_is_pointed_at_by_the_names_of_the_body_and_never_by_itself():
     card = "4111 1111 1111 1111"
-    body = Body([Line("x"), Line(card, msgspec.Raw(b'"4111111111111111"'))], {"a": "b", card: card}, {"deep": [{"er": card}]})
-    assert list(where(body)) == [("lines", 1, "name"), ("metadata",), ("metadata",), ("options", "deep", 0, "er")]
+    body = Body(
+        [Line("x"), Line(card, msgspec.Raw(b'"4111111111111111"'))],
+        {"a": "b", card: card},
+        {"deep": [{"er": card}]},
+    )
+    assert list(where(body)) == [
+        ("lines", 1, "name"),
+        ("metadata",),
+        ("metadata",),
+        ("options", "deep", 0, "er"),
+    ]
     assert card_numbers.MIN_DIGITS == 13

@@ -24,7 +24,9 @@ def test_what_is_written_reads_back_to_the_same_money(minor, currency):
 def test_a_currency_shows_exactly_its_decimals(exponent, currency):
     assert EXPONENT[currency] == exponent
     assert Money(5, currency).major == {0: "5", 2: "0.05", 3: "0.005"}[exponent]
-    assert str(Money(123456, currency)) == {0: "123456", 2: "1234.56", 3: "123.456"}[exponent] + f" {currency}"
+    assert (
+        str(Money(123456, currency)) == {0: "123456", 2: "1234.56", 3: "123.456"}[exponent] + f" {currency}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,9 @@ def test_anything_but_a_plain_decimal_is_refused(text):
         Money.parse(text, "IDR")
 
 
-@pytest.mark.parametrize(("text", "currency"), [("1.5", "IDR"), ("1.00", "IDR"), ("1.001", "USD"), ("1.0000", "KWD")])
+@pytest.mark.parametrize(
+    ("text", "currency"), [("1.5", "IDR"), ("1.00", "IDR"), ("1.001", "USD"), ("1.0000", "KWD")]
+)
 def test_more_decimals_than_the_currency_has_are_refused_even_when_they_are_zeros(text, currency):
     with pytest.raises(ValueError, match="decimals"):
         Money.parse(text, currency)
@@ -87,13 +91,22 @@ def test_an_amount_outside_of_a_bigint_is_refused(minor):
 
 
 @pytest.mark.parametrize(
-    ("value", "minor"), [("154000.00", 154000), (Decimal("154000.0"), 154000), (10, 10), (Decimal("0E+3"), 0), (Decimal("1.5E+3"), 1500)]
+    ("value", "minor"),
+    [
+        ("154000.00", 154000),
+        (Decimal("154000.0"), 154000),
+        (10, 10),
+        (Decimal("0E+3"), 0),
+        (Decimal("1.5E+3"), 1500),
+    ],
 )
 def test_a_gateways_zeros_beyond_the_currencys_decimals_are_accepted(value, minor):
     assert Money.from_major(value, "IDR") == Money(minor, "IDR")
 
 
-@pytest.mark.parametrize("value", [Decimal("1E+999999"), Decimal("NaN"), Decimal("Infinity"), Decimal(-1), Decimal("0.5")])
+@pytest.mark.parametrize(
+    "value", [Decimal("1E+999999"), Decimal("NaN"), Decimal("Infinity"), Decimal(-1), Decimal("0.5")]
+)
 def test_a_gateways_nonsense_is_refused_quickly(value):
     with pytest.raises(ValueError, match="amount|decimal"):
         Money.from_major(value, "IDR")
@@ -115,7 +128,8 @@ def test_a_rate_rounds_half_up_whatever_the_decimal_context(minor, ten_thousandt
 
 
 @pytest.mark.parametrize(
-    ("minor", "rate", "tax"), [(50, "0.01", 1), (49, "0.01", 0), (450000, "0.11", 49500), (1, "0.5", 1), (3, "0.5", 2)]
+    ("minor", "rate", "tax"),
+    [(50, "0.01", 1), (49, "0.01", 0), (450000, "0.11", 49500), (1, "0.5", 1), (3, "0.5", 2)],
 )
 def test_half_a_unit_rounds_up(minor, rate, tax):
     assert Money(minor, "IDR").times(Decimal(rate)).minor == tax
@@ -134,7 +148,9 @@ def test_a_split_keeps_every_unit_and_the_last_absorbs_the_rest(minor, currency,
 def test_shares_of_a_part_sum_to_the_part_and_none_is_negative(part, over):
     shares = distribute(Money(part, "MYR"), [Money(minor, "MYR") for minor in over])
     assert sum(share.minor for share in shares) == part
-    assert all(share.minor == part * minor // sum(over) for share, minor in zip(shares[:-1], over[:-1], strict=True))
+    assert all(
+        share.minor == part * minor // sum(over) for share, minor in zip(shares[:-1], over[:-1], strict=True)
+    )
 
 
 @pytest.mark.parametrize("text", ["0", "0.11", "0.1100", "1", "1.0", "1.0000", "0.2701"])
@@ -142,7 +158,9 @@ def test_a_rate_between_zero_and_one_is_read_exactly(text):
     assert parse_rate(text) == Decimal(text)
 
 
-@pytest.mark.parametrize("text", ["1.0001", "2", "-0.1", "0.12345", ".1", "1.", "11%", "NaN", "1e-1", "", " 0.1"])
+@pytest.mark.parametrize(
+    "text", ["1.0001", "2", "-0.1", "0.12345", ".1", "1.", "11%", "NaN", "1e-1", "", " 0.1"]
+)
 def test_any_other_rate_is_refused(text):
     with pytest.raises(ValueError, match="rate"):
         parse_rate(text)

@@ -43,7 +43,9 @@ def check_one(chance, currency):
     for part in (tax, fee):
         shares = distribute(part, amounts)
         assert sum(share.minor for share in shares) == part.minor
-        assert [share.minor for share in shares[:-1]] == [part.minor * a.minor // total.minor for a in amounts[:-1]]
+        assert [share.minor for share in shares[:-1]] == [
+            part.minor * a.minor // total.minor for a in amounts[:-1]
+        ]
         # Rounding down leaves less than one unit for each of the others.
         assert 0 <= shares[-1].minor * total.minor - part.minor * amounts[-1].minor < parts * total.minor
     made = schedule(amounts, [DUE_AT] * parts, tax=tax, fee=fee)
@@ -51,14 +53,18 @@ def check_one(chance, currency):
     assert sum(part.tax.minor for part in made) == tax.minor
     assert sum(part.fee.minor for part in made) == fee.minor
     assert all(min(part.amount.minor, part.tax.minor, part.fee.minor) >= 0 for part in made)
-    assert all(part.tax.minor + part.fee.minor <= part.amount.minor for part in made), "a part that cannot contain its tax and fee"
+    assert all(part.tax.minor + part.fee.minor <= part.amount.minor for part in made), (
+        "a part that cannot contain its tax and fee"
+    )
 
 
 def uneven(chance, total, parts):
     """Amounts of at least one unit that sum to *total*."""
     spare = total.minor - parts
     cuts = sorted(chance.randint(0, spare) for _ in range(parts - 1))
-    return [Money(1 + high - low, total.currency) for low, high in zip([0, *cuts], [*cuts, spare], strict=True)]
+    return [
+        Money(1 + high - low, total.currency) for low, high in zip([0, *cuts], [*cuts, spare], strict=True)
+    ]
 
 
 def two_parts_of(chance, total):

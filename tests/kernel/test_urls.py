@@ -26,9 +26,33 @@ GOOD = {
     "https://[2001:DB8::1]:443/": "2001:db8::1",
 }
 BAD = [
-    *["", "https", "https:", "https://", "https:///x", "//example.com", "/pay", "example.com", "https:example.com", "https:/example.com"],
-    *["javascript:alert(1)", "data:text/html,x", "JavaScript://example.com/%0aalert(1)", "vbscript:x", "file:///etc/passwd", "ftp://x.y"],
-    *["HTTPS://example.com", "http://example.com", "ws://example.com", "https+unix://x", "blob:https://example.com/x"],
+    *[
+        "",
+        "https",
+        "https:",
+        "https://",
+        "https:///x",
+        "//example.com",
+        "/pay",
+        "example.com",
+        "https:example.com",
+        "https:/example.com",
+    ],
+    *[
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "JavaScript://example.com/%0aalert(1)",
+        "vbscript:x",
+        "file:///etc/passwd",
+        "ftp://x.y",
+    ],
+    *[
+        "HTTPS://example.com",
+        "http://example.com",
+        "ws://example.com",
+        "https+unix://x",
+        "blob:https://example.com/x",
+    ],
     *[
         "https://user@example.com",
         "https://user:pass@example.com",
@@ -174,9 +198,9 @@ PIECES = st.sampled_from(
         ],
     ]
 )
-ADDRESSES = st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join) | st.lists(PIECES, max_size=12).map(
-    lambda pieces: "https://" + "".join(pieces)
-)
+ADDRESSES = st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join) | st.lists(
+    PIECES, max_size=12
+).map(lambda pieces: "https://" + "".join(pieces))
 
 
 @given(ADDRESSES)
@@ -203,7 +227,11 @@ def test_what_is_taken_means_the_same_to_urllib_and_to_what_connects(url):
     parts = urlsplit(url)
     assert (parts.username, parts.password) == (None, None)
     host = parts.hostname
-    assert (parts.scheme, str(ipaddress.ip_address(host)) if ":" in host else host, parts.port or ours[2]) == ours
+    assert (
+        parts.scheme,
+        str(ipaddress.ip_address(host)) if ":" in host else host,
+        parts.port or ours[2],
+    ) == ours
     connects = yarl.URL(url)
     assert (connects.scheme, connects.raw_host, connects.port) == ours
     assert connects.user is None
@@ -220,14 +248,30 @@ def test_a_name_stands_for_what_lies_below_it_and_for_nothing_that_only_looks_li
 
 
 @pytest.mark.parametrize(
-    "text", ["javascript:x", " JaVaScRiPt:x", "java\tscript:x", "\x01data:text/html,x", "vbscript:x", "blob:x", "file:///x"]
+    "text",
+    [
+        "javascript:x",
+        " JaVaScRiPt:x",
+        "java\tscript:x",
+        "\x01data:text/html,x",
+        "vbscript:x",
+        "blob:x",
+        "file:///x",
+    ],
 )
 def test_code_is_told_from_an_address(text):
     assert urls.runs_code(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["8808 1234 5678", "00020101021226", "gojek://gopay/merchanttransfer", "https://x/?javascript:", "database: x"]
+    "text",
+    [
+        "8808 1234 5678",
+        "00020101021226",
+        "gojek://gopay/merchanttransfer",
+        "https://x/?javascript:",
+        "database: x",
+    ],
 )
 def test_what_a_payer_needs_is_no_code(text):
     assert not urls.runs_code(text)
@@ -258,8 +302,29 @@ PRIVATE = [
         "239.255.255.255",
         "255.255.255.255",
     ],
-    *["::", "::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::1", "100::1", "fe80::1"],
-    *["fe80::1%eth0", "fec0::1", "fc00::1", "fd00:ec2::254", "ff02::1", "2001::1", "2001:db8::1", "2002:7f00:1::1", "3fff::1", "5f00::1"],
+    *[
+        "::",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "::127.0.0.1",
+        "64:ff9b::7f00:1",
+        "64:ff9b:1::1",
+        "100::1",
+        "fe80::1",
+    ],
+    *[
+        "fe80::1%eth0",
+        "fec0::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "ff02::1",
+        "2001::1",
+        "2001:db8::1",
+        "2002:7f00:1::1",
+        "3fff::1",
+        "5f00::1",
+    ],
     *["", "localhost", "junk", "127.1", "1" * 100],
 ]
 
@@ -271,7 +336,16 @@ def test_an_address_that_is_not_public_is_not_connected_to(address):
 
 
 @pytest.mark.parametrize(
-    "address", ["8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.1", "::ffff:8.8.8.8", "2606:4700:4700::1111", "2a00:1450::1"]
+    "address",
+    [
+        "8.8.8.8",
+        "1.1.1.1",
+        "172.15.255.255",
+        "172.32.0.1",
+        "::ffff:8.8.8.8",
+        "2606:4700:4700::1111",
+        "2a00:1450::1",
+    ],
 )
 def test_a_public_address_is(address):
     Reach().check(address)
@@ -279,7 +353,10 @@ def test_a_public_address_is(address):
 
 @given(st.ip_addresses())
 def test_what_python_does_not_call_global_is_not_public_here(address):
-    """The other way round Python errs: its list of special networks is shorter, and differs between its releases."""
+    """
+    The other way round Python errs: its list of special networks is shorter, and differs between its
+    releases.
+    """
     try:
         Reach().check(str(address))
     except ValueError:
@@ -310,7 +387,16 @@ def test_sandboxes_are_on_this_machine_and_nowhere_else():
             Reach(insecure=True).check(address)
 
 
-@pytest.mark.parametrize("url", ["https://10.0.0.1", "https://[::1]/x", "https://169.254.169.254/latest", "https://x/?a=b", "https://x/#a"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://10.0.0.1",
+        "https://[::1]/x",
+        "https://169.254.169.254/latest",
+        "https://x/?a=b",
+        "https://x/#a",
+    ],
+)
 def test_what_can_never_be_called_is_refused_before_it_is_tried(url):
     with pytest.raises(ValueError, match="not public|neither a query"):
         Reach().read(url)

@@ -39,7 +39,11 @@ async def created(db, keys):
 
 async def test_a_key_says_whose_it_is_and_what_it_may_do(keys, created):
     principal = await keys.authenticate(created.api_key)
-    assert (principal.tenant_id, principal.key_id, principal.scopes) == (created.tenant_id, created.key_id, {Scope.READ})
+    assert (principal.tenant_id, principal.key_id, principal.scopes) == (
+        created.tenant_id,
+        created.key_id,
+        {Scope.READ},
+    )
 
 
 async def test_the_database_holds_nothing_from_which_a_key_could_be_used(created, owner_url):
@@ -188,7 +192,12 @@ async def test_a_key_dies_at_its_time_and_not_when_the_cache_is_over(db, keys, c
 
 
 @pytest.mark.parametrize(
-    "statement", ["UPDATE paytrust.key_audit SET actor = 'nobody'", "DELETE FROM paytrust.key_audit", "TRUNCATE paytrust.key_audit"]
+    "statement",
+    [
+        "UPDATE paytrust.key_audit SET actor = 'nobody'",
+        "DELETE FROM paytrust.key_audit",
+        "TRUNCATE paytrust.key_audit",
+    ],
 )
 async def test_not_even_the_owner_may_change_the_audit(created, db, owner_url, statement):
     connection = await asyncpg.connect(owner_url)

@@ -30,16 +30,23 @@ async def listeners(owner):
     return [row["usename"] for row in found]
 
 
-async def test_one_connection_listens_past_the_pooler_if_there_is_a_url_for_it(owner, owner_url, settings, settings_for):
+async def test_one_connection_listens_past_the_pooler_if_there_is_a_url_for_it(
+    owner, owner_url, settings, settings_for
+):
     mine = await owner.fetchval("SELECT current_user")
     async with Services(settings, Registry()).running():
         assert await listeners(owner) == ["paytrust_tests"]
-    async with Services(settings_for(owner_url, database_listen_url=owner_url, worker=False), Registry()).running():
+    async with Services(
+        settings_for(owner_url, database_listen_url=owner_url, worker=False), Registry()
+    ).running():
         assert await listeners(owner) == [mine]
 
 
 async def test_a_database_that_swallows_what_is_told_is_named_in_the_log(owner, monkeypatch, logged):
-    """A pooler that lends connections by transaction takes a LISTEN without an error; here nobody listens at all."""
+    """
+    A pooler that lends connections by transaction takes a LISTEN without an error; here nobody listens at
+    all.
+    """
     monkeypatch.setattr(jobs, "ECHO_S", 0.5)
     logs = logged(jobs)
     await KeyChanges("", Keys(None, pepper="p" * 32))._check(owner)
@@ -53,7 +60,9 @@ async def test_a_database_that_is_away_is_said_once_and_asked_again(monkeypatch,
     changes.start()
     await asyncio.sleep(1)
     await changes.stop()
-    assert [line["event"] for line in logs] == ["changes of API keys are not heard of; a revoked one lives for up to 30 s"]
+    assert [line["event"] for line in logs] == [
+        "changes of API keys are not heard of; a revoked one lives for up to 30 s"
+    ]
 
 
 @pytest.mark.parametrize("word", ["", "junk", "'; DROP TABLE x", None, "0" * 8000])

@@ -58,7 +58,19 @@ def test_an_address_that_is_none_lies_in_no_network(address):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "1", "192.0.2.1/24", "192.0.2.0/33", "192.0.2.0/-1", "010.0.0.1", "192.0.2.0/24 ", "fe80::%eth0/64", "*"]
+    "text",
+    [
+        "",
+        "x",
+        "1",
+        "192.0.2.1/24",
+        "192.0.2.0/33",
+        "192.0.2.0/-1",
+        "010.0.0.1",
+        "192.0.2.0/24 ",
+        "fe80::%eth0/64",
+        "*",
+    ],
 )
 def test_what_is_no_network_is_refused_with_a_pointer(text):
     with pytest.raises(Invalid) as caught:
@@ -67,7 +79,10 @@ def test_what_is_no_network_is_refused_with_a_pointer(text):
 
 
 def test_networks_are_written_in_one_form_and_once():
-    assert model.normalised(["192.0.2.1", "2001:DB8::/32", "192.0.2.1/32"]) == ["192.0.2.1/32", "2001:db8::/32"]
+    assert model.normalised(["192.0.2.1", "2001:DB8::/32", "192.0.2.1/32"]) == [
+        "192.0.2.1/32",
+        "2001:db8::/32",
+    ]
 
 
 def used(address="192.0.2.1"):
@@ -107,7 +122,11 @@ def test_what_could_not_be_written_is_taken_again_with_what_came_meanwhile():
 def test_an_attacker_with_many_addresses_fills_neither_memory_nor_disk():
     tally = Tally(limit=100, window_s=60)
     for n in range(10_000):
-        tally.note(model.refused(Reason.UNKNOWN_KEY, Caller("anonymous", f"10.0.{n // 256}.{n % 256}")), None, now_s=n / 1_000)
+        tally.note(
+            model.refused(Reason.UNKNOWN_KEY, Caller("anonymous", f"10.0.{n // 256}.{n % 256}")),
+            None,
+            now_s=n / 1_000,
+        )
     entries = tally.take(now_s=10)
     assert len(entries) == len(tally._counts) == 101
     assert sum(entry.times for entry in entries) == 10_000
@@ -124,4 +143,13 @@ def test_an_unknown_callers_ipv6_addresses_count_as_one_subscriber_and_a_known_k
 
 
 def test_a_fingerprint_tells_admin_keys_apart_and_needs_the_pepper():
-    assert len({model.fingerprint("pepper", "one"), model.fingerprint("pepper", "two"), model.fingerprint("other", "one")}) == 3
+    assert (
+        len(
+            {
+                model.fingerprint("pepper", "one"),
+                model.fingerprint("pepper", "two"),
+                model.fingerprint("other", "one"),
+            }
+        )
+        == 3
+    )

@@ -11,5 +11,8 @@ from litestar import Litestar
 
 @contextlib.asynccontextmanager
 async def calling(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
-    async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bench") as http:  # type: ignore[arg-type]
+    async with (
+        app.lifespan(),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bench") as http,
+    ):  # type: ignore[arg-type]
         yield http

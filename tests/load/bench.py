@@ -48,14 +48,40 @@ QUICK = Size(rounds=1, seconds=0.5, warm_s=0.3, tenants=4, kept=64, connections=
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True, help="How often every case is measured, in random order.")
+@click.option(
+    "--rounds", default=5, show_default=True, help="How often every case is measured, in random order."
+)
 @click.option("--seconds", default=4.0, show_default=True, help="How long one sample is.")
-@click.option("--workers", default="1,2", show_default=True, help="Numbers of worker processes to try, comma-separated.")
+@click.option(
+    "--workers", default="1,2", show_default=True, help="Numbers of worker processes to try, comma-separated."
+)
 @click.option("--only", default="", help="Only the cases whose name holds this text, and pgbench.")
-@click.option("--quick", is_flag=True, help="One short round with one worker: shows that everything works, measures nothing.")
-@click.option("--json", "out", type=click.Path(path_type=Path), help="Write every sample, the medians and the ratios to this file.")
-@click.option("--data", type=click.Path(path_type=Path), default=ROOT / ".data" / "bench", help="Where PostgreSQL keeps its files.")
-def main(rounds: int, seconds: float, workers: str, only: str, quick: bool, out: Path | None, data: Path) -> None:  # noqa: FBT001 - a flag
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="One short round with one worker: shows that everything works, measures nothing.",
+)
+@click.option(
+    "--json",
+    "out",
+    type=click.Path(path_type=Path),
+    help="Write every sample, the medians and the ratios to this file.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=ROOT / ".data" / "bench",
+    help="Where PostgreSQL keeps its files.",
+)
+def main(
+    rounds: int,
+    seconds: float,
+    workers: str,
+    only: str,
+    quick: bool,  # noqa: FBT001 - a flag
+    out: Path | None,
+    data: Path,
+) -> None:
     """Measure create-invoice beside pgbench and FastAPI + SQLAlchemy on this machine."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stop what was started
     size = QUICK if quick else Size(rounds, seconds)
@@ -74,7 +100,9 @@ def main(rounds: int, seconds: float, workers: str, only: str, quick: bool, out:
 
 
 @contextlib.contextmanager
-def standing(data: Path, folder: Path, counts: list[int], only: str, *, size: Size) -> Iterator[tuple[Bench, list[Case]]]:
+def standing(
+    data: Path, folder: Path, counts: list[int], only: str, *, size: Size
+) -> Iterator[tuple[Bench, list[Case]]]:
     """Start the gateway, PostgreSQL and the applications; stop all of it at the end."""
     with contextlib.ExitStack() as stack:
         gateway = stack.enter_context(processes.uvicorn("gateway_server:app", folder=folder, environ={}))
@@ -84,17 +112,27 @@ def standing(data: Path, folder: Path, counts: list[int], only: str, *, size: Si
             for name, target in (("paytrust", "app:create"), ("fastapi", "fastapi_app:app")):
                 wanted = [variant for variant in VARIANTS if only in f"{name} {variant} {count}w"]
                 if wanted:
-                    options: dict[str, Any] = {"environ": base.environ, "workers": count, "factory": name == "paytrust"}
+                    options: dict[str, Any] = {
+                        "environ": base.environ,
+                        "workers": count,
+                        "factory": name == "paytrust",
+                    }
                     server = stack.enter_context(processes.uvicorn(target, folder=folder, **options))
                     cases += [Case(f"{name} {variant} {count}w", server, variant) for variant in wanted]
         script = recording.script(*asyncio.run(recording.record(base)), base)
         for server in (gateway, *(case.server for case in cases if case.server)):
             server.wait()
-        yield Bench(base, script, gateway, folder, size.warm_s, size.seconds, size.kept, size.connections), cases
+        yield (
+            Bench(base, script, gateway, folder, size.warm_s, size.seconds, size.kept, size.connections),
+            cases,
+        )
 
 
 async def measure(bench: Bench, cases: list[Case], size: Size) -> list[Sample]:
-    """Measure every case once per round, after all have filled their caches and pools; again when others kept the machine busy."""
+    """
+    Measure every case once per round, after all have filled their caches and pools; again when others kept
+    the machine busy.
+    """
     await bench.fill()
     for _, group in itertools.groupby(cases[1:], key=lambda case: case.server):
         await bench.prime(list(group))

@@ -37,7 +37,10 @@ class Case(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One measurement. Rates are per second, CPU is per request (or transaction), *foreign* and *stolen* in cores."""
+    """
+    One measurement. Rates are per second, CPU is per request (or transaction), *foreign* and *stolen* in
+    cores.
+    """
 
     case: str
     rps: float
@@ -58,7 +61,10 @@ class Sample(msgspec.Struct, frozen=True):
 
     @property
     def quiet(self) -> bool:
-        """Whether the machine was ours: beside busy neighbours 32 processes get more than one does, and no ratio holds."""
+        """
+        Whether the machine was ours: beside busy neighbours 32 processes get more than one does, and no ratio
+        holds.
+        """
         return self.foreign + self.stolen <= QUIET_CORES
 
     @property
@@ -88,11 +94,19 @@ class Bench(msgspec.Struct, frozen=True):
         await keep(self.ground)
 
     async def prime(self, cases: list[Case]) -> None:
-        """Let every process of an application meet every merchant: keys are verified, pools and statements made."""
-        requests = [(merchant.api_key, merchant.body(case.variant)) for case in cases for merchant in self.ground.merchants]
+        """
+        Let every process of an application meet every merchant: keys are verified, pools and statements made.
+        """
+        requests = [
+            (merchant.api_key, merchant.body(case.variant))
+            for case in cases
+            for merchant in self.ground.merchants
+        ]
         server = cases[0].server
         assert server is not None
-        process = await self._start(self._drive(server, requests, 0.5 + self.warm_s, connections=len(requests)))
+        process = await self._start(
+            self._drive(server, requests, 0.5 + self.warm_s, connections=len(requests))
+        )
         await process.communicate()
 
     async def sample(self, case: Case) -> Sample:
@@ -124,7 +138,9 @@ class Bench(msgspec.Struct, frozen=True):
 
     async def _start(self, command: list[str]) -> asyncio.subprocess.Process:
         environ = {**os.environ, "PGOPTIONS": "-c search_path=paytrust -c timezone=UTC"}
-        return await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, env=environ)
+        return await asyncio.create_subprocess_exec(
+            *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder, env=environ
+        )
 
     def _pgbench(self, amount: list[str]) -> list[str]:
         (self.folder / "create.sql").write_text(self.script.text)
@@ -134,7 +150,14 @@ class Bench(msgspec.Struct, frozen=True):
             for option in ("-D", f"{name}={value}")
         ]
         options = ["-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "2", *amount, "-f", "create.sql"]
-        return [str(binaries.find() / "pgbench"), *options, "-l", "--log-prefix=samples", *constants, self.ground.service_url]
+        return [
+            str(binaries.find() / "pgbench"),
+            *options,
+            "-l",
+            "--log-prefix=samples",
+            *constants,
+            self.ground.service_url,
+        ]
 
     def _load(self, case: Case, seconds: float) -> list[str]:
         if case.server is None:
@@ -142,15 +165,24 @@ class Bench(msgspec.Struct, frozen=True):
         requests = [(merchant.api_key, merchant.body(case.variant)) for merchant in self.ground.merchants]
         return self._drive(case.server, requests, seconds, self.connections)
 
-    def _drive(self, server: Server, requests: list[tuple[str, str]], seconds: float, connections: int) -> list[str]:
+    def _drive(
+        self, server: Server, requests: list[tuple[str, str]], seconds: float, connections: int
+    ) -> list[str]:
         order = Order(server.port, "/invoices", seconds, requests, str(self.folder / "samples"), connections)
         return [sys.executable, str(HERE / "drive.py"), msgspec.json.encode(order).decode()]
 
     def _roots(self, case: Case, load_pid: int) -> dict[str, int]:
-        roots = {"postgres": self.ground.postmaster, "gateway": self.gateway.pid, "load": load_pid, "bench": os.getpid()}
+        roots = {
+            "postgres": self.ground.postmaster,
+            "gateway": self.gateway.pid,
+            "load": load_pid,
+            "bench": os.getpid(),
+        }
         return roots | ({"app": case.server.pid} if case.server else {})
 
-    def _result(self, case: Case, output: bytes, complaints: bytes, code: int | None) -> tuple[int, list[str], list[tuple[float, float]]]:
+    def _result(
+        self, case: Case, output: bytes, complaints: bytes, code: int | None
+    ) -> tuple[int, list[str], list[tuple[float, float]]]:
         """How many failed, why, and when each of the others ended and how long it took."""
         if code != 0:
             return 1, [complaints.decode(errors="replace")[-2000:]], []
@@ -159,13 +191,23 @@ class Bench(msgspec.Struct, frozen=True):
             samples = array.array("d", (self.folder / "samples").read_bytes())
             return told["failed"], told["errors"], list(zip(samples[::2], samples[1::2], strict=True))
         # client, transaction, microseconds, script, epoch seconds, microseconds
-        lines = [line.split() for log in self.folder.glob("samples.*") for line in log.read_text().splitlines()]
-        good = [(int(line[4]) + int(line[5]) / 1e6, int(line[2]) / 1e6) for line in lines if line[2].isdigit()]
+        lines = [
+            line.split() for log in self.folder.glob("samples.*") for line in log.read_text().splitlines()
+        ]
+        good = [
+            (int(line[4]) + int(line[5]) / 1e6, int(line[2]) / 1e6) for line in lines if line[2].isdigit()
+        ]
         return len(lines) - len(good), [], good
 
 
 def _sample(
-    case: Case, before: Usage, after: Usage, failed: int, errors: list[str], took: list[tuple[float, float]], rows: dict[str, int]
+    case: Case,
+    before: Usage,
+    after: Usage,
+    failed: int,
+    errors: list[str],
+    took: list[tuple[float, float]],
+    rows: dict[str, int],
 ) -> Sample:
     inside = sorted(seconds * 1000 for at_s, seconds in took if before.at_s <= at_s < after.at_s)
     elapsed_s, count = after.at_s - before.at_s, max(len(inside), 1)

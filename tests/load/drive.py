@@ -3,8 +3,9 @@ The load: a closed loop of keep-alive connections over raw sockets, in a process
 
     python drive.py '{"port": 8000, "path": "/invoices", "seconds": 5, "requests": [["<api key>", "<body with EXTERNAL-ID>"]], "out": "f"}'
 
-Every connection sends its own request again and again, each time with a new external_id of the same length. Writes pairs of
-float64 (when the answer was complete, how long it took) to *out*, and a summary of the errors to standard output.
+Every connection sends its own request again and again, each time with a new external_id of the same length.
+Writes pairs of float64 (when the answer was complete, how long it took) to *out*, and a summary of the errors
+to standard output.
 """
 
 from __future__ import annotations
@@ -101,9 +102,7 @@ class Connection(asyncio.Protocol):
 
 def request(path: str, key: str, body: str) -> bytes:
     length = len(body) - len(EXTERNAL_ID) + ID_DIGITS
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
-    )
+    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
     return (head + body).encode()
 
 

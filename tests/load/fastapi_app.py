@@ -1,8 +1,9 @@
 """
-Create-invoice once more, as a careful team would write it in FastAPI, pydantic and SQLAlchemy 2 (async ORM, asyncpg).
+Create-invoice once more, as a careful team would write it in FastAPI, pydantic and SQLAlchemy 2 (async ORM,
+asyncpg).
 
-The same schema, role and row-level security, two transactions around the gateway call, the same rows with the books, the
-same answer, headers and log line. Only what POST /invoices needs.
+The same schema, role and row-level security, two transactions around the gateway call, the same rows with the
+books, the same answer, headers and log line. Only what POST /invoices needs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
-from fastapi_tables import ApiKey, BookAccount, GatewayAccount, GatewayAccountCurrency, Installment, Invoice, LineItem, Payment, Transfer
+from fastapi_tables import (
+    ApiKey,
+    BookAccount,
+    GatewayAccount,
+    GatewayAccountCurrency,
+    Installment,
+    Invoice,
+    LineItem,
+    Payment,
+    Transfer,
+)
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 from sqlalchemy import event, func, select, text, update
@@ -178,7 +189,11 @@ class Services:
         # The lines of an invoice in one statement: the database wants all of them at once, and it is quicker.
         self.engine.dialect.use_insertmanyvalues_wo_returning = True
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        self.http = httpx.AsyncClient(timeout=10, trust_env=False, limits=httpx.Limits(max_connections=100, max_keepalive_connections=50))
+        self.http = httpx.AsyncClient(
+            timeout=10,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=100, max_keepalive_connections=50),
+        )
         self.secrets = Secrets(None, Vault(settings.master_keys()))  # opening asks the database nothing
         self.pepper = settings.key_pepper.get_secret_value().encode()
         self.hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -218,14 +233,19 @@ def get_services(request: Request) -> Services:
 
 
 async def authenticated(
-    services: Annotated[Services, Depends(get_services)], x_api_key: Annotated[str, Header(min_length=64, max_length=64)]
+    services: Annotated[Services, Depends(get_services)],
+    x_api_key: Annotated[str, Header(min_length=64, max_length=64)],
 ) -> UUID:
-    """Return the tenant of the key: found by its HMAC, verified once by Argon2id, then remembered for 30 s."""
+    """
+    Return the tenant of the key: found by its HMAC, verified once by Argon2id, then remembered for 30 s.
+    """
     lookup = hmac.digest(services.pepper, x_api_key.encode(), hashlib.sha256)
     known = services.keys.get(lookup)
     if known is None or known[0] < time.monotonic():
         async with services.session(None) as session, session.begin():
-            found = await session.scalar(select(ApiKey).where(ApiKey.lookup == lookup, ApiKey.revoked_at.is_(None)))
+            found = await session.scalar(
+                select(ApiKey).where(ApiKey.lookup == lookup, ApiKey.revoked_at.is_(None))
+            )
         if found is None:
             raise HTTPException(401, "unknown key")
         if known is None or known[1].hash != found.hash:
@@ -258,8 +278,14 @@ async def create(services: Services, tenant_id: UUID, data: NewInvoice) -> Invoi
     return answer(invoice, opened.invoice_url)
 
 
-async def find_account(session: AsyncSession, data: NewInvoice) -> tuple[GatewayAccount, GatewayAccountCurrency]:
-    query = select(GatewayAccount).options(joinedload(GatewayAccount.currencies)).where(GatewayAccount.id == data.gateway_id)
+async def find_account(
+    session: AsyncSession, data: NewInvoice
+) -> tuple[GatewayAccount, GatewayAccountCurrency]:
+    query = (
+        select(GatewayAccount)
+        .options(joinedload(GatewayAccount.currencies))
+        .where(GatewayAccount.id == data.gateway_id)
+    )
     account = (await session.scalars(query)).unique().one_or_none()
     if account is None or account.disabled_at is not None:
         raise HTTPException(400, "unknown gateway account")
@@ -269,7 +295,9 @@ async def find_account(session: AsyncSession, data: NewInvoice) -> tuple[Gateway
     return account, terms
 
 
-def draft(tenant_id: UUID, data: NewInvoice, account: GatewayAccount, terms: GatewayAccountCurrency) -> Invoice:
+def draft(
+    tenant_id: UUID, data: NewInvoice, account: GatewayAccount, terms: GatewayAccountCurrency
+) -> Invoice:
     lines = [line_item(number, new, data.currency) for number, new in enumerate(data.line_items, 1)]
     subtotal, tax = sum(line.subtotal for line in lines), sum(line.tax for line in lines)
     fee = part_of(subtotal, terms.fee_percentage) + terms.fee_fixed
@@ -307,7 +335,9 @@ def draft(tenant_id: UUID, data: NewInvoice, account: GatewayAccount, terms: Gat
         failure_url=data.failure_url,
         expires_at=expires_at,
         line_items=lines,
-        installments=[Installment(number=1, due_at=expires_at, amount=total, tax=tax, fee=fee, payments=[payment])],
+        installments=[
+            Installment(number=1, due_at=expires_at, amount=total, tax=tax, fee=fee, payments=[payment])
+        ],
     )
 
 
@@ -327,7 +357,9 @@ def line_item(number: int, new: NewLine, currency: str) -> LineItem:
     )
 
 
-async def open_payment(services: Services, account: GatewayAccount, invoice: Invoice, payment: Payment) -> GatewayInvoice:
+async def open_payment(
+    services: Services, account: GatewayAccount, invoice: Invoice, payment: Payment
+) -> GatewayInvoice:
     if account.gateway == "instant":
         return GatewayInvoice(
             id=f"instant-{payment.reference}",
@@ -340,7 +372,9 @@ async def open_payment(services: Services, account: GatewayAccount, invoice: Inv
             expiry_date=invoice.expires_at,
         )
     secret_key = services.credentials_of(account)["secret_key"]
-    response = await services.http.post(f"{account.base_url}/v2/invoices", json=gateway_body(invoice, payment), auth=(secret_key, ""))
+    response = await services.http.post(
+        f"{account.base_url}/v2/invoices", json=gateway_body(invoice, payment), auth=(secret_key, "")
+    )
     if response.status_code != 200:
         raise HTTPException(502, "the gateway refused")
     opened = GatewayInvoice.model_validate_json(response.content)
@@ -354,13 +388,17 @@ def gateway_body(invoice: Invoice, payment: Payment) -> dict[str, Any]:
         return float(to_major(minor, invoice.currency))
 
     lines = [(line.product_name, line.quantity, line.unit_price) for line in invoice.line_items]
-    lines += [(name, 1, minor) for name, minor in (("Tax", invoice.tax), ("Service fee", invoice.fee)) if minor]
+    lines += [
+        (name, 1, minor) for name, minor in (("Tax", invoice.tax), ("Service fee", invoice.fee)) if minor
+    ]
     return {
         "external_id": payment.reference,
         "amount": number(payment.amount),
         "currency": invoice.currency,
         "invoice_duration": int((invoice.expires_at - invoice.created_at).total_seconds()),
-        "items": [{"name": name, "quantity": quantity, "price": number(minor)} for name, quantity, minor in lines],
+        "items": [
+            {"name": name, "quantity": quantity, "price": number(minor)} for name, quantity, minor in lines
+        ],
         "should_send_email": False,
         "description": invoice.description or f"Invoice {invoice.external_id or invoice.id}",
         "customer": {"given_names": invoice.customer.get("name"), "email": invoice.customer.get("email")},
@@ -370,11 +408,16 @@ def gateway_body(invoice: Invoice, payment: Payment) -> dict[str, Any]:
 
 
 async def issue(session: AsyncSession, invoice: Invoice, payment: Payment, opened: GatewayInvoice) -> None:
-    """Note the payment page, only if nobody else settled the attempt; then issue the invoice and post it to the books."""
+    """
+    Note the payment page, only if nobody else settled the attempt; then issue the invoice and post it to the
+    books.
+    """
     noted = await session.execute(
         update(Payment)
         .where(Payment.tenant_id == payment.tenant_id, Payment.id == payment.id, Payment.status == "creating")
-        .values(status="open", gateway_payment_id=opened.id, payment_url=opened.invoice_url, updated_at=func.now())
+        .values(
+            status="open", gateway_payment_id=opened.id, payment_url=opened.invoice_url, updated_at=func.now()
+        )
         .execution_options(synchronize_session=False)
     )
     if noted.rowcount != 1:  # type: ignore[attr-defined]
@@ -403,7 +446,14 @@ def books(invoice: Invoice) -> BookAccount:
         invoice_id=invoice.id,
         installment_number=part.number,
         debited=[
-            Transfer(cause="issue", cause_id=invoice.id, leg=leg, invoice_id=invoice.id, credit=credit, amount=amount)
+            Transfer(
+                cause="issue",
+                cause_id=invoice.id,
+                leg=leg,
+                invoice_id=invoice.id,
+                credit=credit,
+                amount=amount,
+            )
             for leg, (credit, amount) in enumerate((credit, amount) for credit, amount in legs if amount)
         ],
     )
@@ -456,7 +506,9 @@ def answer(invoice: Invoice, payment_url: str) -> InvoiceOut:
 
 
 class AccessLog:
-    """Plain ASGI: our headers, a request id and one line in the log, without the cost of BaseHTTPMiddleware."""
+    """
+    Plain ASGI: our headers, a request id and one line in the log, without the cost of BaseHTTPMiddleware.
+    """
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -471,7 +523,14 @@ class AccessLog:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *HEADERS, (b"x-request-id", request_id.encode())]
                 ms = round((time.perf_counter() - started) * 1000, 1)
-                log.info("request", method=scope["method"], route=scope["path"], status=message["status"], ms=ms, request_id=request_id)
+                log.info(
+                    "request",
+                    method=scope["method"],
+                    route=scope["path"],
+                    status=message["status"],
+                    ms=ms,
+                    request_id=request_id,
+                )
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
@@ -483,6 +542,8 @@ app.add_middleware(AccessLog)
 
 @app.post("/invoices", status_code=201)
 async def create_invoice(
-    data: NewInvoice, tenant_id: Annotated[UUID, Depends(authenticated)], services: Annotated[Services, Depends(get_services)]
+    data: NewInvoice,
+    tenant_id: Annotated[UUID, Depends(authenticated)],
+    services: Annotated[Services, Depends(get_services)],
 ) -> InvoiceOut:
     return await create(services, tenant_id, data)

@@ -7,7 +7,18 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, ForeignKeyConstraint, LargeBinary, MetaData, Numeric, SmallInteger, Text, func, select
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKeyConstraint,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    Text,
+    func,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column, relationship
 
@@ -63,7 +74,10 @@ class GatewayAccount(Base):
 
 GatewayAccount.wrapped_key = column_property(
     select(DataKey.wrapped)
-    .where(DataKey.scope == GatewayAccount.scope, DataKey.id == func.paytrust.data_key_of(GatewayAccount.credentials))
+    .where(
+        DataKey.scope == GatewayAccount.scope,
+        DataKey.id == func.paytrust.data_key_of(GatewayAccount.credentials),
+    )
     .scalar_subquery()
 )
 
@@ -71,7 +85,10 @@ GatewayAccount.wrapped_key = column_property(
 class GatewayAccountCurrency(Base):
     __tablename__ = "gateway_account_currencies"
     __table_args__ = (
-        ForeignKeyConstraint(["scope", "gateway_account_id"], ["paytrust.gateway_accounts.scope", "paytrust.gateway_accounts.id"]),
+        ForeignKeyConstraint(
+            ["scope", "gateway_account_id"],
+            ["paytrust.gateway_accounts.scope", "paytrust.gateway_accounts.id"],
+        ),
     )
 
     scope: Mapped[UUID] = mapped_column(primary_key=True)
@@ -150,7 +167,9 @@ class Installment(Base):
 
 class Payment(Base):
     __tablename__ = "payments"
-    __table_args__ = (ForeignKeyConstraint(["tenant_id", "currency", "invoice_id", "installment_number"], INSTALLMENT),)
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "currency", "invoice_id", "installment_number"], INSTALLMENT),
+    )
     __mapper_args__ = {"eager_defaults": False}  # noqa: RUF012 - SQLAlchemy's own way
 
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -186,7 +205,11 @@ class Transfer(Base):
     __table_args__ = (
         ForeignKeyConstraint(
             ["tenant_id", "currency", "debit"],
-            ["paytrust.book_accounts.tenant_id", "paytrust.book_accounts.currency", "paytrust.book_accounts.name"],
+            [
+                "paytrust.book_accounts.tenant_id",
+                "paytrust.book_accounts.currency",
+                "paytrust.book_accounts.name",
+            ],
         ),
     )
 

@@ -48,4 +48,10 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 def _opened(body: bytes) -> bytes:
     asked = _decoder.decode(body)
     number = next(_ids)
-    return _ANSWER % (number, asked.external_id.encode(), bytes(asked.amount), asked.currency.encode(), number)
+    return _ANSWER % (
+        number,
+        asked.external_id.encode(),
+        bytes(asked.amount),
+        asked.currency.encode(),
+        number,
+    )

@@ -1,4 +1,6 @@
-"""What all cases stand on: one embedded PostgreSQL with durable settings, one database, and merchants in it."""
+"""
+What all cases stand on: one embedded PostgreSQL with durable settings, one database, and merchants in it.
+"""
 
 from __future__ import annotations
 
@@ -51,16 +53,33 @@ class Merchant(msgspec.Struct, frozen=True):
                 "metadata": {"channel": "web", "cart": "a1c7"},
                 "success_url": "https://shop.example.com/thanks",
                 "line_items": [
-                    {"product_name": "Annual subscription, team plan", "quantity": 1, "unit_price": "99.99", "tax_rate": "0.11"},
-                    {"product_name": "Onboarding workshop, two hours", "quantity": 2, "unit_price": "19.99", "tax_rate": "0.11"},
-                    {"product_name": "Priority support, first month", "quantity": 1, "unit_price": "10.00", "tax_rate": "0"},
+                    {
+                        "product_name": "Annual subscription, team plan",
+                        "quantity": 1,
+                        "unit_price": "99.99",
+                        "tax_rate": "0.11",
+                    },
+                    {
+                        "product_name": "Onboarding workshop, two hours",
+                        "quantity": 2,
+                        "unit_price": "19.99",
+                        "tax_rate": "0.11",
+                    },
+                    {
+                        "product_name": "Priority support, first month",
+                        "quantity": 1,
+                        "unit_price": "10.00",
+                        "tax_rate": "0",
+                    },
                 ],
             }
         ).decode()
 
 
 class Ground(msgspec.Struct, frozen=True):
-    """The database as its owner and as the service, the settings as environment variables, and the merchants."""
+    """
+    The database as its owner and as the service, the settings as environment variables, and the merchants.
+    """
 
     owner_url: str
     service_url: str
@@ -72,7 +91,9 @@ class Ground(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def prepared(data: Path, gateway_url: str, *, tenants: int) -> Iterator[Ground]:
-    """Start PostgreSQL over *data*, make a database that is dropped again, and fill in what requests refer to."""
+    """
+    Start PostgreSQL over *data*, make a database that is dropped again, and fill in what requests refer to.
+    """
     server = EmbeddedPostgres(data / "postgres", settings=SETTINGS)
     admin_url = server.start()
     name = f"bench_{uuid4().hex[:8]}"
@@ -130,7 +151,9 @@ async def _merchant(services: Services, gateway_url: str, number: int) -> Mercha
         )
         for variant in ("http", "instant")
     }
-    return Merchant(tenant_id, key.api_key, {variant: account.gateway_id for variant, account in accounts.items()})
+    return Merchant(
+        tenant_id, key.api_key, {variant: account.gateway_id for variant, account in accounts.items()}
+    )
 
 
 async def execute(url: str, *statements: str) -> None:
@@ -146,7 +169,8 @@ async def keep(ground: Ground) -> None:
     """Remember the rows that are there: every sample begins with them."""
     statements = ["CREATE SCHEMA kept"]
     statements += [
-        f"CREATE TABLE kept.{name} AS SELECT {columns} FROM paytrust.{name}" for name, columns in (await _tables(ground)).items()
+        f"CREATE TABLE kept.{name} AS SELECT {columns} FROM paytrust.{name}"
+        for name, columns in (await _tables(ground)).items()
     ]
     await execute(ground.owner_url, *statements)
 
@@ -160,10 +184,19 @@ async def restore(ground: Ground) -> None:
     tables = await _tables(ground)
     names = ", ".join(f"paytrust.{name}" for name in tables)
     # Only so do the triggers let it happen that keep books and invoices from being emptied.
-    statements = ["BEGIN", "SET LOCAL session_replication_role = replica", "SET LOCAL lock_timeout = '200ms'", f"TRUNCATE {names}"]
-    statements += [f"INSERT INTO paytrust.{name} ({columns}) SELECT {columns} FROM kept.{name}" for name, columns in tables.items()]
+    statements = [
+        "BEGIN",
+        "SET LOCAL session_replication_role = replica",
+        "SET LOCAL lock_timeout = '200ms'",
+        f"TRUNCATE {names}",
+    ]
+    statements += [
+        f"INSERT INTO paytrust.{name} ({columns}) SELECT {columns} FROM kept.{name}"
+        for name, columns in tables.items()
+    ]
     for _ in range(RESTORE_TRIES):
-        # Workers of the service read several of the tables at once: who waits for them long while holding others meets a deadlock.
+        # Workers of the service read several of the tables at once: who waits for them long while holding
+        # others meets a deadlock.
         with contextlib.suppress(asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             await execute(ground.owner_url, "; ".join([*statements, "COMMIT"]))
             break
@@ -176,7 +209,10 @@ async def written(ground: Ground) -> dict[str, int]:
     """Rows per table, and how many invoices a payer can pay."""
     connection = await asyncpg.connect(ground.owner_url)
     try:
-        counts = {name: await connection.fetchval(f"SELECT count(*) FROM paytrust.{name}") for name in await _tables(ground)}
+        counts = {
+            name: await connection.fetchval(f"SELECT count(*) FROM paytrust.{name}")
+            for name in await _tables(ground)
+        }
         counts["pending"] = await connection.fetchval(
             "SELECT count(*) FROM paytrust.invoices i JOIN paytrust.payments p ON p.tenant_id = i.tenant_id AND p.invoice_id = i.id"
             " JOIN paytrust.book_accounts b ON b.tenant_id = i.tenant_id AND b.invoice_id = i.id"

@@ -47,10 +47,23 @@ class Server(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def uvicorn(target: str, *, folder: Path, environ: Mapping[str, str], workers: int = 1, factory: bool = False) -> Iterator[Server]:
+def uvicorn(
+    target: str, *, folder: Path, environ: Mapping[str, str], workers: int = 1, factory: bool = False
+) -> Iterator[Server]:
     """Serve *target* (`module:name`, beside this file), its standard error going to a log in *folder*."""
     port = free_port()
-    options = ["--port", str(port), "--workers", str(workers), "--loop", "uvloop", "--http", "httptools", "--lifespan", "on"]
+    options = [
+        "--port",
+        str(port),
+        "--workers",
+        str(workers),
+        "--loop",
+        "uvloop",
+        "--http",
+        "httptools",
+        "--lifespan",
+        "on",
+    ]
     options += [
         "--no-access-log",
         "--no-server-header",
@@ -80,10 +93,13 @@ def awake() -> Iterator[None]:
     """
     Keep the processors busy with something that gives way to everything else.
 
-    A hypervisor gives a virtual processor that sleeps to others, and it comes back late: each wake-up of a half idle machine can take
-    milliseconds, and none of a busy one.
+    A hypervisor gives a virtual processor that sleeps to others, and it comes back late: each wake-up of a
+    half idle machine can take milliseconds, and none of a busy one.
     """
-    spinners = [multiprocessing.get_context("spawn").Process(target=_spin, daemon=True) for _ in range(os.cpu_count() or 1)]
+    spinners = [
+        multiprocessing.get_context("spawn").Process(target=_spin, daemon=True)
+        for _ in range(os.cpu_count() or 1)
+    ]
     for spinner in spinners:
         spinner.start()
     try:
@@ -105,7 +121,10 @@ def _spin() -> None:
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """CPU seconds since their start, at one moment: of process trees, of all of them together, and of the whole machine."""
+    """
+    CPU seconds since their start, at one moment: of process trees, of all of them together, and of the whole
+    machine.
+    """
 
     at_s: float
     trees: dict[str, float]
@@ -125,7 +144,10 @@ def usage(roots: Mapping[str, int]) -> Usage:
     stats = dict(_stats())
     parents = {pid: parent for pid, (parent, _) in stats.items()}
     lines = {pid: set(_line(pid, parents)) for pid in stats}
-    trees = {name: sum(seconds for pid, (_, seconds) in stats.items() if root in lines[pid]) for name, root in roots.items()}
+    trees = {
+        name: sum(seconds for pid, (_, seconds) in stats.items() if root in lines[pid])
+        for name, root in roots.items()
+    }
     ours_s = sum(seconds for pid, (_, seconds) in stats.items() if lines[pid].intersection(roots.values()))
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     user, nice, system, _, _, irq, softirq, stolen = (int(field) / TICKS_PER_S for field in fields[:8])

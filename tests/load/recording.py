@@ -1,9 +1,10 @@
 """
 What one POST /invoices sends to PostgreSQL, recorded while the service handles it, as a script for pgbench.
 
-The same statements in the same round trips with the same parameters. Different per transaction are the ids, as they are in
-the service: pgbench counts, and the server makes ids of the number, which costs it some microseconds that the service spends
-itself. The tenant is set by set_config, because SET takes no parameters and every client has its own tenant.
+The same statements in the same round trips with the same parameters. Different per transaction are the ids,
+as they are in the service: pgbench counts, and the server makes ids of the number, which costs it some
+microseconds that the service spends itself. The tenant is set by set_config, because SET takes no parameters
+and every client has its own tenant.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class _Recorder(Database):
-    """The service's database, listened to where it answers API calls: work in the background has a pool of its own."""
+    """
+    The service's database, listened to where it answers API calls: work in the background has a pool of its
+    own.
+    """
 
     heard: list[Any] = []  # noqa: RUF012 - one for all, emptied before it counts
 
@@ -102,7 +106,10 @@ async def _statement(connection: asyncpg.Connection[asyncpg.Record], query: Any)
 
 
 class Script(msgspec.Struct, frozen=True):
-    """For pgbench: the script, and the constants given by `-D`. It also wants *k*, a number that no earlier run has counted up to."""
+    """
+    For pgbench: the script, and the constants given by `-D`. It also wants *k*, a number that no earlier run
+    has counted up to.
+    """
 
     text: str
     constants: dict[str, str]
@@ -119,7 +126,10 @@ def script(statements: list[Statement], answer: dict[str, Any], ground: Ground) 
 
 
 def _own(statements: list[Statement], answer: dict[str, Any], merchant: Merchant) -> dict[str, str]:
-    """Texts that differ between transactions, and what pgbench puts in their place. The longest first: a reference holds no id."""
+    """
+    Texts that differ between transactions, and what pgbench puts in their place. The longest first: a
+    reference holds no id.
+    """
     identifier = f"lpad(to_hex({NUMBER}), 32, '0')::uuid::text"
     texts = [str(argument) for statement in statements for argument in statement.arguments]
     reference = next(text for text in texts if text.startswith("PT-") and text.endswith("-1-1x"))
@@ -149,9 +159,14 @@ def _choice(merchants: list[Merchant]) -> list[str]:
     return ["\\if :ready = 0", f"SELECT {chosen} \\gset", "\\set ready 1", "\\endif"]
 
 
-def _round_trip(number: int, statement: Statement, own: dict[str, str], constants: dict[str, str]) -> list[str]:
+def _round_trip(
+    number: int, statement: Statement, own: dict[str, str], constants: dict[str, str]
+) -> list[str]:
     if not statement.arguments:
-        parts = [_TENANT.sub("SELECT set_config('app.tenant', :tenant, true)", part).strip() for part in statement.sql.split(";")]
+        parts = [
+            _TENANT.sub("SELECT set_config('app.tenant', :tenant, true)", part).strip()
+            for part in statement.sql.split(";")
+        ]
         sent = [f"{part};" for part in parts if part]
         return sent if len(sent) == 1 else ["\\startpipeline", *sent, "\\endpipeline"]
 

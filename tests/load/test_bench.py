@@ -37,7 +37,17 @@ def test_every_case_runs_without_an_error(result):
 
 
 def test_every_case_writes_the_same_rows(result):
-    written = {"invoices": 1, "line_items": 3, "installments": 1, "payments": 1, "book_accounts": 1, "transfers": 3, "pending": 1}
+    written = {
+        "invoices": 1,
+        "line_items": 3,
+        "installments": 1,
+        "payments": 1,
+        "book_accounts": 1,
+        "transfers": 3,
+        "pending": 1,
+    }
     for sample in result["samples"]:
         # That a key was used is noted every few seconds, for all requests together.
-        assert {name: rows for name, rows in sample["rows"].items() if rows and name != "key_audit"} == written, sample["case"]
+        assert {
+            name: rows for name, rows in sample["rows"].items() if rows and name != "key_audit"
+        } == written, sample["case"]

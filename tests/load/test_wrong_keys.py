@@ -1,4 +1,7 @@
-"""The measurement of wrong keys measures nothing here: it shows that it works, and that wrong keys are refused beside a good one."""
+"""
+The measurement of wrong keys measures nothing here: it shows that it works, and that wrong keys are refused
+beside a good one.
+"""
 
 from __future__ import annotations
 
@@ -26,4 +29,6 @@ def test_a_good_key_is_served_beside_wrong_ones():
     assert process.returncode == 0, output
     assert "{'200': 100}" in output
     assert "'401': 120" in output  # what the address may, and not one more
-    assert float(re.search(r"p99 what wrong keys do: ([\d.]+)", output)[1]) < 50  # a busy machine; `make wrongkeys` measures
+    assert (
+        float(re.search(r"p99 what wrong keys do: ([\d.]+)", output)[1]) < 50
+    )  # a busy machine; `make wrongkeys` measures

@@ -35,13 +35,17 @@ KNOWN = {
 
 @pytest.fixture
 def osv():
-    """A list of vulnerabilities that knows what the test puts into `known`, and is out of order while `broken`."""
+    """
+    A list of vulnerabilities that knows what the test puts into `known`, and is out of order while `broken`.
+    """
 
     class Query(BaseHTTPRequestHandler):
         def do_POST(self):
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
             server.asked.append((asked["package"]["name"], asked["version"]))
-            body = json.dumps({"vulns": found} if (found := server.known.get(asked["package"]["name"])) else {}).encode()
+            body = json.dumps(
+                {"vulns": found} if (found := server.known.get(asked["package"]["name"])) else {}
+            ).encode()
             self.send_response(500 if server.broken else 200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -68,7 +72,10 @@ def audit(url, path=SERVICE):
 
 def test_every_pinned_distribution_of_the_service_is_looked_up(osv):
     done = audit(osv.url)
-    assert (done.returncode, done.stdout) == (0, f"service.txt: {len(PINNED)} distributions audited, 0 known vulnerabilities\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"service.txt: {len(PINNED)} distributions audited, 0 known vulnerabilities\n",
+    )
     assert set(osv.asked) == PINNED
 
 
@@ -84,7 +91,9 @@ def test_a_list_that_is_away_or_out_of_order_is_said_and_fails(osv):
     for url in (osv.url, f"http://127.0.0.1:{development.free_port()}"):
         done = audit(url)
         assert done.returncode == 2
-        assert done.stdout.startswith("service.txt: NOT AUDITED, the list of vulnerabilities could not be asked")
+        assert done.stdout.startswith(
+            "service.txt: NOT AUDITED, the list of vulnerabilities could not be asked"
+        )
         assert "usage" not in done.stdout + done.stderr
     assert osv.asked
 

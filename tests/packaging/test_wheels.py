@@ -22,7 +22,9 @@ def wheels(tmp_path_factory):
     uv = next((str(path) for path in [ROOT / ".tools/bin/uv"] if path.exists()), None) or shutil.which("uv")
     assert uv, "uv is needed to build wheels; `make test` installs it"
     out = tmp_path_factory.mktemp("dist")
-    subprocess.run([uv, "build", "--quiet", "--all-packages", "--wheel", "--out-dir", out], cwd=ROOT, check=True)
+    subprocess.run(
+        [uv, "build", "--quiet", "--all-packages", "--wheel", "--out-dir", out], cwd=ROOT, check=True
+    )
     return sorted(out.glob("*.whl"))
 
 
@@ -30,14 +32,26 @@ def wheels(tmp_path_factory):
 def installed(wheels, tmp_path_factory):
     """A folder into which pip installed the wheels; their dependencies come from this environment."""
     target = tmp_path_factory.mktemp("site")
-    pip = [sys._base_executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    pip = [
+        sys._base_executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]
     subprocess.run([*pip, "--target", target, *wheels], check=True)
     return target
 
 
 def run(installed, *argv):
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")} | {"PYTHONPATH": str(installed)}
-    return subprocess.run([sys.executable, "-P", *argv], env=environ, cwd=installed, capture_output=True, text=True, check=True).stdout
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")} | {
+        "PYTHONPATH": str(installed)
+    }
+    return subprocess.run(
+        [sys.executable, "-P", *argv], env=environ, cwd=installed, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_every_distribution_has_a_wheel(wheels):
@@ -48,7 +62,11 @@ def test_the_cores_wheel_carries_migrations_documentation_page_and_types(wheels)
     core = next(wheel for wheel in wheels if wheel.name.startswith("paytrust-"))
     names = set(zipfile.ZipFile(core).namelist())
     assert {f"paytrust/_migrations/{path.name}" for path in (ROOT / "migrations").glob("*.sql")} <= names
-    assert {"paytrust/api/static/swagger-ui/swagger-ui-bundle.js", "paytrust/api/static/docs.js", "paytrust/py.typed"} <= names
+    assert {
+        "paytrust/api/static/swagger-ui/swagger-ui-bundle.js",
+        "paytrust/api/static/docs.js",
+        "paytrust/py.typed",
+    } <= names
     assert not [name for name in names if name.startswith(("tests/", "migrations/", "plugins/"))]
 
 
@@ -68,5 +86,9 @@ def test_the_hashed_requirements_cover_every_dependency_and_name_no_host():
         pinned = re.split(r"\n(?=[a-zA-Z0-9])", text.strip())
         assert all("==" in entry and "--hash=sha256:" in entry for entry in pinned), name
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    service = {line.partition("==")[0].lower() for line in (ROOT / "requirements/service.txt").read_text().splitlines() if "==" in line}
+    service = {
+        line.partition("==")[0].lower()
+        for line in (ROOT / "requirements/service.txt").read_text().splitlines()
+        if "==" in line
+    }
     assert {re.split(r"[<>=\[; ]", dependency)[0].lower() for dependency in wanted} <= service

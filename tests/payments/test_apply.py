@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from paytrust.accounts.model import Fee
 from paytrust.contract.gateways import REFERENCE
 from paytrust.errors import Conflict
-from paytrust.invoices.model import REACHABLE, IllegalTransition, Invoice, InvoiceStatus, NewCustomer, move, payment_reference, schedule
+from paytrust.invoices.model import (
+    REACHABLE,
+    IllegalTransition,
+    Invoice,
+    InvoiceStatus,
+    NewCustomer,
+    move,
+    payment_reference,
+    schedule,
+)
 from paytrust.money import Money
 from paytrust.payments.model import apply, check_payable, issue, request_for
 
@@ -24,8 +33,16 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 def invoice_of(amounts, *, paid=(), status=InvoiceStatus.PENDING, currency="MYR", tax=0, fee=0):
     money = [Money(amount, currency) for amount in amounts]
     total = Money(sum(amounts), currency)
-    parts = schedule(money, [NOW + timedelta(days=n) for n in range(len(money))], tax=Money(tax, currency), fee=Money(fee, currency))
-    parts = tuple(msgspec.structs.replace(part, paid=Money(paid[n] if n < len(paid) else 0, currency)) for n, part in enumerate(parts))
+    parts = schedule(
+        money,
+        [NOW + timedelta(days=n) for n in range(len(money))],
+        tax=Money(tax, currency),
+        fee=Money(fee, currency),
+    )
+    parts = tuple(
+        msgspec.structs.replace(part, paid=Money(paid[n] if n < len(paid) else 0, currency))
+        for n, part in enumerate(parts)
+    )
     return Invoice(
         id=uuid4(),
         tenant_id=uuid4(),
@@ -60,7 +77,9 @@ schedules = st.lists(st.integers(1, 10**9), min_size=1, max_size=12)
 
 
 @given(schedules, st.lists(st.integers(1, 10**10), min_size=1, max_size=6))
-def test_every_unit_that_comes_is_in_the_books_once_and_no_installment_gets_more_than_it_is_owed(amounts, payments):
+def test_every_unit_that_comes_is_in_the_books_once_and_no_installment_gets_more_than_it_is_owed(
+    amounts, payments
+):
     invoice = invoice_of(amounts)
     overpaid = 0
     for minor in payments:
@@ -75,10 +94,13 @@ def test_every_unit_that_comes_is_in_the_books_once_and_no_installment_gets_more
             else:
                 paid[int(rest.partition(":")[2])] = transfer.amount.minor
         parts = tuple(
-            msgspec.structs.replace(part, paid=part.paid + Money(paid.get(part.number, 0), "MYR")) for part in invoice.installments
+            msgspec.structs.replace(part, paid=part.paid + Money(paid.get(part.number, 0), "MYR"))
+            for part in invoice.installments
         )
         assert all(part.paid.minor <= part.amount.minor for part in parts)
-        assert applied.closed == [part.number for part in parts if part.due.minor == 0 and part.number in paid]
+        assert applied.closed == [
+            part.number for part in parts if part.due.minor == 0 and part.number in paid
+        ]
         invoice = msgspec.structs.replace(invoice, installments=parts, status=applied.status)
         filled = [part.due.minor == 0 for part in parts]
         assert filled == sorted(filled, reverse=True), "installments are paid in order"
@@ -149,7 +171,9 @@ def test_a_paid_invoice_never_becomes_anything_else():
                 move(invoice, target)
 
 
-@pytest.mark.parametrize("status", [InvoiceStatus.PAID, InvoiceStatus.CANCELLED, InvoiceStatus.EXPIRED, InvoiceStatus.FAILED])
+@pytest.mark.parametrize(
+    "status", [InvoiceStatus.PAID, InvoiceStatus.CANCELLED, InvoiceStatus.EXPIRED, InvoiceStatus.FAILED]
+)
 def test_nothing_is_collected_for_an_invoice_that_is_over(status):
     with pytest.raises(Conflict):
         check_payable(invoice_of([1], status=status), NOW)
@@ -167,6 +191,8 @@ def test_nothing_is_collected_after_the_expiry_or_when_all_is_paid():
 def test_an_installment_is_asked_for_as_one_line_of_its_amount(amounts):
     invoice = invoice_of(amounts)
     part = invoice.installments[-1]
-    request = request_for(invoice, reference="PT-x", part=part, amount=part.due, webhook_url="https://h", now=NOW)
+    request = request_for(
+        invoice, reference="PT-x", part=part, amount=part.due, webhook_url="https://h", now=NOW
+    )
     assert [(line.quantity, line.unit_price) for line in request.lines] == [(1, part.amount)]
     assert f"installment {len(amounts)} of {len(amounts)}" in request.description

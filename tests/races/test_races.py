@@ -1,8 +1,9 @@
 """
-Rivals at one invoice, over real connections: whatever comes first, money is applied once, the books agree, and one page is payable.
+Rivals at one invoice, over real connections: whatever comes first, money is applied once, the books agree,
+and one page is payable.
 
-Each pair runs in rounds, with a shift between the two that differs from round to round. `make races` runs 500 rounds of each;
-RACE_ROUNDS says how many.
+Each pair runs in rounds, with a shift between the two that differs from round to round. `make races` runs 500
+rounds of each; RACE_ROUNDS says how many.
 """
 
 from __future__ import annotations
@@ -50,14 +51,20 @@ def rivals(chance):
                 time.sleep(shift_s)
                 return call()
 
-            return [each.result() for each in [pool.submit(go, *pair) for pair in zip((first, second), shifts, strict=True)]]
+            return [
+                each.result()
+                for each in [pool.submit(go, *pair) for pair in zip((first, second), shifts, strict=True)]
+            ]
 
         yield meet
 
 
 @pytest.fixture
 def check(service, merchant, sandbox, payable):
-    """The invariants: what the gateway got is what the books have, once; nothing disagrees; at most one page is payable."""
+    """
+    The invariants: what the gateway got is what the books have, once; nothing disagrees; at most one page is
+    payable.
+    """
     far = sandbox.xendit
 
     async def verify():
@@ -122,7 +129,8 @@ def test_pay_and_adjust(merchant, far, rivals, check):
     reference = merchant.reference(invoice)
     change = {"installments": [{"number": 1, "amount": "20000"}]}
     paid, adjusted = rivals(
-        lambda: pay(far, reference), lambda: merchant.api.patch(f"/invoices/{invoice['invoice_id']}/installments", json=change)
+        lambda: pay(far, reference),
+        lambda: merchant.api.patch(f"/invoices/{invoice['invoice_id']}/installments", json=change),
     )
     assert adjusted.status_code in FINE, adjusted.text
     check(invoice, paid=Decimal(first["amount"]) if paid else 0, pages={1})
@@ -133,7 +141,9 @@ def test_pay_and_adjust(merchant, far, rivals, check):
 def test_pay_and_cancel(merchant, far, rivals, check):
     invoice = plain(merchant)
     reference = merchant.reference(invoice)
-    paid, cancelled = rivals(lambda: pay(far, reference), lambda: merchant.api.post(f"/invoices/{invoice['invoice_id']}/cancel"))
+    paid, cancelled = rivals(
+        lambda: pay(far, reference), lambda: merchant.api.post(f"/invoices/{invoice['invoice_id']}/cancel")
+    )
     assert cancelled.status_code in FINE, cancelled.text
     check(invoice, paid=Decimal(invoice["total_amount"]) if paid else 0, pages={0})
     found = merchant.get(invoice)
@@ -151,7 +161,10 @@ def test_pay_and_expire(merchant, far, rivals, check, let_time_pass):
 
 
 def test_the_webhook_and_our_second_commit(merchant, far, rivals, check):
-    """The payer is quicker than the gateway's answer to us: his webhook comes before or while we write the page down."""
+    """
+    The payer is quicker than the gateway's answer to us: his webhook comes before or while we write the page
+    down.
+    """
     order = {"external_id": str(uuid4())}
 
     def pay_as_soon_as_there_is_something():
@@ -167,7 +180,9 @@ def test_the_webhook_and_our_second_commit(merchant, far, rivals, check):
 
 def test_two_identical_orders(merchant, far, rivals, check, payable):
     body = merchant.body(external_id=str(uuid4()))
-    answers = rivals(lambda: merchant.api.post("/invoices", json=body), lambda: merchant.api.post("/invoices", json=body))
+    answers = rivals(
+        lambda: merchant.api.post("/invoices", json=body), lambda: merchant.api.post("/invoices", json=body)
+    )
     assert {answer.status_code for answer in answers} <= FINE
     assert [answer.status_code for answer in answers].count(201) == 1
     [invoice] = merchant.api.get("/invoices", params={"external_id": body["external_id"]}).json()["invoices"]

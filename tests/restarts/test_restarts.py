@@ -1,4 +1,7 @@
-"""The database goes away and comes back, the process is told to stop: a real service in a process of its own, and nobody helps it."""
+"""
+The database goes away and comes back, the process is told to stop: a real service in a process of its own,
+and nobody helps it.
+"""
 
 from __future__ import annotations
 
@@ -78,10 +81,18 @@ class Running:
         eventually(self.ready)
         self.http.headers["X-Admin-Key"] = settings.admin_api_key.get_secret_value()
         tenant_id = self.http.post("/tenants", json={"name": "T"}).json()["tenant_id"]
-        self.http.headers["X-API-Key"] = self.http.post("/api-keys", json={"tenant_id": tenant_id}).json()["api_key"]
+        self.http.headers["X-API-Key"] = self.http.post("/api-keys", json={"tenant_id": tenant_id}).json()[
+            "api_key"
+        ]
         far = sandbox.xendit
         credentials = {"secret_key": far.key, "callback_token": far.callback_token}
-        body = {"gateway": "xendit", "name": "x", "base_url": far.url, "credentials": credentials, "currencies": {"IDR": {}}}
+        body = {
+            "gateway": "xendit",
+            "name": "x",
+            "base_url": far.url,
+            "credentials": credentials,
+            "currencies": {"IDR": {}},
+        }
         account = self.http.post("/gateway-accounts", json=body).json()
         self.gateway_id = account["gateway_id"]
         far.reset()
@@ -96,7 +107,9 @@ class Running:
 
     def order(self):
         line = {"product_name": "x", "quantity": 1, "unit_price": "50000"}
-        return self.http.post("/invoices", json={"gateway_id": self.gateway_id, "currency": "IDR", "line_items": [line]})
+        return self.http.post(
+            "/invoices", json={"gateway_id": self.gateway_id, "currency": "IDR", "line_items": [line]}
+        )
 
     def invoice(self, invoice_id):
         return self.http.get(f"/invoices/{invoice_id}").json()
@@ -108,7 +121,9 @@ class Running:
         """Everything the service does, more often at once than it has connections."""
         with ThreadPoolExecutor(24) as pool:
             orders = list(pool.map(lambda _: self.order(), range(48)))
-        assert {order.status_code for order in orders} == {201}, {order.text for order in orders if order.status_code != 201}
+        assert {order.status_code for order in orders} == {201}, {
+            order.text for order in orders if order.status_code != 201
+        }
         paid = orders[0].json()["invoice_id"]
         self.sandbox.xendit.pay(self.reference(paid))
         eventually(lambda: self.invoice(paid)["status"] == "paid")
@@ -123,7 +138,9 @@ def service(owner_url, settings_for, sandbox, tmp_path, canary):
         "PAYTRUST_DATABASE_URL": settings.database_url.get_secret_value(),
         "PAYTRUST_ADMIN_API_KEY": settings.admin_api_key.get_secret_value(),
         "PAYTRUST_KEY_PEPPER": settings.key_pepper.get_secret_value(),
-        "PAYTRUST_ENCRYPTION_KEYS": ",".join(f"{k}:{v.get_secret_value()}" for k, v in settings.encryption_keys.items()),
+        "PAYTRUST_ENCRYPTION_KEYS": ",".join(
+            f"{k}:{v.get_secret_value()}" for k, v in settings.encryption_keys.items()
+        ),
         "PAYTRUST_PUBLIC_URL": settings.public_url,
         "PAYTRUST_PORT": str(settings.port),
         "PAYTRUST_INSECURE_GATEWAYS": "true",
@@ -159,7 +176,9 @@ def test_a_restart_of_postgresql_is_503_meanwhile_and_heals_by_itself(service, d
         service.all_is_well(ask)
 
 
-def test_webhooks_that_came_while_the_database_was_away_are_taken_when_the_gateway_repeats_them(service, database):
+def test_webhooks_that_came_while_the_database_was_away_are_taken_when_the_gateway_repeats_them(
+    service, database
+):
     invoice_id = service.order().json()["invoice_id"]
     reference = service.reference(invoice_id)
     database.stop()
@@ -185,7 +204,9 @@ def test_connections_that_are_all_killed_again_and_again_leak_nothing(service, a
         workers = [pool.submit(work) for _ in range(8)]
         for _ in range(10):
             time.sleep(0.3)
-            ask("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'paytrust %'")
+            ask(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'paytrust %'"
+            )
         over = True
         seen = set().union(*(worker.result() for worker in workers))
         assert seen <= {200, 201, 503}, service.log.read_text()
@@ -196,7 +217,9 @@ def test_a_server_that_takes_no_more_connections_is_503_and_heals(service, ask):
     """As a failover to a pool that is empty and may not be filled yet."""
     ask("ALTER ROLE paytrust_tests NOLOGIN")
     try:
-        ask("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'paytrust %'")
+        ask(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'paytrust %'"
+        )
         eventually(lambda: service.http.get("/invoices").status_code == 503, 5)
         for _ in range(5):
             assert_unavailable(service.http.get("/invoices"))
@@ -231,7 +254,9 @@ def test_a_process_that_is_told_to_stop_gives_its_leases_back(service, ask):
     reference = service.reference(invoice_id)
     service.sandbox.xendit.fault("hang_before", on="list")
     service.sandbox.xendit.pay(reference)
-    leased = "SELECT lease_until IS NOT NULL FROM paytrust.webhooks WHERE reference = $1 AND status = 'received'"
+    leased = (
+        "SELECT lease_until IS NOT NULL FROM paytrust.webhooks WHERE reference = $1 AND status = 'received'"
+    )
     eventually(lambda: ask(leased, reference))
     service.process.send_signal(signal.SIGTERM)
     told_at = time.monotonic()

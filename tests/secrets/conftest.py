@@ -57,8 +57,18 @@ def account_of(canary):
         canary.learn(name, value)
 
     async def make(services, **changes):
-        tenant_id = changes["tenant_id"] if "tenant_id" in changes else (await services.tenants.create(CreateTenant("T"))).tenant_id
-        data = CreateAccount(gateway="xendit", name="x", credentials=CREDENTIALS, currencies={"IDR": NewFee()}, tenant_id=tenant_id)
+        tenant_id = (
+            changes["tenant_id"]
+            if "tenant_id" in changes
+            else (await services.tenants.create(CreateTenant("T"))).tenant_id
+        )
+        data = CreateAccount(
+            gateway="xendit",
+            name="x",
+            credentials=CREDENTIALS,
+            currencies={"IDR": NewFee()},
+            tenant_id=tenant_id,
+        )
         return (await services.accounts.create(data)).gateway_id
 
     return make

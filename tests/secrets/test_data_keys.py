@@ -29,7 +29,11 @@ def test_a_value_opens_in_its_row_and_in_no_other(plain, row):
     sealed = key.seal(plain, place)
     assert key.open(sealed, place) == plain
     assert len(plain) < 8 or plain not in sealed
-    for other in (Place(SCOPE, "t", "f", row + "x"), Place(SCOPE, "t", "g", row), Place(SCOPE, "u", "f", row)):
+    for other in (
+        Place(SCOPE, "t", "f", row + "x"),
+        Place(SCOPE, "t", "g", row),
+        Place(SCOPE, "u", "f", row),
+    ):
         with pytest.raises(DoesNotOpen):
             key.open(sealed, other)
 
@@ -68,7 +72,12 @@ async def test_every_tenant_has_a_data_key_of_its_own(service_for, account_of, c
     first, second = await account_of(services), await account_of(services)
     shared = await account_of(services, tenant_id=None)
     assert {await owner.fetchval("SELECT master_key_of(credentials) FROM gateway_accounts")} == {None}
-    assert await owner.fetchval("SELECT count(DISTINCT wrapped) FROM data_keys WHERE master_key = 'one' AND retired_at IS NULL") == 3
+    assert (
+        await owner.fetchval(
+            "SELECT count(DISTINCT wrapped) FROM data_keys WHERE master_key = 'one' AND retired_at IS NULL"
+        )
+        == 3
+    )
     named = "SELECT count(*) FROM gateway_accounts a JOIN data_keys k ON k.scope = a.scope AND k.id = data_key_of(a.credentials)"
     assert await owner.fetchval(named) == 3
     assert await owner.fetchval("SELECT scope FROM data_keys WHERE tenant_id IS NULL") == NOBODY
@@ -120,7 +129,9 @@ async def test_of_many_processes_that_need_a_first_key_one_makes_it(service_for,
     processes = [await service_for("one") for _ in range(6)]
     tenant_id = (await processes[0].tenants.create(CreateTenant("T"))).tenant_id
     place = Place(tenant_id, "t", "f", "r")
-    sealed = await asyncio.gather(*(services.secrets.seal(b"x", place) for services in processes for _ in range(3)))
+    sealed = await asyncio.gather(
+        *(services.secrets.seal(b"x", place) for services in processes for _ in range(3))
+    )
     assert len({value[1:17] for value in sealed}) == 1
     (wrapped,) = [row["wrapped"] for row in await owner.fetch("SELECT wrapped FROM data_keys")]
     assert {processes[0].secrets.open(Sealed(value, wrapped), place) for value in sealed} == {b"x"}
@@ -169,7 +180,8 @@ async def test_an_answer_of_one_tenant_does_not_open_for_another(service_for, ow
     for tenant_id in tenants:
         await services.idempotency.settle(await services.idempotency.claim(tenant_id, "k", b"f" * 32), DONE)
     await owner.execute(
-        "UPDATE idempotency_keys SET answer = (SELECT answer FROM idempotency_keys WHERE scope = $1) WHERE scope = $2", *tenants
+        "UPDATE idempotency_keys SET answer = (SELECT answer FROM idempotency_keys WHERE scope = $1) WHERE scope = $2",
+        *tenants,
     )
     with pytest.raises(DoesNotOpen):
         await services.idempotency.claim(tenants[1], "k", b"f" * 32)

@@ -1,4 +1,7 @@
-"""Keys are changed beside a service that goes on: whatever is interrupted, runs twice or comes in between, nothing is lost."""
+"""
+Keys are changed beside a service that goes on: whatever is interrupted, runs twice or comes in between,
+nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -52,12 +55,21 @@ async def test_after_a_rotation_the_old_master_key_can_go(service_for, account_o
     was = await owner.fetch("SELECT id, credentials FROM gateway_accounts ORDER BY id")
     both = await service_for("new", "old")
     report = await rotate(both)
-    assert (report.rewrapped, report.made, report.resealed, report.failed) == (3, 0, {"credentials": 0, "kept answers": 0}, [])
+    assert (report.rewrapped, report.made, report.resealed, report.failed) == (
+        3,
+        0,
+        {"credentials": 0, "kept answers": 0},
+        [],
+    )
     assert report.needed == {"new": {"data keys": 3}}
-    assert await owner.fetch("SELECT id, credentials FROM gateway_accounts ORDER BY id") == was, "what data keys seal stays as it is"
+    assert await owner.fetch("SELECT id, credentials FROM gateway_accounts ORDER BY id") == was, (
+        "what data keys seal stays as it is"
+    )
     after = await service_for("new")
     await after.secrets.check()
-    assert {(await credentials_of(after, account))["secret_key"] for account in accounts} == {"canary-xnd-secret-5f2c81"}
+    assert {(await credentials_of(after, account))["secret_key"] for account in accounts} == {
+        "canary-xnd-secret-5f2c81"
+    }
     again = await rotate(both)
     assert (again.rewrapped, again.made) == (0, 0)
 
@@ -109,7 +121,9 @@ async def test_two_who_rotate_at_once_share_the_work(service_for, owner, monkeyp
     await (await service_for("new")).secrets.check()
 
 
-async def test_two_who_give_new_data_keys_at_once_leave_one_current_key_each(service_for, account_of, credentials_of, owner, monkeypatch):
+async def test_two_who_give_new_data_keys_at_once_leave_one_current_key_each(
+    service_for, account_of, credentials_of, owner, monkeypatch
+):
     monkeypatch.setattr(secrets_service, "AT_ONCE", 3)
     services = await service_for("one")
     accounts = [await account_of(services) for _ in range(8)]
@@ -135,7 +149,11 @@ async def test_new_data_keys_seal_everything_anew(service_for, account_of, crede
     assert await owner.fetchval(used + " UNION SELECT data_key_of(answer) FROM idempotency_keys)") == 0
     fresh = await service_for("one")
     assert await credentials_of(fresh, account)
-    assert await fresh.idempotency.claim(tenant_id, "k", ONE) == await fresh.idempotency.claim(ADMINISTRATION, "k", ONE) == DONE
+    assert (
+        await fresh.idempotency.claim(tenant_id, "k", ONE)
+        == await fresh.idempotency.claim(ADMINISTRATION, "k", ONE)
+        == DONE
+    )
 
 
 async def test_what_was_sealed_with_a_retired_key_still_opens(service_for, owner):
@@ -143,11 +161,15 @@ async def test_what_was_sealed_with_a_retired_key_still_opens(service_for, owner
     (tenant_id,) = await tenants(slow, 1)
     await rotate(await service_for("one"), new_data_keys=True, heard_after_s=0)
     await keep_an_answer(slow, tenant_id, "late")  # it has not looked again yet
-    assert await owner.fetchval("SELECT retired_at IS NOT NULL FROM data_keys, idempotency_keys WHERE id = data_key_of(answer)")
+    assert await owner.fetchval(
+        "SELECT retired_at IS NOT NULL FROM data_keys, idempotency_keys WHERE id = data_key_of(answer)"
+    )
     assert await (await service_for("one")).idempotency.claim(tenant_id, "late", ONE) == DONE
 
 
-async def test_credentials_given_meanwhile_are_not_overwritten(service_for, account_of, credentials_of, owner):
+async def test_credentials_given_meanwhile_are_not_overwritten(
+    service_for, account_of, credentials_of, owner
+):
     services = await service_for("one")
     account = await account_of(services)
     await owner.execute("UPDATE data_keys SET retired_at = now()")
@@ -163,7 +185,9 @@ async def test_a_damaged_value_is_named_and_the_rest_is_done(service_for, accoun
     services = await service_for("one")
     damaged, sound = await account_of(services), await account_of(services)
     was = dict(await owner.fetch("SELECT id, credentials FROM gateway_accounts"))
-    await owner.execute("UPDATE gateway_accounts SET credentials = substring(credentials FOR 30) WHERE id = $1", damaged)
+    await owner.execute(
+        "UPDATE gateway_accounts SET credentials = substring(credentials FOR 30) WHERE id = $1", damaged
+    )
     report = await rotate(services, new_data_keys=True, heard_after_s=0)
     (failed,) = report.failed
     assert str(damaged) in failed
@@ -177,26 +201,41 @@ async def test_a_damaged_value_is_named_and_the_rest_is_done(service_for, accoun
 
 
 class Before:
-    """What the version before migration 0015 does: everything under the first master key, and nothing else is understood."""
+    """
+    What the version before migration 0015 does: everything under the first master key, and nothing else is
+    understood.
+    """
 
     def __init__(self, name, key, owner):
         self._name, self._key, self._owner = name, AESGCM(key), owner
 
     def seal(self, plain, context):
         nonce = os.urandom(12)
-        return b"\x01" + bytes([len(self._name)]) + self._name.encode() + nonce + self._key.encrypt(nonce, plain, context.encode())
+        return (
+            b"\x01"
+            + bytes([len(self._name)])
+            + self._name.encode()
+            + nonce
+            + self._key.encrypt(nonce, plain, context.encode())
+        )
 
     def open(self, sealed, context):
         end = 2 + sealed[1]
-        assert (sealed[:1], sealed[2:end]) == (b"\x01", self._name.encode()), "the version before does not understand this"
+        assert (sealed[:1], sealed[2:end]) == (b"\x01", self._name.encode()), (
+            "the version before does not understand this"
+        )
         return self._key.decrypt(sealed[end : end + 12], sealed[end + 12 :], context.encode())
 
     async def give_credentials(self, account_id, credentials):
         sealed = self.seal(json.dumps(credentials).encode(), f"gateway_accounts/{account_id}/credentials")
-        await self._owner.execute("UPDATE gateway_accounts SET credentials = $2 WHERE id = $1", account_id, sealed)
+        await self._owner.execute(
+            "UPDATE gateway_accounts SET credentials = $2 WHERE id = $1", account_id, sealed
+        )
 
     async def credentials(self, account_id):
-        sealed = await self._owner.fetchval("SELECT credentials FROM gateway_accounts WHERE id = $1", account_id)
+        sealed = await self._owner.fetchval(
+            "SELECT credentials FROM gateway_accounts WHERE id = $1", account_id
+        )
         return json.loads(self.open(sealed, f"gateway_accounts/{account_id}/credentials"))
 
 
@@ -205,7 +244,10 @@ CREDENTIALS = {"secret_key": "canary-before-1", "callback_token": "canary-before
 
 @pytest.fixture
 async def before(owner, owner_url, service_for, account_of):
-    """A database that was in use before migration 0015, now migrated: the version before, an account of a tenant, and a shared one."""
+    """
+    A database that was in use before migration 0015, now migrated: the version before, an account of a
+    tenant, and a shared one.
+    """
     old = Before("old", b"old".ljust(32, b"."), owner)
     services = await service_for("old")
     accounts = [await account_of(services), await account_of(services, tenant_id=None)]
@@ -216,7 +258,9 @@ async def before(owner, owner_url, service_for, account_of):
     return old, accounts
 
 
-async def test_beside_the_version_before_everybody_reads_what_the_other_writes(before, service_for, credentials_of, owner):
+async def test_beside_the_version_before_everybody_reads_what_the_other_writes(
+    before, service_for, credentials_of, owner
+):
     old, accounts = before
     services = await service_for("old")
     for account in accounts:
@@ -235,15 +279,21 @@ async def test_beside_the_version_before_everybody_reads_what_the_other_writes(b
 
 async def test_a_tenant_that_came_after_has_a_data_key_at_once(before, service_for, account_of, owner):
     made = await account_of(await service_for("old"))
-    assert await owner.fetchval("SELECT data_key_of(credentials) IS NOT NULL FROM gateway_accounts WHERE id = $1", made)
+    assert await owner.fetchval(
+        "SELECT data_key_of(credentials) IS NOT NULL FROM gateway_accounts WHERE id = $1", made
+    )
 
 
-async def test_a_rotation_puts_data_keys_under_what_the_version_before_left(before, service_for, credentials_of, owner):
+async def test_a_rotation_puts_data_keys_under_what_the_version_before_left(
+    before, service_for, credentials_of, owner
+):
     _, accounts = before
     services = await service_for("old")
     tenant_id = await owner.fetchval("SELECT id FROM tenants")
     await keep_an_answer(services, tenant_id, "k")
-    assert (await jobs.needed(services.secrets, services.sealed_stores)) == {"old": {"credentials": 2, "kept answers": 1}}
+    assert (await jobs.needed(services.secrets, services.sealed_stores)) == {
+        "old": {"credentials": 2, "kept answers": 1}
+    }
     report = await rotate(await service_for("new", "old"), heard_after_s=0)
     assert (report.made, report.resealed, report.failed) == (2, {"credentials": 2, "kept answers": 1}, [])
     assert report.needed == {"new": {"data keys": 2}}
@@ -253,7 +303,9 @@ async def test_a_rotation_puts_data_keys_under_what_the_version_before_left(befo
     assert await after.idempotency.claim(tenant_id, "k", ONE) == DONE
 
 
-async def test_a_rotation_waits_until_every_process_has_heard_and_leaves_nothing_behind(before, service_for, owner, monkeypatch):
+async def test_a_rotation_waits_until_every_process_has_heard_and_leaves_nothing_behind(
+    before, service_for, owner, monkeypatch
+):
     monkeypatch.setattr(secrets_service, "FRESH_S", 0.3)
     _, (account, _) = before
     tenant_id = await owner.fetchval("SELECT id FROM tenants")
@@ -264,7 +316,9 @@ async def test_a_rotation_waits_until_every_process_has_heard_and_leaves_nothing
         while not done.is_set():
             number += 1
             await keep_an_answer(busy, tenant_id, str(number))
-            await busy.accounts.update(account, UpdateAccount(credentials={"secret_key": str(number), "callback_token": "c"}))
+            await busy.accounts.update(
+                account, UpdateAccount(credentials={"secret_key": str(number), "callback_token": "c"})
+            )
         return number
 
     writing = asyncio.create_task(write())
@@ -281,7 +335,9 @@ async def test_a_rotation_waits_until_every_process_has_heard_and_leaves_nothing
         assert await fresh.idempotency.claim(tenant_id, str(number), ONE) == DONE
 
 
-async def test_killed_between_the_new_keys_and_the_rest_the_next_rotation_waits_and_goes_on(before, service_for, owner):
+async def test_killed_between_the_new_keys_and_the_rest_the_next_rotation_waits_and_goes_on(
+    before, service_for, owner
+):
     services = await service_for("old")
     while (await services.secrets.replace(made_before=None)).changed:
         pass  # and here it was killed
@@ -308,7 +364,9 @@ def paytrust(settings, keys, tmp_path):
             "PAYTRUST_ENCRYPTION_KEYS": keys(*master_keys),
         }
         command = [Path(sys.executable).with_name("paytrust"), *args]
-        process = subprocess.Popen(command, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         started.append(process)
         return process
 
@@ -345,7 +403,9 @@ async def test_the_command_fails_while_another_key_is_needed(service_for, paytru
     assert "master key lost is needed for data keys (1)" in output
 
 
-async def test_killed_in_the_middle_the_command_goes_on_when_it_is_run_again(service_for, paytrust, owner, owner_url):
+async def test_killed_in_the_middle_the_command_goes_on_when_it_is_run_again(
+    service_for, paytrust, owner, owner_url
+):
     services = await service_for("old")
     made = sorted(await tenants(services, 150))
     holder = await asyncpg.connect(owner_url)
@@ -380,7 +440,10 @@ async def test_the_doctor_says_which_master_keys_are_needed(service_for, before,
 async def test_the_doctor_says_which_master_key_may_go(service_for, paytrust):
     await tenants(await service_for("new"), 1)
     shown, _ = await asyncio.to_thread(paytrust("doctor", master_keys=("new", "old")).communicate)
-    assert "the master key old is not needed: remove it when new comes first in the settings of every process" in shown
+    assert (
+        "the master key old is not needed: remove it when new comes first in the settings of every process"
+        in shown
+    )
 
 
 async def test_a_service_that_lacks_a_key_says_so_in_one_line(service_for, paytrust):
@@ -388,4 +451,6 @@ async def test_a_service_that_lacks_a_key_says_so_in_one_line(service_for, paytr
     process = paytrust("serve", "--port", "0", master_keys=("new",))
     _, said = await asyncio.to_thread(process.communicate)
     assert process.returncode == 1
-    assert said.strip() == "Error: PAYTRUST_ENCRYPTION_KEYS lacks the master key old, which stored secrets need"
+    assert (
+        said.strip() == "Error: PAYTRUST_ENCRYPTION_KEYS lacks the master key old, which stored secrets need"
+    )

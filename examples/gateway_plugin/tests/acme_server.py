@@ -32,7 +32,9 @@ class AcmeServer:
         """Take requests, do what they ask, and hang up without an answer."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *args: _Handler(self, *args))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="acme")
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="acme"
+        )
 
     @property
     def url(self) -> str:
@@ -42,7 +44,9 @@ class AcmeServer:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -65,16 +69,24 @@ class AcmeServer:
     def pay(self, reference: str) -> int:
         """The payer pays: returns the status that the receiver of the webhook answered."""
         payment = next(known for known in self.payments if known["reference"] == reference)
-        payment |= {"state": "paid", "paid_amount": payment["amount"], "paid_at": datetime.now(UTC).isoformat()}
+        payment |= {
+            "state": "paid",
+            "paid_amount": payment["amount"],
+            "paid_at": datetime.now(UTC).isoformat(),
+        }
         return self.notify(payment, "payment.paid")
 
     def notify(self, payment: dict[str, Any], event: str, *, signing_key: str = SIGNING_KEY) -> int:
         """Send one signed webhook and return the status of the answer."""
-        body = json.dumps({"event_id": f"ev_{secrets.token_hex(8)}", "type": event, "reference": payment["reference"]}).encode()
+        body = json.dumps(
+            {"event_id": f"ev_{secrets.token_hex(8)}", "type": event, "reference": payment["reference"]}
+        ).encode()
         signature = hmac.new(signing_key.encode(), body, hashlib.sha256).hexdigest()
         headers = {"content-type": "application/json", "acme-signature": signature}
         try:
-            with urllib.request.urlopen(urllib.request.Request(payment["notify_url"], body, headers), timeout=10) as answer:
+            with urllib.request.urlopen(
+                urllib.request.Request(payment["notify_url"], body, headers), timeout=10
+            ) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as exc:
             exc.close()

@@ -36,7 +36,14 @@ def connect(acme: AcmeServer, client: aiohttp.ClientSession) -> Callable[..., Ac
     def make(**changes: str) -> AcmeGateway:
         credentials = AcmeCredentials(**{"secret_key": SECRET_KEY, "signing_key": SIGNING_KEY} | changes)
         headers = AcmeGateway.headers(credentials)
-        http = GatewayHTTP(client, gateway="acme", base_url=acme.url, headers=headers, explain=AcmeGateway.explain, deadline_s=2)
+        http = GatewayHTTP(
+            client,
+            gateway="acme",
+            base_url=acme.url,
+            headers=headers,
+            explain=AcmeGateway.explain,
+            deadline_s=2,
+        )
         return AcmeGateway(credentials, NoOptions(), http)
 
     return make
@@ -55,7 +62,11 @@ def new_request() -> Callable[..., PaymentRequest]:
             "lines": (PaymentLine("Widget", 1, price),),
             "description": "Order 1001",
         }
-        given |= {"now": now, "expires_at": now + timedelta(hours=1), "webhook_url": "http://127.0.0.1:9/never-called"}
+        given |= {
+            "now": now,
+            "expires_at": now + timedelta(hours=1),
+            "webhook_url": "http://127.0.0.1:9/never-called",
+        }
         return PaymentRequest(**given | changes)
 
     return make

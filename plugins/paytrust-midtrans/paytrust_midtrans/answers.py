@@ -25,19 +25,25 @@ T = TypeVar("T")
 Id = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,100}\Z")]
 Amount = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,15}\.[0-9]{2}\Z")]
 ENDINGS: Final = {"pending": "expire", "authorize": "cancel", "capture": "cancel", "settlement": "cancel"}
-"""The Core API's word that ends a transaction not paid yet; of captured and settled ones, those held for review."""
+"""
+The Core API's word that ends a transaction not paid yet; of captured and settled ones, those held for review.
+"""
 
 NO_SUCH_TRANSACTION: Final = "404"
 ORDER_TAKEN: Final = "406"
 EXPIRED_BY_US: Final = "407"
 """An error by its number, but what a successful expire and every look at an expired transaction say."""
 
-SNAP_ORDER_TAKEN: Final = re.compile("already been taken|sudah digunakan|been paid and utilized", re.IGNORECASE)
+SNAP_ORDER_TAKEN: Final = re.compile(
+    "already been taken|sudah digunakan|been paid and utilized", re.IGNORECASE
+)
 """Snap has no code for it."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What both products say about success: Core a *status_code* even inside HTTP 200, Snap a list of errors."""
+    """
+    What both products say about success: Core a *status_code* even inside HTTP 200, Snap a list of errors.
+    """
 
     status_code: str = ""
     status_message: str = ""
@@ -74,7 +80,9 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True):
-    """The status object, which charge answers with too. New fields may appear any time; null ones are left out."""
+    """
+    The status object, which charge answers with too. New fields may appear any time; null ones are left out.
+    """
 
     status_code: str
     transaction_id: Id
@@ -101,7 +109,10 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(answer: Answer, type_: type[T]) -> T:
-    """Decode *answer*. Raises what the core raises for HTTP errors when the body carries an error code inside HTTP 200."""
+    """
+    Decode *answer*. Raises what the core raises for HTTP errors when the body carries an error code inside
+    HTTP 200.
+    """
     verdict = answer.json(Verdict)
     if not verdict.is_error:
         return answer.json(type_)
@@ -124,7 +135,9 @@ def found_transaction(answer: Answer, reference: str) -> Transaction | None:
 
 
 def opened_page(answer: Answer, request: PaymentRequest) -> GatewayPayment:
-    """Return the payment behind a new Snap page. It goes by the page's token until the payer picks a method."""
+    """
+    Return the payment behind a new Snap page. It goes by the page's token until the payer picks a method.
+    """
     page = read(answer, SnapPage)
     return GatewayPayment(
         reference=request.reference,
@@ -137,14 +150,19 @@ def opened_page(answer: Answer, request: PaymentRequest) -> GatewayPayment:
 
 
 def charged_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
-    """Return the payment just charged; `GatewayRejected` when it was denied, `OutcomeUnknown` when it is not what was asked."""
+    """
+    Return the payment just charged; `GatewayRejected` when it was denied, `OutcomeUnknown` when it is not
+    what was asked.
+    """
     if answer.status == 202:
         raise OutcomeUnknown("midtrans: an earlier request with this key is still running")
     code = answer.json(Verdict).status_code
     if code == ORDER_TAKEN:
         raise order_taken(request)
     if code == NO_SUCH_TRANSACTION:
-        raise OutcomeUnknown("midtrans: a charge was answered with 404, as a question about one is: it may have been made all the same")
+        raise OutcomeUnknown(
+            "midtrans: a charge was answered with 404, as a question about one is: it may have been made all the same"
+        )
     transaction = read(answer, Transaction)
     try:
         payment = payment_from(transaction, retryable=False)
@@ -161,12 +179,19 @@ def charged_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
 
 
 def order_taken(request: PaymentRequest) -> OutcomeUnknown:
-    """References are used once, so an order that is there already is an earlier copy of *request*: ask what became of it."""
-    return OutcomeUnknown(f"midtrans: order {request.reference} is taken: an earlier copy of this request must have arrived")
+    """
+    References are used once, so an order that is there already is an earlier copy of *request*: ask what
+    became of it.
+    """
+    return OutcomeUnknown(
+        f"midtrans: order {request.reference} is taken: an earlier copy of this request must have arrived"
+    )
 
 
 def payment_from(transaction: Transaction, *, retryable: bool) -> GatewayPayment:
-    """Map a transaction. *retryable*: the payer may try again under the same order, as Snap's page lets them."""
+    """
+    Map a transaction. *retryable*: the payer may try again under the same order, as Snap's page lets them.
+    """
     status = _status(transaction, retryable=retryable)
     try:
         amount = Money.from_major(transaction.gross_amount, transaction.currency)
@@ -178,7 +203,9 @@ def payment_from(transaction: Transaction, *, retryable: bool) -> GatewayPayment
             status=status,
             amount=amount,
             paid=paid if status is PaymentStatus.PAID else None,
-            paid_at=_utc(transaction.settlement_time or transaction.transaction_time) if status is PaymentStatus.PAID else None,
+            paid_at=_utc(transaction.settlement_time or transaction.transaction_time)
+            if status is PaymentStatus.PAID
+            else None,
             payment_url=_page(transaction),
             instructions=_instructions(transaction) or None,
             expires_at=_utc(transaction.expiry_time or transaction.expire_time),
@@ -188,8 +215,15 @@ def payment_from(transaction: Transaction, *, retryable: bool) -> GatewayPayment
 
 
 def ending(transaction: Transaction) -> str | None:
-    """Return the word that ends an open *transaction*; None when it was refused, and only its page is open still."""
-    return None if (transaction.fraud_status or "").lower() == "deny" else ENDINGS.get(transaction.transaction_status.lower())
+    """
+    Return the word that ends an open *transaction*; None when it was refused, and only its page is open
+    still.
+    """
+    return (
+        None
+        if (transaction.fraud_status or "").lower() == "deny"
+        else ENDINGS.get(transaction.transaction_status.lower())
+    )
 
 
 def _status(transaction: Transaction, *, retryable: bool) -> PaymentStatus:
@@ -201,7 +235,9 @@ def _status(transaction: Transaction, *, retryable: bool) -> PaymentStatus:
         case ("pending" | "authorize", "accept" | "challenge") | ("capture" | "settlement", "challenge"):
             status = PaymentStatus.OPEN
         case "deny", _ if transaction.settlement_time is not None:
-            status = PaymentStatus.FAILED  # a reversal: the bank took the money back, and the order is used up
+            status = (
+                PaymentStatus.FAILED
+            )  # a reversal: the bank took the money back, and the order is used up
         case ("deny", _) | ("pending" | "authorize" | "capture" | "settlement", "deny"):
             status = refused
         case "expire", _ if transaction.payment_type == "credit_card" and retryable:
@@ -223,7 +259,9 @@ def _page(transaction: Transaction) -> str | None:
 
 
 def _instructions(transaction: Transaction) -> dict[str, str]:
-    permata = [VirtualAccount("permata", transaction.permata_va_number)] if transaction.permata_va_number else []
+    permata = (
+        [VirtualAccount("permata", transaction.permata_va_number)] if transaction.permata_va_number else []
+    )
     account = next(iter(transaction.va_numbers + permata), VirtualAccount("", ""))
     urls = {action.name: action.url for action in transaction.actions}
     known = {

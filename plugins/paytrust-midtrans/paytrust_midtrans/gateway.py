@@ -1,4 +1,7 @@
-"""The verbs: map, send, map back. Snap opens pages at one host; the Core API, at another, charges, tells and ends payments of both."""
+"""
+The verbs: map, send, map back. Snap opens pages at one host; the Core API, at another, charges, tells and
+ends payments of both.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,10 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
         return requests.limits(self.options)
 
     def page_hosts(self) -> Collection[str]:
-        """Snap's pages are at app.midtrans.com and app.sandbox.midtrans.com. A wallet that was charged has a page of its own."""
+        """
+        Snap's pages are at app.midtrans.com and app.sandbox.midtrans.com. A wallet that was charged has a
+        page of its own.
+        """
         return ("midtrans.com",) if self.options.product == "snap" else ()
 
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
@@ -80,7 +86,9 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
             await self._close_page(payment, transaction, is_last_hope=not ended)
 
     def verify_webhook(self, webhook: Webhook) -> None:
-        webhooks.verify(webhook, server_key=self.credentials.server_key, merchant_id=self.credentials.merchant_id)
+        webhooks.verify(
+            webhook, server_key=self.credentials.server_key, merchant_id=self.credentials.merchant_id
+        )
 
     def read_webhook(self, webhook: Webhook) -> WebhookNotice:
         return webhooks.notice(webhook)
@@ -97,8 +105,11 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
     async def _open_page(self, request: PaymentRequest) -> GatewayPayment:
         body, headers = requests.snap_body(request), requests.notify_headers(request)
         try:
-            # There is nothing here that could be missing: a 404 is somebody's on the way, and says nothing about what was made.
-            answer = await self.http.post("/snap/v1/transactions", json=body, headers=headers, base_url=self._snap_url, answers=(404,))
+            # There is nothing here that could be missing: a 404 is somebody's on the way, and says nothing
+            # about what was made.
+            answer = await self.http.post(
+                "/snap/v1/transactions", json=body, headers=headers, base_url=self._snap_url, answers=(404,)
+            )
         except GatewayRejected as exc:
             if answers.SNAP_ORDER_TAKEN.search(exc.detail):
                 raise answers.order_taken(request) from exc
@@ -123,7 +134,9 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
         return status is PaymentStatus.OPEN
 
     async def _end(self, transaction: answers.Transaction) -> bool:
-        """End this try to pay, or see that it has ended. False for a refused one: the page would take another."""
+        """
+        End this try to pay, or see that it has ended. False for a refused one: the page would take another.
+        """
         if not self._can_be_paid(transaction):
             return True
         word = answers.ending(transaction)
@@ -139,19 +152,26 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
                 raise
         return True
 
-    async def _close_page(self, payment: GatewayPayment, transaction: answers.Transaction | None, *, is_last_hope: bool) -> None:
+    async def _close_page(
+        self, payment: GatewayPayment, transaction: answers.Transaction | None, *, is_last_hope: bool
+    ) -> None:
         """Cancel the Snap token, which *payment* goes by unless it was found again by its transaction."""
         if transaction is not None and payment.gateway_payment_id == transaction.transaction_id:
             if is_last_hope:
-                raise GatewayRejected(f"midtrans: the page of order {payment.reference} can only be left to expire: its token is not known")
+                raise GatewayRejected(
+                    f"midtrans: the page of order {payment.reference} can only be left to expire: its token is not known"
+                )
             return
         try:
-            await self.http.post(f"/snap/v1/transactions/{payment.gateway_payment_id}/cancel", json={}, base_url=self._snap_url)
+            await self.http.post(
+                f"/snap/v1/transactions/{payment.gateway_payment_id}/cancel", json={}, base_url=self._snap_url
+            )
         except GatewayRejected as exc:
             why = exc.detail.lower()
             if is_last_hope and "on progress" in why:
                 raise GatewayUnavailable("midtrans: the payer has just picked a method; try again") from exc
-            # No such token: of an order with a transaction, *payment* then goes by an earlier one, and the page is open still.
+            # No such token: of an order with a transaction, *payment* then goes by an earlier one, and the
+            # page is open still.
             gone = "already cancel" in why or ("not found" in why and transaction is None)
             if is_last_hope and not gone:
                 raise

@@ -36,7 +36,10 @@ IDEMPOTENCY_KEY_MAX: Final = 46
 
 
 class MidtransOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """*product* "snap" opens a hosted page with every active method; "core" charges one method, named by the other fields."""
+    """
+    *product* "snap" opens a hosted page with every active method; "core" charges one method, named by the
+    other fields.
+    """
 
     product: Literal["snap", "core"] = "snap"
     payment_type: Literal["bank_transfer", "echannel", "qris", "gopay", "shopeepay", "cstore"] | None = None
@@ -47,7 +50,11 @@ class MidtransOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if (self.product == "core") != (self.payment_type is not None):
             raise ValueError('payment_type belongs to the product "core", which needs it')
-        for name, owner, needed in (("bank", "bank_transfer", True), ("store", "cstore", True), ("acquirer", "qris", False)):
+        for name, owner, needed in (
+            ("bank", "bank_transfer", True),
+            ("store", "cstore", True),
+            ("acquirer", "qris", False),
+        ):
             given = getattr(self, name) is not None
             if given and self.payment_type != owner:
                 raise ValueError(f"{name} belongs to the payment_type {owner}")
@@ -56,7 +63,10 @@ class MidtransOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def limits(options: MidtransOptions) -> Limits:
-    """Return those of the account's one Core method; a Snap page offers the methods that take the amount, and some take any."""
+    """
+    Return those of the account's one Core method; a Snap page offers the methods that take the amount, and
+    some take any.
+    """
     if options.payment_type is None:
         return Limits(minimum=Money(1, "IDR"))
     least, most = RANGE[options.bank or options.store or options.payment_type]
@@ -73,7 +83,11 @@ def snap_body(request: PaymentRequest) -> dict[str, Any]:
     callbacks = {"finish": request.success_url, "error": request.failure_url}
     return _order(request) | {
         # Without start_time the clock would start when the payer picks a method.
-        "expiry": {"start_time": _wib(request.now), "unit": "minutes", "duration": _minutes(request, SNAP_MAX_MINUTES)},
+        "expiry": {
+            "start_time": _wib(request.now),
+            "unit": "minutes",
+            "duration": _minutes(request, SNAP_MAX_MINUTES),
+        },
         "callbacks": {key: url for key, url in callbacks.items() if url},
     }
 
@@ -85,7 +99,11 @@ def charge_body(request: PaymentRequest, options: MidtransOptions) -> dict[str, 
     return _order(request) | {
         "payment_type": options.payment_type,
         options.payment_type: _method(request, options),
-        "custom_expiry": {"order_time": _wib(request.now), "unit": "minute", "expiry_duration": _minutes(request, limit)},
+        "custom_expiry": {
+            "order_time": _wib(request.now),
+            "unit": "minute",
+            "expiry_duration": _minutes(request, limit),
+        },
     }
 
 
@@ -95,7 +113,10 @@ def notify_headers(request: PaymentRequest) -> dict[str, str]:
 
 
 def charge_headers(request: PaymentRequest) -> dict[str, str]:
-    """Add the Idempotency-Key, unless Midtrans would ignore it for its length: a repeated order_id is refused anyway."""
+    """
+    Add the Idempotency-Key, unless Midtrans would ignore it for its length: a repeated order_id is refused
+    anyway.
+    """
     key = {"idempotency-key": request.reference} if len(request.reference) <= IDEMPOTENCY_KEY_MAX else {}
     return notify_headers(request) | key
 
@@ -106,7 +127,12 @@ def _order(request: PaymentRequest) -> dict[str, Any]:
         "transaction_details": {"order_id": request.reference, "gross_amount": request.amount.minor},
         "item_details": [
             # Alfamart refuses "|" in names.
-            {"id": f"L{n}", "name": line.name[:50].replace("|", "/"), "quantity": line.quantity, "price": line.unit_price.minor}
+            {
+                "id": f"L{n}",
+                "name": line.name[:50].replace("|", "/"),
+                "quantity": line.quantity,
+                "price": line.unit_price.minor,
+            }
             for n, line in enumerate(request.lines, 1)
         ],
     }
@@ -116,7 +142,12 @@ def _order(request: PaymentRequest) -> dict[str, Any]:
 
 def _customer(customer: Customer) -> dict[str, str]:
     first, _, last = (customer.name or "").strip().partition(" ")
-    known = {"first_name": first[:255], "last_name": last.strip()[:255], "email": customer.email, "phone": customer.phone}
+    known = {
+        "first_name": first[:255],
+        "last_name": last.strip()[:255],
+        "email": customer.email,
+        "phone": customer.phone,
+    }
     return {key: value for key, value in known.items() if value}
 
 

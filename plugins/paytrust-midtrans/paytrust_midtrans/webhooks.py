@@ -36,10 +36,11 @@ CODES: Final = {
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What we need of a notification. Verifying and reading decode the same way, so they cannot see different things.
+    What we need of a notification. Verifying and reading decode the same way, so they cannot see different
+    things.
 
-    The shapes of code and amount keep the undelimited fields of the signature apart: of an order that ends in a letter,
-    as ours do, a signed string can be cut in one way only.
+    The shapes of code and amount keep the undelimited fields of the signature apart: of an order that ends in
+    a letter, as ours do, a signed string can be cut in one way only.
     """
 
     order_id: Text
@@ -55,7 +56,9 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verify(webhook: Webhook, *, server_key: str, merchant_id: str | None) -> None:
-    """Raise `InvalidSignature` unless who sent it knows *server_key* and what it says fits what was signed."""
+    """
+    Raise `InvalidSignature` unless who sent it knows *server_key* and what it says fits what was signed.
+    """
     try:
         told = msgspec.json.decode(webhook.body, type=Notification)
     except (ValueError, RecursionError) as exc:
@@ -66,15 +69,17 @@ def verify(webhook: Webhook, *, server_key: str, merchant_id: str | None) -> Non
     if merchant_id is not None and told.merchant_id != merchant_id:
         raise InvalidSignature("midtrans: the notification is another merchant's")
     if not _fits(told):
-        raise InvalidSignature(f"midtrans: {told.transaction_status} never comes with code {told.status_code}: a doctored notification")
+        raise InvalidSignature(
+            f"midtrans: {told.transaction_status} never comes with code {told.status_code}: a doctored notification"
+        )
 
 
 def notice(webhook: Webhook) -> WebhookNotice:
     """
     Name the event. Midtrans has no event ids, so the key is made of everything that tells two events apart.
 
-    Of that only order, code and amount are signed: without the order, somebody with one true signature could take the name of
-    another order's event, and that one would be dropped as a repeat when it comes.
+    Of that only order, code and amount are signed: without the order, somebody with one true signature could
+    take the name of another order's event, and that one would be dropped as a repeat when it comes.
     """
     try:
         told = msgspec.json.decode(webhook.body, type=Notification)
@@ -83,7 +88,16 @@ def notice(webhook: Webhook) -> WebhookNotice:
     status = told.transaction_status.lower()
     if status not in CODES:
         raise UnreadableWebhook(f"midtrans: unknown transaction status {status!r}")
-    key = "|".join((told.order_id, told.transaction_id, status, (told.fraud_status or "").lower(), told.status_code, told.gross_amount))
+    key = "|".join(
+        (
+            told.order_id,
+            told.transaction_id,
+            status,
+            (told.fraud_status or "").lower(),
+            told.status_code,
+            told.gross_amount,
+        )
+    )
     if told.refund_amount or told.refunds:
         # Each refund is told twice, the second time with bank_confirmed_at.
         refund = msgspec.json.encode([told.refund_amount, told.refunds], order="deterministic")

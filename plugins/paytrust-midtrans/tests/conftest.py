@@ -20,7 +20,10 @@ def new_request():
     """Make a payment request of one or more lines in IDR; anything may be replaced."""
 
     def make(*lines, **changes):
-        lines = lines or (PaymentLine("Widget", 1, Money(150_000, "IDR")), PaymentLine("Service fee", 1, Money(4_000, "IDR")))
+        lines = lines or (
+            PaymentLine("Widget", 1, Money(150_000, "IDR")),
+            PaymentLine("Service fee", 1, Money(4_000, "IDR")),
+        )
         request = PaymentRequest(
             reference="PT-20300101-0001x",
             amount=Money(sum(line.quantity * line.unit_price.minor for line in lines), "IDR"),
@@ -57,7 +60,11 @@ def request_now(new_request):
 
     def make(*lines, **changes):
         now = datetime.now(UTC)
-        common = {"now": now, "expires_at": now + timedelta(hours=1), "webhook_url": "http://127.0.0.1:9/midtrans/t0ken"}
+        common = {
+            "now": now,
+            "expires_at": now + timedelta(hours=1),
+            "webhook_url": "http://127.0.0.1:9/midtrans/t0ken",
+        }
         return new_request(*lines, **common | changes)
 
     return make
@@ -77,7 +84,12 @@ def connect(midtrans, client):
         credentials = MidtransCredentials(server_key, midtrans.merchant_id)
         headers = MidtransGateway.headers(credentials)
         http = GatewayHTTP(
-            client, gateway="midtrans", base_url=midtrans.url, headers=headers, explain=MidtransGateway.explain, deadline_s=deadline_s
+            client,
+            gateway="midtrans",
+            base_url=midtrans.url,
+            headers=headers,
+            explain=MidtransGateway.explain,
+            deadline_s=deadline_s,
         )
         return MidtransGateway(credentials, MidtransOptions(**options), http)
 

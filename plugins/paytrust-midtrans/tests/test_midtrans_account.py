@@ -17,7 +17,9 @@ def test_calls_authenticate_with_the_server_key_as_user_and_no_password():
 
 
 @pytest.mark.parametrize(
-    "credentials", [{}, {"server_key": ""}, {"server_key": "key\n"}, {"server_key": "key", "client_key": "not needed"}], ids=str
+    "credentials",
+    [{}, {"server_key": ""}, {"server_key": "key\n"}, {"server_key": "key", "client_key": "not needed"}],
+    ids=str,
 )
 def test_incomplete_or_superfluous_credentials_are_refused(credentials):
     with pytest.raises(msgspec.ValidationError):

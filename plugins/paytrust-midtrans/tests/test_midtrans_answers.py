@@ -63,7 +63,13 @@ DUPLICATE = {
     "id": "0b8f",
 }
 NOT_THERE = {"status_code": "404", "status_message": "Transaction doesn't exist.", "id": "0b8f"}
-JUNK = st.none() | st.booleans() | st.integers() | st.text("aZ09:.-|\x00\xe9", max_size=30) | st.lists(st.integers())
+JUNK = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text("aZ09:.-|\x00\xe9", max_size=30)
+    | st.lists(st.integers())
+)
 
 
 def answer(value, status=200, unsure=GatewayUnavailable):
@@ -84,7 +90,11 @@ def payment(base, *, retryable=True, **changes):
 
 def test_a_snap_page_is_an_open_payment_named_by_its_token(new_request):
     opened = opened_page(written(PAGE, 201), new_request())
-    assert (opened.reference, opened.gateway_payment_id, opened.status) == (REFERENCE, PAGE["token"], PaymentStatus.OPEN)
+    assert (opened.reference, opened.gateway_payment_id, opened.status) == (
+        REFERENCE,
+        PAGE["token"],
+        PaymentStatus.OPEN,
+    )
     assert opened.payment_url == PAGE["redirect_url"]
     assert opened.amount == Money(154_000, "IDR")
     assert opened.expires_at == datetime(2030, 1, 2, 3, 0, tzinfo=UTC)
@@ -92,7 +102,10 @@ def test_a_snap_page_is_an_open_payment_named_by_its_token(new_request):
 
 def test_a_charge_is_an_open_payment_with_instructions(new_request):
     charged = charged_payment(written(CHARGED), new_request())
-    assert (charged.gateway_payment_id, charged.status) == ("be03df7d-2f97-4c8c-a53c-8959f1b67295", PaymentStatus.OPEN)
+    assert (charged.gateway_payment_id, charged.status) == (
+        "be03df7d-2f97-4c8c-a53c-8959f1b67295",
+        PaymentStatus.OPEN,
+    )
     assert charged.instructions == {"bank": "bca", "va_number": "812785002530231"}
     assert charged.payment_url is None
     assert charged.expires_at == datetime(2030, 1, 2, 3, 0, tzinfo=UTC)
@@ -102,15 +115,31 @@ def test_a_charge_is_an_open_payment_with_instructions(new_request):
     ("fields", "instructions", "url"),
     [
         ({"permata_va_number": "850003072869607"}, {"bank": "permata", "va_number": "850003072869607"}, None),
-        ({"bill_key": "990000000260", "biller_code": "70012"}, {"bill_key": "990000000260", "biller_code": "70012"}, None),
-        ({"payment_code": "010811223344", "store": "alfamart"}, {"payment_code": "010811223344", "store": "alfamart"}, None),
         (
-            {"qr_string": "00020101", "actions": [{"name": "generate-qr-code", "method": "GET", "url": "https://api/qr"}]},
+            {"bill_key": "990000000260", "biller_code": "70012"},
+            {"bill_key": "990000000260", "biller_code": "70012"},
+            None,
+        ),
+        (
+            {"payment_code": "010811223344", "store": "alfamart"},
+            {"payment_code": "010811223344", "store": "alfamart"},
+            None,
+        ),
+        (
+            {
+                "qr_string": "00020101",
+                "actions": [{"name": "generate-qr-code", "method": "GET", "url": "https://api/qr"}],
+            },
             {"qr_string": "00020101", "qr_url": "https://api/qr"},
             "https://api/qr",
         ),
         (
-            {"actions": [{"name": "generate-qr-code", "url": "https://api/qr"}, {"name": "deeplink-redirect", "url": "https://gojek/pay"}]},
+            {
+                "actions": [
+                    {"name": "generate-qr-code", "url": "https://api/qr"},
+                    {"name": "deeplink-redirect", "url": "https://gojek/pay"},
+                ]
+            },
             {"qr_url": "https://api/qr", "deeplink_url": "https://gojek/pay"},
             "https://gojek/pay",
         ),
@@ -124,7 +153,9 @@ def test_each_method_tells_the_payer_what_they_need(new_request, fields, instruc
 
 
 def test_the_expiry_of_a_qr_code_is_spelt_its_own_way():
-    assert payment(CHARGED, expiry_time=..., expire_time="2030-01-01 10:15:00").expires_at == datetime(2030, 1, 1, 3, 15, tzinfo=UTC)
+    assert payment(CHARGED, expiry_time=..., expire_time="2030-01-01 10:15:00").expires_at == datetime(
+        2030, 1, 1, 3, 15, tzinfo=UTC
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,7 +184,9 @@ def test_a_charge_other_than_asked_for_is_never_shown_to_the_payer(new_request, 
 
 def test_a_charge_denied_at_once_is_refused(new_request):
     with pytest.raises(GatewayRejected):
-        charged_payment(written(changed(CHARGED, status_code="202", transaction_status="deny")), new_request())
+        charged_payment(
+            written(changed(CHARGED, status_code="202", transaction_status="deny")), new_request()
+        )
 
 
 def test_a_charge_still_running_under_the_same_key_is_an_unknown_outcome(new_request):
@@ -206,7 +239,9 @@ def test_a_page_on_which_no_method_was_picked_has_no_transaction_yet(status):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>Not Found</html>", b"{}", b"[]", b"[" * 200_000, b'{"status_code":"\xff"}'], ids=lambda body: repr(body[:9])
+    "body",
+    [b"", b"<html>Not Found</html>", b"{}", b"[]", b"[" * 200_000, b'{"status_code":"\xff"}'],
+    ids=lambda body: repr(body[:9]),
 )
 @pytest.mark.parametrize("status", [200, 404])
 def test_an_unreadable_answer_is_no_answer_and_never_an_absent_payment(new_request, body, status):
@@ -224,7 +259,12 @@ def test_an_answer_about_another_order_is_no_answer():
 
 
 SNAP, CORE = True, False
-OPEN, PAID, EXPIRED, FAILED = PaymentStatus.OPEN, PaymentStatus.PAID, PaymentStatus.EXPIRED, PaymentStatus.FAILED
+OPEN, PAID, EXPIRED, FAILED = (
+    PaymentStatus.OPEN,
+    PaymentStatus.PAID,
+    PaymentStatus.EXPIRED,
+    PaymentStatus.FAILED,
+)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +302,9 @@ def test_every_documented_status_has_one_meaning(status, fraud, code, snap, core
 
 @pytest.mark.parametrize("retryable", [SNAP, CORE])
 def test_a_settled_payment_that_is_denied_later_has_failed(retryable):
-    assert payment(SETTLED, retryable=retryable, transaction_status="deny", status_code="202").status is FAILED
+    assert (
+        payment(SETTLED, retryable=retryable, transaction_status="deny", status_code="202").status is FAILED
+    )
 
 
 def test_a_card_that_timed_out_leaves_the_snap_page_open():
@@ -289,7 +331,9 @@ def test_a_card_that_timed_out_leaves_the_snap_page_open():
 def test_what_the_table_does_not_list_is_for_a_person(status, fraud, code):
     for retryable in (SNAP, CORE):
         with pytest.raises(UnreadableWebhook):
-            payment(SETTLED, retryable=retryable, transaction_status=status, fraud_status=fraud, status_code=code)
+            payment(
+                SETTLED, retryable=retryable, transaction_status=status, fraud_status=fraud, status_code=code
+            )
 
 
 @pytest.mark.parametrize(
@@ -306,7 +350,10 @@ def test_what_the_table_does_not_list_is_for_a_person(status, fraud, code):
     ],
 )
 def test_an_open_transaction_ends_by_its_own_word_and_a_refused_one_has_ended(status, fraud, word):
-    assert ending(msgspec.convert(changed(CHARGED, transaction_status=status, fraud_status=fraud), Transaction)) == word
+    assert (
+        ending(msgspec.convert(changed(CHARGED, transaction_status=status, fraud_status=fraud), Transaction))
+        == word
+    )
 
 
 def test_a_settled_payment_was_paid_when_jakartas_clock_said_so():
@@ -328,7 +375,9 @@ def test_a_settled_payment_was_paid_when_jakartas_clock_said_so():
     ],
 )
 def test_what_the_payer_paid_is_the_sum_of_the_parts_where_there_are_any(parts, paid):
-    settled = payment(SETTLED, payment_amounts=[{"paid_at": "2030-01-01 10:05:11", "amount": part} for part in parts])
+    settled = payment(
+        SETTLED, payment_amounts=[{"paid_at": "2030-01-01 10:05:11", "amount": part} for part in parts]
+    )
     assert (settled.amount, settled.paid) == (Money(154_000, "IDR"), Money(paid, "IDR"))
 
 
@@ -337,7 +386,9 @@ def test_money_is_in_the_currency_the_answer_names():
 
 
 @pytest.mark.parametrize(
-    "change", [{"currency": "XXX"}, {"gross_amount": "154000.50"}, {"settlement_time": "2030-13-01 10:00:00"}], ids=str
+    "change",
+    [{"currency": "XXX"}, {"gross_amount": "154000.50"}, {"settlement_time": "2030-13-01 10:00:00"}],
+    ids=str,
 )
 def test_money_and_times_that_cannot_be_told_exactly_are_for_a_person(change):
     with pytest.raises(UnreadableWebhook):
@@ -349,7 +400,12 @@ def test_every_amount_is_read_exactly(minor):
     assert payment(SETTLED, gross_amount=f"{minor}.00", payment_amounts=[]).paid == Money(minor, "IDR")
 
 
-@given(junk=st.dictionaries(st.sampled_from(sorted(SETTLED | {"actions": [], "redirect_url": "", "validation_messages": []})), JUNK))
+@given(
+    junk=st.dictionaries(
+        st.sampled_from(sorted(SETTLED | {"actions": [], "redirect_url": "", "validation_messages": []})),
+        JUNK,
+    )
+)
 def test_no_field_surprises_the_core(junk):
     with suppress(GatewayError, UnreadableWebhook):
         if transaction := found_transaction(answer(SETTLED | junk), REFERENCE):

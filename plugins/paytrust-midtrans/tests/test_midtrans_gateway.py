@@ -70,7 +70,9 @@ def page_state(midtrans):
     return midtrans.payment(REFERENCE).details["tokens"][-1]["state"]
 
 
-async def test_a_snap_page_is_opened_and_nothing_is_found_until_a_method_is_picked(snap, midtrans, request_now):
+async def test_a_snap_page_is_opened_and_nothing_is_found_until_a_method_is_picked(
+    snap, midtrans, request_now
+):
     opened = await snap.create_payment(request_now())
     assert opened.payment_url == midtrans.payment(REFERENCE).page_url
     assert opened.gateway_payment_id == midtrans.payment(REFERENCE).id
@@ -89,7 +91,9 @@ async def test_a_create_repeated_for_an_unused_page_replaces_it(snap, midtrans, 
 
 
 @pytest.mark.parametrize(("act", "status"), [("choose", PaymentStatus.OPEN), ("pay", PaymentStatus.PAID)])
-async def test_a_page_for_an_order_that_is_taken_means_that_an_earlier_request_arrived(snap, midtrans, request_now, act, status):
+async def test_a_page_for_an_order_that_is_taken_means_that_an_earlier_request_arrived(
+    snap, midtrans, request_now, act, status
+):
     await snap.create_payment(request_now())
     getattr(midtrans, act)(REFERENCE)
     with pytest.raises(OutcomeUnknown, match="taken"):
@@ -98,17 +102,25 @@ async def test_a_page_for_an_order_that_is_taken_means_that_an_earlier_request_a
 
 
 @pytest.mark.parametrize(("options", "instructions"), METHODS, ids=named)
-async def test_a_core_charge_is_found_again_with_what_the_payer_needs(connect, request_now, options, instructions):
+async def test_a_core_charge_is_found_again_with_what_the_payer_needs(
+    connect, request_now, options, instructions
+):
     core = connect(product="core", **options)
     charged = await core.create_payment(request_now())
     assert set(charged.instructions) == instructions
     assert (charged.payment_url is not None) == ({"qr_url", "deeplink_url"} & instructions != set())
     found = await only(core)
-    assert (found.gateway_payment_id, found.status, found.amount) == (charged.gateway_payment_id, PaymentStatus.OPEN, charged.amount)
+    assert (found.gateway_payment_id, found.status, found.amount) == (
+        charged.gateway_payment_id,
+        PaymentStatus.OPEN,
+        charged.amount,
+    )
     assert found.expires_at == charged.expires_at
 
 
-async def test_midtrans_receives_the_request_authenticated_with_its_notification_url_and_key(core, snap, midtrans, request_now):
+async def test_midtrans_receives_the_request_authenticated_with_its_notification_url_and_key(
+    core, snap, midtrans, request_now
+):
     await core.create_payment(request_now())
     await snap.create_payment(request_now(reference="PT-20300101-0002x"))
     charge, page = midtrans.requests
@@ -123,11 +135,15 @@ async def test_midtrans_receives_the_request_authenticated_with_its_notification
 async def test_a_charge_that_was_carried_out_twice_is_one_transaction(core, midtrans, request_now):
     midtrans.fault("duplicate", times=1)
     charged = await core.create_payment(request_now())
-    assert [attempt["transaction_id"] for attempt in midtrans.payment(REFERENCE).details["attempts"]] == [charged.gateway_payment_id]
+    assert [attempt["transaction_id"] for attempt in midtrans.payment(REFERENCE).details["attempts"]] == [
+        charged.gateway_payment_id
+    ]
 
 
 @pytest.mark.parametrize(("mirror_http", "status"), [(False, 200), (True, 406)])
-async def test_a_second_charge_of_one_order_means_that_the_first_arrived(core, midtrans, request_now, mirror_http, status):
+async def test_a_second_charge_of_one_order_means_that_the_first_arrived(
+    core, midtrans, request_now, mirror_http, status
+):
     midtrans.settings(mirror_http=mirror_http)
     charged = await core.create_payment(request_now())
     midtrans.advance(301)  # Midtrans has forgotten the Idempotency-Key
@@ -150,7 +166,12 @@ async def test_the_code_in_the_body_counts_whatever_http_says(snap, core, midtra
 
 @pytest.mark.parametrize(
     ("amount", "paid"),
-    [(None, Money(154_000, "IDR")), ("over", Money(169_400, "IDR")), ("under", Money(77_000, "IDR")), ("154001", Money(154_001, "IDR"))],
+    [
+        (None, Money(154_000, "IDR")),
+        ("over", Money(169_400, "IDR")),
+        ("under", Money(77_000, "IDR")),
+        ("154001", Money(154_001, "IDR")),
+    ],
 )
 async def test_what_the_payer_paid_is_found(core, midtrans, request_now, amount, paid):
     charged = await core.create_payment(request_now())
@@ -167,7 +188,9 @@ async def test_another_currency_than_asked_for_is_told_as_it_is(core, midtrans, 
     assert (await only(core)).paid.currency == "USD"
 
 
-@pytest.mark.parametrize("changes", [{"uppercase_status": True}, {"omit_fraud_status": True}, {"extra_fields": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"uppercase_status": True}, {"omit_fraud_status": True}, {"extra_fields": True}], ids=str
+)
 async def test_variations_seen_in_the_wild_change_nothing(snap, midtrans, request_now, changes):
     midtrans.settings(**changes)
     await snap.create_payment(request_now())
@@ -314,7 +337,9 @@ async def test_a_create_without_a_sure_answer_may_have_arrived(connect, core, mi
                 request_now(reference=f"PT-{options.get('product', 'snap')}")
             )
     found = await core.find_payments("PT-core")
-    assert [payment.gateway_payment_id for payment in found] == [one.id for one in midtrans.payments if one.reference == "PT-core"]
+    assert [payment.gateway_payment_id for payment in found] == [
+        one.id for one in midtrans.payments if one.reference == "PT-core"
+    ]
 
 
 @pytest.mark.parametrize("fault", ["wrong_amount", "wrong_currency"])
@@ -333,9 +358,13 @@ async def test_a_read_without_a_sure_answer_may_be_repeated(connect, core, midtr
     assert (await only(core)).gateway_payment_id == charged.gateway_payment_id
 
 
-@pytest.mark.parametrize("fault", ["reset_after", "truncated", "malformed_json", "http_502_after", "http_503"])
+@pytest.mark.parametrize(
+    "fault", ["reset_after", "truncated", "malformed_json", "http_502_after", "http_503"]
+)
 @pytest.mark.parametrize("operation", ["expire", "cancel", "cancel_token"])
-async def test_an_ending_without_a_sure_answer_may_have_arrived_and_may_be_repeated(snap, midtrans, request_now, operation, fault):
+async def test_an_ending_without_a_sure_answer_may_have_arrived_and_may_be_repeated(
+    snap, midtrans, request_now, operation, fault
+):
     opened = await snap.create_payment(request_now())
     if operation == "expire":
         midtrans.choose(REFERENCE)
@@ -348,7 +377,10 @@ async def test_an_ending_without_a_sure_answer_may_have_arrived_and_may_be_repea
             await snap.expire_payment(opened)
     await snap.expire_payment(opened)
     await snap.expire_payment(opened)
-    assert midtrans.payment(REFERENCE).status == {"expire": "expire", "cancel": "cancel", "cancel_token": "unchosen"}[operation]
+    assert (
+        midtrans.payment(REFERENCE).status
+        == {"expire": "expire", "cancel": "cancel", "cancel_token": "unchosen"}[operation]
+    )
     assert page_state(midtrans) == ("open" if operation == "cancel" else "canceled")
 
 
@@ -359,7 +391,9 @@ async def test_an_expiry_that_was_refused_because_it_had_happened_is_done(core, 
     assert (await only(core)).status is PaymentStatus.EXPIRED
 
 
-async def test_a_page_on_which_the_payer_has_just_picked_a_method_is_for_the_next_try(snap, midtrans, request_now):
+async def test_a_page_on_which_the_payer_has_just_picked_a_method_is_for_the_next_try(
+    snap, midtrans, request_now
+):
     opened = await snap.create_payment(request_now())
     midtrans.choose(REFERENCE)
     midtrans.fault("not_found_though_created", on="status", times=1)  # we looked just before
@@ -462,7 +496,9 @@ async def test_a_notification_sent_again_is_the_same_event(snap, midtrans, reque
 async def test_a_notification_without_the_signature_is_refused(snap, midtrans, request_now, authentication):
     await snap.create_payment(request_now())
     midtrans.choose(REFERENCE)
-    midtrans.forge(REFERENCE, {"transaction_status": "settlement", "status_code": "200"}, authentication=authentication)
+    midtrans.forge(
+        REFERENCE, {"transaction_status": "settlement", "status_code": "200"}, authentication=authentication
+    )
     with pytest.raises(InvalidSignature):
         snap.verify_webhook(delivered(midtrans))
 
@@ -480,7 +516,9 @@ async def test_a_real_pending_notification_doctored_to_a_settlement_is_refused(s
 async def test_a_signed_lie_is_only_a_hint(snap, midtrans, request_now):
     await snap.create_payment(request_now())
     midtrans.choose(REFERENCE)
-    midtrans.forge(REFERENCE, {"transaction_status": "settlement", "status_code": "200"}, authentication="valid")
+    midtrans.forge(
+        REFERENCE, {"transaction_status": "settlement", "status_code": "200"}, authentication="valid"
+    )
     webhook = delivered(midtrans)
     snap.verify_webhook(webhook)
     assert snap.read_webhook(webhook).event == "settlement"

@@ -1,4 +1,7 @@
-"""What one payment may be: as declared for the account's method, and as the stand-in sees it, with its own copy of the documentation."""
+"""
+What one payment may be: as declared for the account's method, and as the stand-in sees it, with its own copy
+of the documentation.
+"""
 
 import pytest
 
@@ -20,7 +23,10 @@ METHODS = [
 ]
 INSIDE = [(method, amount) for method, least, most in METHODS for amount in (least, most) if amount]
 BEYOND = [
-    (method, amount) for method, least, most in METHODS for amount in (least - 1, most + 1 if most else None) if amount
+    (method, amount)
+    for method, least, most in METHODS
+    for amount in (least - 1, most + 1 if most else None)
+    if amount
 ]  # an amount of 0 is none
 
 

@@ -20,7 +20,12 @@ def test_a_snap_page_carries_all_that_the_request_says(new_request):
             {"id": "L1", "name": "Widget", "quantity": 1, "price": 150_000},
             {"id": "L2", "name": "Service fee", "quantity": 1, "price": 4_000},
         ],
-        "customer_details": {"first_name": "Ani", "last_name": "Wijaya Kusuma", "email": "ani@example.com", "phone": "+628123456789"},
+        "customer_details": {
+            "first_name": "Ani",
+            "last_name": "Wijaya Kusuma",
+            "email": "ani@example.com",
+            "phone": "+628123456789",
+        },
         "expiry": {"start_time": "2030-01-01 10:00:00 +0700", "unit": "minutes", "duration": 1440},
         "callbacks": {"finish": "https://shop.example/ok", "error": "https://shop.example/fail"},
     }
@@ -30,7 +35,11 @@ def test_a_core_charge_names_its_one_method(new_request):
     body = charge_body(new_request(), BCA)
     assert body["payment_type"] == "bank_transfer"
     assert body["bank_transfer"] == {"bank": "bca"}
-    assert body["custom_expiry"] == {"order_time": "2030-01-01 10:00:00 +0700", "unit": "minute", "expiry_duration": 1440}
+    assert body["custom_expiry"] == {
+        "order_time": "2030-01-01 10:00:00 +0700",
+        "unit": "minute",
+        "expiry_duration": 1440,
+    }
     assert body["transaction_details"] == {"order_id": "PT-20300101-0001x", "gross_amount": 154_000}
 
 
@@ -42,7 +51,10 @@ def test_a_core_charge_names_its_one_method(new_request):
         (MidtransOptions("core", "cstore", store="alfamart"), {"store": "alfamart"}),
         (MidtransOptions("core", "qris"), {"acquirer": "gopay"}),
         (MidtransOptions("core", "qris", acquirer="airpay shopee"), {"acquirer": "airpay shopee"}),
-        (MidtransOptions("core", "gopay"), {"enable_callback": True, "callback_url": "https://shop.example/ok"}),
+        (
+            MidtransOptions("core", "gopay"),
+            {"enable_callback": True, "callback_url": "https://shop.example/ok"},
+        ),
         (MidtransOptions("core", "shopeepay"), {"callback_url": "https://shop.example/ok"}),
     ],
     ids=lambda value: getattr(value, "payment_type", ""),
@@ -53,11 +65,15 @@ def test_each_method_gets_its_own_object(new_request, options, method):
 
 @pytest.mark.parametrize("payment_type", ["gopay", "shopeepay"])
 def test_an_app_is_told_no_way_back_when_there_is_none(new_request, payment_type):
-    assert charge_body(new_request(success_url=None), MidtransOptions("core", payment_type))[payment_type] == {}
+    assert (
+        charge_body(new_request(success_url=None), MidtransOptions("core", payment_type))[payment_type] == {}
+    )
 
 
 def test_what_is_not_known_is_left_out_rather_than_sent_empty(new_request):
-    body = snap_body(new_request(customer=Customer(name="", email=None, phone=""), success_url=None, failure_url=None))
+    body = snap_body(
+        new_request(customer=Customer(name="", email=None, phone=""), success_url=None, failure_url=None)
+    )
     assert "customer_details" not in body
     assert body["callbacks"] == {}
 
@@ -90,7 +106,9 @@ def test_a_name_is_split_at_its_first_space(new_request, name, expected):
 def test_items_sum_to_the_gross_amount_and_keep_midtranss_limits(new_request, lines):
     body = snap_body(new_request(*lines))
     items = body["item_details"]
-    assert sum(item["price"] * item["quantity"] for item in items) == body["transaction_details"]["gross_amount"]
+    assert (
+        sum(item["price"] * item["quantity"] for item in items) == body["transaction_details"]["gross_amount"]
+    )
     assert all(1 <= len(item["name"]) <= 50 and "|" not in item["name"] for item in items)
     assert len({item["id"] for item in items}) == len(items)
 
@@ -125,7 +143,12 @@ def test_a_page_lives_as_long_as_asked_within_five_minutes_and_seven_days(new_re
 
 @pytest.mark.parametrize(
     ("options", "days"),
-    [(BCA, 30), (MidtransOptions("core", "echannel"), 30), (MidtransOptions("core", "qris"), 5), (MidtransOptions("core", "gopay"), 5)],
+    [
+        (BCA, 30),
+        (MidtransOptions("core", "echannel"), 30),
+        (MidtransOptions("core", "qris"), 5),
+        (MidtransOptions("core", "gopay"), 5),
+    ],
     ids=lambda value: getattr(value, "payment_type", value),
 )
 def test_a_charge_lives_no_longer_than_its_method_allows(new_request, options, days):
@@ -141,7 +164,9 @@ def test_times_are_jakartas_wherever_the_clock_stands(new_request):
 
 
 def test_notifications_go_to_the_accounts_own_url(new_request):
-    assert notify_headers(new_request()) == {"x-override-notification": "https://pay.example/webhooks/midtrans/t0ken"}
+    assert notify_headers(new_request()) == {
+        "x-override-notification": "https://pay.example/webhooks/midtrans/t0ken"
+    }
     assert notify_headers(new_request(webhook_url=None)) == {}
 
 

@@ -29,7 +29,10 @@ NOTIFICATION = {
     "currency": "IDR",
     "custom_field1": "t1",
 }
-REFUND = {"refund_amount": "5000.00", "refunds": [{"refund_key": "ref-1", "refund_amount": "5000.00", "refund_method": "online"}]}
+REFUND = {
+    "refund_amount": "5000.00",
+    "refunds": [{"refund_key": "ref-1", "refund_amount": "5000.00", "refund_method": "online"}],
+}
 WORDS = "aZ09:.-|\x00\xe9"
 
 gateway = MidtransGateway(MidtransCredentials(SERVER_KEY), MidtransOptions(), None)
@@ -50,7 +53,9 @@ def changed(**changes):
 def signed(**changes):
     """A notification as Midtrans itself would sign it."""
     body = changed(**changes)
-    return webhook(body | {"signature_key": sign(body["order_id"], body["status_code"], body["gross_amount"])})
+    return webhook(
+        body | {"signature_key": sign(body["order_id"], body["status_code"], body["gross_amount"])}
+    )
 
 
 def key(**changes):
@@ -88,7 +93,13 @@ def test_a_notification_signed_with_the_server_key_is_midtranss():
     ],
 )
 def test_the_signature_vectors_verify(order_id, code, amount, status, signature):
-    fields = {"order_id": order_id, "status_code": code, "gross_amount": amount, "transaction_status": status, "signature_key": signature}
+    fields = {
+        "order_id": order_id,
+        "status_code": code,
+        "gross_amount": amount,
+        "transaction_status": status,
+        "signature_key": signature,
+    }
     gateway.verify_webhook(webhook(NOTIFICATION | fields))
 
 
@@ -115,7 +126,11 @@ def test_a_notification_changed_where_it_is_signed_is_forged(change):
 
 def test_a_notification_signed_with_another_key_is_forged():
     with pytest.raises(InvalidSignature):
-        gateway.verify_webhook(webhook(changed(signature_key=sign("PT-20300101-0001", "200", "154000.00", "SB-Mid-server-OTHER"))))
+        gateway.verify_webhook(
+            webhook(
+                changed(signature_key=sign("PT-20300101-0001", "200", "154000.00", "SB-Mid-server-OTHER"))
+            )
+        )
 
 
 @pytest.mark.parametrize(
@@ -208,7 +223,10 @@ def test_a_field_given_twice_is_verified_as_it_is_read():
 
 @given(st.text("AZ-", min_size=1, max_size=9), st.integers(0, 10**12), st.integers(-4, 20))
 def test_a_signature_covers_one_order_only_when_orders_end_in_a_letter(name, minor, shift):
-    """The fields are signed without delimiters; moving the border between them must not yield another order of ours."""
+    """
+    The fields are signed without delimiters; moving the border between them must not yield another order of
+    ours.
+    """
     order_id, amount = f"{name}x", f"{minor}.00"
     text = f"{order_id}200{amount}"
     cut = len(order_id) + shift
@@ -236,7 +254,9 @@ def test_no_body_surprises_the_core(body):
 
 
 @pytest.mark.parametrize(
-    "body", [b"[" * 200_000, b'{"order_id":"\xff"}', b'{"refunds":' + b"[" * 200_000], ids=["deep", "not utf-8", "deep field"]
+    "body",
+    [b"[" * 200_000, b'{"order_id":"\xff"}', b'{"refunds":' + b"[" * 200_000],
+    ids=["deep", "not utf-8", "deep field"],
 )
 def test_no_hostile_body_surprises_the_core(body):
     with pytest.raises(InvalidSignature):
@@ -247,7 +267,9 @@ def test_no_hostile_body_surprises_the_core(body):
 
 @given(
     junk=st.dictionaries(
-        st.sampled_from(["order_id", "status_code", "gross_amount", "signature_key"]), st.text(WORDS, max_size=130), min_size=1
+        st.sampled_from(["order_id", "status_code", "gross_amount", "signature_key"]),
+        st.text(WORDS, max_size=130),
+        min_size=1,
     )
 )
 def test_a_forged_body_never_verifies(junk):
@@ -259,7 +281,8 @@ def test_a_forged_body_never_verifies(junk):
 
 @given(
     junk=st.dictionaries(
-        st.sampled_from(sorted(NOTIFICATION | REFUND)), st.none() | st.integers() | st.text(WORDS, max_size=300) | st.lists(st.integers())
+        st.sampled_from(sorted(NOTIFICATION | REFUND)),
+        st.none() | st.integers() | st.text(WORDS, max_size=300) | st.lists(st.integers()),
     )
 )
 def test_a_notice_always_fits_the_inbox(junk):
@@ -274,11 +297,17 @@ def test_a_notice_always_fits_the_inbox(junk):
 def test_a_notification_names_its_payment_and_what_happened():
     notice = gateway.read_webhook(webhook(NOTIFICATION))
     assert (notice.reference, notice.event) == ("PT-20300101-0001", "settlement")
-    assert notice.event_key == "PT-20300101-0001|be03df7d-2f97-4c8c-a53c-8959f1b67295|settlement|accept|200|154000.00"
+    assert (
+        notice.event_key
+        == "PT-20300101-0001|be03df7d-2f97-4c8c-a53c-8959f1b67295|settlement|accept|200|154000.00"
+    )
 
 
 def test_a_true_signature_with_another_orders_transaction_id_does_not_take_the_name_of_that_orders_event():
-    """The transaction_id is not signed. What has the name of an event that is still to come would pass for it, and silence it."""
+    """
+    The transaction_id is not signed. What has the name of an event that is still to come would pass for it,
+    and silence it.
+    """
     assert key(order_id="PT-20300101-0002") != key()
 
 
@@ -305,12 +334,16 @@ def test_different_events_of_one_payment_have_different_keys():
 
 def test_the_order_of_a_refunds_fields_makes_no_other_event():
     flipped = [dict(reversed(REFUND["refunds"][0].items()))]
-    assert key(transaction_status="refund", **REFUND) == key(transaction_status="refund", **REFUND | {"refunds": flipped})
+    assert key(transaction_status="refund", **REFUND) == key(
+        transaction_status="refund", **REFUND | {"refunds": flipped}
+    )
 
 
 def test_a_long_key_is_hashed_to_fit():
     ids = ["t" * 100, "t" * 99]
-    keys = {key(transaction_id=long, transaction_status="refund", fraud_status="a" * 40, **REFUND) for long in ids}
+    keys = {
+        key(transaction_id=long, transaction_status="refund", fraud_status="a" * 40, **REFUND) for long in ids
+    }
     assert len(keys) == 2
     assert all(len(one) <= 200 for one in keys)
 

@@ -55,17 +55,33 @@ def _announcement(servers: Servers) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m paytrust_sandbox", description="Local stand-ins for Xendit and Midtrans.")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; the control API has no password (%(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m paytrust_sandbox", description="Local stand-ins for Xendit and Midtrans."
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; the control API has no password (%(default)s)",
+    )
     parser.add_argument("--xendit-port", type=int, default=XENDIT.port, help="0 for a free one (%(default)s)")
-    parser.add_argument("--midtrans-port", type=int, default=MIDTRANS.port, help="0 for a free one (%(default)s)")
+    parser.add_argument(
+        "--midtrans-port", type=int, default=MIDTRANS.port, help="0 for a free one (%(default)s)"
+    )
     parser.add_argument("--secret-key", default=XENDIT.secret_key, help="Xendit's secret key (%(default)s)")
-    parser.add_argument("--callback-token", default=XENDIT.callback_token, help="Xendit's callback token (%(default)s)")
-    parser.add_argument("--server-key", default=MIDTRANS.server_key, help="Midtrans' server key (%(default)s)")
-    parser.add_argument("--merchant-id", default=MIDTRANS.merchant_id, help="Midtrans' merchant id (%(default)s)")
+    parser.add_argument(
+        "--callback-token", default=XENDIT.callback_token, help="Xendit's callback token (%(default)s)"
+    )
+    parser.add_argument(
+        "--server-key", default=MIDTRANS.server_key, help="Midtrans' server key (%(default)s)"
+    )
+    parser.add_argument(
+        "--merchant-id", default=MIDTRANS.merchant_id, help="Midtrans' merchant id (%(default)s)"
+    )
     parser.add_argument("--xendit-webhook-url", default="", help="where Xendit's webhooks go")
     parser.add_argument("--midtrans-webhook-url", default="", help="where Midtrans' notifications go")
-    parser.add_argument("--clock-factor", type=float, default=60.0, help="how many times faster retries come (%(default)s)")
+    parser.add_argument(
+        "--clock-factor", type=float, default=60.0, help="how many times faster retries come (%(default)s)"
+    )
     return parser
 
 

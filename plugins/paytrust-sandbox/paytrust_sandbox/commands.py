@@ -1,4 +1,6 @@
-"""Bodies of control API calls. Unknown fields are refused: a misspelt instruction must not pass for obeyed."""
+"""
+Bodies of control API calls. Unknown fields are refused: a misspelt instruction must not pass for obeyed.
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -44,7 +46,9 @@ class Replay(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Release(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """In which order to release held webhooks: a name, or positions in the queue (those left out stay held)."""
+    """
+    In which order to release held webhooks: a name, or positions in the queue (those left out stay held).
+    """
 
     order: Literal["oldest_first", "newest_first"] | list[int] = "oldest_first"
 

@@ -1,4 +1,7 @@
-"""The control API under `/_sandbox`: what a person, a bank or bad luck would do. Nothing of it exists at a real gateway."""
+"""
+The control API under `/_sandbox`: what a person, a bank or bad luck would do. Nothing of it exists at a real
+gateway.
+"""
 
 import msgspec
 
@@ -57,7 +60,9 @@ class Control:
 
     def payments(self, request: Request) -> Response:
         wanted = dict(request.query).get("reference")
-        return json_response([payment for payment in self._simulator.payments() if wanted in {None, payment.reference}])
+        return json_response(
+            [payment for payment in self._simulator.payments() if wanted in {None, payment.reference}]
+        )
 
     def payment(self, request: Request) -> Response:
         return json_response(self._simulator.payment(request.params["reference"]))
@@ -66,7 +71,9 @@ class Control:
         reference, name = request.params["reference"], request.params["action"]
         action = self._simulator.actions.get(name)
         if action is None:
-            raise refused(404, f"no action {name!r}; there are {', '.join(sorted(self._simulator.actions))}, forge")
+            raise refused(
+                404, f"no action {name!r}; there are {', '.join(sorted(self._simulator.actions))}, forge"
+            )
         try:
             action(reference, command(request, Act))
         except ValueError as exc:
@@ -79,11 +86,15 @@ class Control:
 
     def requests(self, request: Request) -> Response:
         wanted = dict(request.query).get("operation")
-        return json_response([received for received in self._simulator.requests if wanted in {None, received.operation}])
+        return json_response(
+            [received for received in self._simulator.requests if wanted in {None, received.operation}]
+        )
 
     def webhooks(self, request: Request) -> Response:
         wanted = dict(request.query).get("reference")
-        return json_response([delivery for delivery in self._courier.deliveries if wanted in {None, delivery.reference}])
+        return json_response(
+            [delivery for delivery in self._courier.deliveries if wanted in {None, delivery.reference}]
+        )
 
     def set_url(self, request: Request) -> Response:
         self._simulator.state.webhook_url = command(request, Address).url
@@ -152,7 +163,9 @@ class Control:
         return self.overview(request)
 
     def elsewhere(self, _: Request) -> Response:
-        """Where redirects lead: a client that follows one, with its key in hand, shows up among the requests."""
+        """
+        Where redirects lead: a client that follows one, with its key in hand, shows up among the requests.
+        """
         return json_response({"message": "you should not be here"})
 
     def _last(self, reference: str | None) -> Delivery:

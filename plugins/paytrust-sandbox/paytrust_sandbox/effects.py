@@ -1,4 +1,7 @@
-"""What each fault does to an exchange. `process` is the gateway doing its work: a fault chooses whether, and what is seen of it."""
+"""
+What each fault does to an exchange. `process` is the gateway doing its work: a fault chooses whether, and
+what is seen of it.
+"""
 
 import asyncio
 import json
@@ -81,13 +84,18 @@ async def slow_drip(case: Case) -> None:
             yield response.body[position : position + 1]
             await asyncio.sleep(case.fault.seconds)
 
-    await case.exchange.stream(response.status, {**response.headers, "content-length": str(len(response.body))}, drops())
+    await case.exchange.stream(
+        response.status, {**response.headers, "content-length": str(len(response.body))}, drops()
+    )
 
 
 async def truncated(case: Case) -> None:
     """Half of the body that the Content-Length promises, then the end of the connection."""
     response = await case.process()
-    lines = [f"HTTP/1.1 {response.status} OK", *(f"{name}: {value}" for name, value in response.headers.items())]
+    lines = [
+        f"HTTP/1.1 {response.status} OK",
+        *(f"{name}: {value}" for name, value in response.headers.items()),
+    ]
     head = "\r\n".join([*lines, f"content-length: {len(response.body)}", "", ""])
     await case.exchange.write_and_close(response.status, head.encode("latin-1") + _half(response.body))
 
@@ -139,15 +147,21 @@ async def gzip_bomb(case: Case) -> None:
     """The right answer with 50 MB of white space behind it, compressed to some 50 kB."""
     response = await case.process()
     body = await asyncio.to_thread(_bomb, response.body)
-    await case.exchange.respond(Response(response.status, body, {**response.headers, "content-encoding": "gzip"}))
+    await case.exchange.respond(
+        Response(response.status, body, {**response.headers, "content-encoding": "gzip"})
+    )
 
 
 async def redirect(case: Case) -> None:
-    await case.exchange.respond(Response(302, b"", {"location": f"{case.answers.base_url}/_sandbox/elsewhere"}))
+    await case.exchange.respond(
+        Response(302, b"", {"location": f"{case.answers.base_url}/_sandbox/elsewhere"})
+    )
 
 
 async def duplicate(case: Case) -> None:
-    """The request is carried out twice, as when a proxy on the way repeats it; the last answer is the one seen."""
+    """
+    The request is carried out twice, as when a proxy on the way repeats it; the last answer is the one seen.
+    """
     await case.process()
     await case.exchange.respond(await case.process())
 
@@ -167,12 +181,16 @@ async def http_500_html(case: Case) -> None:
 
 
 async def http_503(case: Case) -> None:
-    await case.exchange.respond(Response(503, b"no healthy upstream", {"content-type": "text/plain", "retry-after": "1"}))
+    await case.exchange.respond(
+        Response(503, b"no healthy upstream", {"content-type": "text/plain", "retry-after": "1"})
+    )
 
 
 async def http_429(case: Case) -> None:
     response = case.answers.rate_limited()
-    await case.exchange.respond(Response(response.status, response.body, {**response.headers, "retry-after": "1"}))
+    await case.exchange.respond(
+        Response(response.status, response.body, {**response.headers, "retry-after": "1"})
+    )
 
 
 async def http_400(case: Case) -> None:

@@ -16,7 +16,10 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Exchange:
-    """A request, the way to answer it, and the transport beneath. `status` is what was answered, None for nothing."""
+    """
+    A request, the way to answer it, and the transport beneath. `status` is what was answered, None for
+    nothing.
+    """
 
     def __init__(self, request: Request, scope: Message, receive: Receive, send: Send) -> None:
         self.request = request
@@ -34,7 +37,9 @@ class Exchange:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        target = scope["raw_path"].decode("latin-1") + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
+        target = scope["raw_path"].decode("latin-1") + (
+            "?" + scope["query_string"].decode("latin-1") if scope["query_string"] else ""
+        )
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         return cls(Request(scope["method"], target, headers, body), scope, receive, send)
 
@@ -56,7 +61,9 @@ class Exchange:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def write_and_close(self, status: int, raw: bytes) -> None:
-        """Write *raw* bytes past the HTTP machinery, which would not let a wrong length through, and close."""
+        """
+        Write *raw* bytes past the HTTP machinery, which would not let a wrong length through, and close.
+        """
         self.status = status
         self._transport.write(raw)
         self._transport.close()

@@ -35,7 +35,9 @@ class Faults:
     def take(self, operation: str) -> Fault | None:
         """Return the fault that befalls this *operation* now, counting its use."""
         for fault in self.active:
-            if fault.on in {operation, KINDS.get(operation)} or (fault.on == "any" and operation not in UNTOUCHED):
+            if fault.on in {operation, KINDS.get(operation)} or (
+                fault.on == "any" and operation not in UNTOUCHED
+            ):
                 self._use(fault)
                 return fault
         return None

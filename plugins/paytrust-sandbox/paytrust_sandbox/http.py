@@ -1,4 +1,7 @@
-"""Requests, responses and routes: as little HTTP framework as a faithful imitation needs, so that every byte sent is ours to choose."""
+"""
+Requests, responses and routes: as little HTTP framework as a faithful imitation needs, so that every byte
+sent is ours to choose.
+"""
 
 import json
 import re
@@ -66,7 +69,9 @@ Handler = Callable[[Request], Response | Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Route:
-    """A method and path pattern, and the name of the operation it stands for (what faults are switched on by)."""
+    """
+    A method and path pattern, and the name of the operation it stands for (what faults are switched on by).
+    """
 
     method: str
     pattern: re.Pattern[str]
@@ -81,7 +86,9 @@ class Router:
         self._routes: list[Route] = []
 
     def add(self, method: str, path: str, operation: str, handler: Handler) -> None:
-        """Register *handler*. In *path*, `{name}` matches one segment, still percent-encoded while matching."""
+        """
+        Register *handler*. In *path*, `{name}` matches one segment, still percent-encoded while matching.
+        """
         literal = re.escape(path).replace(r"\{", "{").replace(r"\}", "}")
         pattern = re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", literal))
         self._routes.append(Route(method, pattern, operation, handler))
@@ -106,7 +113,11 @@ def to_json(value: object) -> bytes:
 
 
 def html_response(text: str, status: int = 200) -> Response:
-    headers = {"content-type": "text/html; charset=utf-8", "cache-control": "no-store", "content-security-policy": PAGE_POLICY}
+    headers = {
+        "content-type": "text/html; charset=utf-8",
+        "cache-control": "no-store",
+        "content-security-policy": PAGE_POLICY,
+    }
     return Response(status, text.encode(), headers)
 
 

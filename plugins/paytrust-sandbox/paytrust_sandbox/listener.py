@@ -35,7 +35,9 @@ class Listener:
         self.simulator = simulator
         self._socket: socket.socket | None = _bind(host, port)
         self.host, self.port = self._socket.getsockname()[:2]
-        simulator.state.base_url = f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        simulator.state.base_url = (
+            f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        )
         self._server: uvicorn.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -57,7 +59,10 @@ class Listener:
             timeout_keep_alive=75,  # like nginx: a client that keeps connections for 30 s must not meet one that we just closed
         )
         self._server = uvicorn.Server(config)
-        self._tasks = [asyncio.create_task(self._server.serve(sockets=[handle])), asyncio.create_task(self._tick())]
+        self._tasks = [
+            asyncio.create_task(self._server.serve(sockets=[handle])),
+            asyncio.create_task(self._tick()),
+        ]
         while not self._server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
 
@@ -90,7 +95,9 @@ class Listener:
 
 def _bind(host: str, port: int) -> socket.socket:
     # The protocol is named because asyncio turns Nagle's algorithm off only where it is: 40 ms an answer.
-    handle = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    handle = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         handle.bind((host, port))

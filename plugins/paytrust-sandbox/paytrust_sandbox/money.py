@@ -1,4 +1,7 @@
-"""Amounts as the gateways see them: major units, and our own table of how many decimals a currency has (ISO 4217)."""
+"""
+Amounts as the gateways see them: major units, and our own table of how many decimals a currency has (ISO
+4217).
+"""
 
 from decimal import ROUND_DOWN, Decimal
 
@@ -28,7 +31,10 @@ def shown(amount: Decimal, currency: str) -> str:
 
 
 def asked(wanted: str, amount: Decimal, currency: str) -> Decimal:
-    """Return what "full", "over", "under" or a number in *wanted* means for a bill of *amount*. Raises ValueError."""
+    """
+    Return what "full", "over", "under" or a number in *wanted* means for a bill of *amount*. Raises
+    ValueError.
+    """
     parts = {"full": Decimal(1), "over": Decimal("1.1"), "under": Decimal("0.5")}
     if wanted in parts:
         return truncated(amount * parts[wanted], currency)

@@ -46,7 +46,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Bill:
-    """Everything the page shows. *result* is set once nothing is left to do; *return_url* leads back to the shop."""
+    """
+    Everything the page shows. *result* is set once nothing is left to do; *return_url* leads back to the
+    shop.
+    """
 
     gateway: str
     merchant: str
@@ -66,8 +69,14 @@ class Bill:
 
 def render(bill: Bill) -> str:
     """Return the page for *bill*."""
-    rows = "".join(f"<tr><td>{escape(line.label)}</td><td>{escape(line.amount)}</td></tr>" for line in bill.lines)
-    notes = "".join(f'<p class="muted">{escape(note)}</p>' for note in (bill.reference, bill.description, *bill.hints) if note)
+    rows = "".join(
+        f"<tr><td>{escape(line.label)}</td><td>{escape(line.amount)}</td></tr>" for line in bill.lines
+    )
+    notes = "".join(
+        f'<p class="muted">{escape(note)}</p>'
+        for note in (bill.reference, bill.description, *bill.hints)
+        if note
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -109,7 +118,11 @@ def _form(bill: Bill) -> str:
 
 def _ending(bill: Bill) -> str:
     kind = "result" if bill.paid else "result closed"
-    link = f'<a class="button" href="{escape(bill.return_url)}">Back to the shop</a>' if _is_web(bill.return_url) else ""
+    link = (
+        f'<a class="button" href="{escape(bill.return_url)}">Back to the shop</a>'
+        if _is_web(bill.return_url)
+        else ""
+    )
     return f'<p class="{kind}" id="result">{escape(bill.result)}</p>{link}'
 
 

@@ -24,7 +24,10 @@ class GatewaySandbox(Sandbox):
                 gateway="xendit",
                 name="xendit-sandbox",
                 base_url=servers.xendit.url,
-                credentials={"secret_key": servers.xendit.key, "callback_token": servers.xendit.callback_token},
+                credentials={
+                    "secret_key": servers.xendit.key,
+                    "callback_token": servers.xendit.callback_token,
+                },
                 options={},
                 currencies=XenditConfig().currencies,
             ),

@@ -4,11 +4,15 @@ from typing import Any, Literal
 
 import msgspec
 
-DeliveryState = Literal["held", "sending", "retrying", "delivered", "failed", "lost", "unaddressed", "cancelled"]
+DeliveryState = Literal[
+    "held", "sending", "retrying", "delivered", "failed", "lost", "unaddressed", "cancelled"
+]
 
 
 class Payment(msgspec.Struct, kw_only=True):
-    """One invoice or order. Amounts are decimal strings in major units; `details` is the gateway's own object."""
+    """
+    One invoice or order. Amounts are decimal strings in major units; `details` is the gateway's own object.
+    """
 
     id: str
     reference: str
@@ -50,7 +54,8 @@ class ReceivedRequest(msgspec.Struct, kw_only=True):
     """
     One request a gateway received; `status` is None when it never answered.
 
-    `duration_s` is how long it took until it was answered or its connection was gone; None while it is under way.
+    `duration_s` is how long it took until it was answered or its connection was gone; None while it is under
+    way.
     """
 
     at: str
@@ -65,7 +70,10 @@ class ReceivedRequest(msgspec.Struct, kw_only=True):
 
 
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A fault switched on for an operation ("any" is every API call), for the next *times* uses or until switched off."""
+    """
+    A fault switched on for an operation ("any" is every API call), for the next *times* uses or until
+    switched off.
+    """
 
     name: str
     on: str = "any"

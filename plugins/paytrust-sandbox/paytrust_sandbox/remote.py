@@ -1,4 +1,6 @@
-"""The servers as tests handle them: synchronous, callable from any thread, everything over the control API."""
+"""
+The servers as tests handle them: synchronous, callable from any thread, everything over the control API.
+"""
 
 import time
 from typing import Any, Literal, TypeVar
@@ -15,7 +17,9 @@ Authentication = Literal["valid", "wrong", "missing"]
 
 
 class Remote:
-    """One running gateway. Amounts are decimal strings or numbers in major units, or "full", "over", "under"."""
+    """
+    One running gateway. Amounts are decimal strings or numbers in major units, or "full", "over", "under".
+    """
 
     def __init__(self, *, url: str, key: str) -> None:
         self.url = url
@@ -59,7 +63,13 @@ class Remote:
         given = {name: value for name, value in how.items() if value is not None}
         return self._call("POST", f"/payments/{quote(reference, safe='')}/{action}", Payment, given)
 
-    def pay(self, reference: str, amount: str | float | None = None, currency: str | None = None, channel: str | None = None) -> Payment:
+    def pay(
+        self,
+        reference: str,
+        amount: str | float | None = None,
+        currency: str | None = None,
+        channel: str | None = None,
+    ) -> Payment:
         """Pay in full, or whatever *amount* says, in another *currency* if given."""
         return self.act(reference, "pay", amount=amount, currency=currency, channel=channel)
 
@@ -79,7 +89,10 @@ class Remote:
         self._call("POST", f"/payments/{quote(reference, safe='')}/forge", Any, body)
 
     def fault(self, name: str, on: str = "create", times: int | None = None, seconds: float = 0.5) -> None:
-        """Switch a fault on for an operation ("any" for all, "webhook" for deliveries), for good or for the next *times*."""
+        """
+        Switch a fault on for an operation ("any" for all, "webhook" for deliveries), for good or for the next
+        *times*.
+        """
         self._call("POST", "/faults", Any, {"name": name, "on": on, "times": times, "seconds": seconds})
 
     def clear_faults(self) -> None:
@@ -90,13 +103,17 @@ class Remote:
         """Queue webhooks from now on instead of sending them."""
         self._call("POST", "/webhooks/hold", Any)
 
-    def release(self, order: Literal["oldest_first", "newest_first"] | list[int] = "oldest_first") -> list[Delivery]:
+    def release(
+        self, order: Literal["oldest_first", "newest_first"] | list[int] = "oldest_first"
+    ) -> list[Delivery]:
         """Send held webhooks one after the other and return them with the first answers."""
         return self._call("POST", "/webhooks/release", list[Delivery], {"order": order})
 
     def replay(self, reference: str | None = None, *, times: int = 1, new_id: bool = False) -> None:
         """Send the last webhook again."""
-        self._call("POST", "/webhooks/replay", Any, {"reference": reference, "times": times, "new_id": new_id})
+        self._call(
+            "POST", "/webhooks/replay", Any, {"reference": reference, "times": times, "new_id": new_id}
+        )
 
     def wait_for_deliveries(self, count: int = 1, timeout_s: float = 5.0) -> list[Delivery]:
         """Return the deliveries once *count* of them have been tried. Raises TimeoutError."""
@@ -117,7 +134,9 @@ class Remote:
         self._call("POST", "/clock", Any, {"seconds": seconds})
 
     def reset(self) -> None:
-        """Forget payments, requests, webhooks, faults, settings and the moved clock; keep keys and webhook URL."""
+        """
+        Forget payments, requests, webhooks, faults, settings and the moved clock; keep keys and webhook URL.
+        """
         self._call("POST", "/reset", Any)
 
     def close(self) -> None:
@@ -126,7 +145,9 @@ class Remote:
     def _call(self, method: str, path: str, kind: type[T] | Any, body: object = None) -> T:
         answer = self._http.request(method, path, content=None if body is None else msgspec.json.encode(body))
         if answer.is_error:
-            raise httpx.HTTPStatusError(f"{method} {path}: {answer.text}", request=answer.request, response=answer)
+            raise httpx.HTTPStatusError(
+                f"{method} {path}: {answer.text}", request=answer.request, response=answer
+            )
         decoded: T = msgspec.json.decode(answer.content, type=kind)
         return decoded
 

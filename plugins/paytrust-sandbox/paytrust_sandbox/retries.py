@@ -1,4 +1,7 @@
-"""When each gateway posts a webhook again. A rule looks at the attempts so far and names the gap, or None for "no more"."""
+"""
+When each gateway posts a webhook again. A rule looks at the attempts so far and names the gap, or None for
+"no more".
+"""
 
 import random
 from collections.abc import Callable, Sequence
@@ -30,7 +33,11 @@ def xendit_rule(attempts: Sequence[Attempt]) -> float | None:
 def midtrans_rule(attempts: Sequence[Attempt]) -> float | None:
     """As often as the last answer deserves, each gap shifted a little."""
     repeats, last = len(attempts) - 1, attempts[-1]
-    allowed = len(MIDTRANS_GAPS_S) if last.status is None else MIDTRANS_REPEATS.get(last.status, len(MIDTRANS_GAPS_S))
+    allowed = (
+        len(MIDTRANS_GAPS_S)
+        if last.status is None
+        else MIDTRANS_REPEATS.get(last.status, len(MIDTRANS_GAPS_S))
+    )
     if succeeded(last) or repeats >= allowed:
         return None
     return MIDTRANS_GAPS_S[repeats] * random.uniform(1 - MIDTRANS_SHIFT, 1 + MIDTRANS_SHIFT)  # noqa: S311 - a jitter, no secret

@@ -37,7 +37,10 @@ class MidtransConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Servers:
-    """Runs Xendit and Midtrans. *clock_factor* says how many times faster webhook retries come than at the real ones."""
+    """
+    Runs Xendit and Midtrans. *clock_factor* says how many times faster webhook retries come than at the real
+    ones.
+    """
 
     xendit: XenditRemote
     midtrans: MidtransRemote
@@ -65,7 +68,9 @@ class Servers:
         self._listeners = self._bound()
         self._stopping = asyncio.Event()
         ready: Future[None] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), name="paytrust-sandbox", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(ready)), name="paytrust-sandbox", daemon=True
+        )
         self._thread.start()
         try:
             ready.result()
@@ -73,8 +78,12 @@ class Servers:
             self._thread = None
             raise
         urls = {name: listener.simulator.base_url for name, listener in self._listeners.items()}
-        self.xendit = XenditRemote(url=urls["xendit"], key=self._xendit.secret_key, callback_token=self._xendit.callback_token)
-        self.midtrans = MidtransRemote(url=urls["midtrans"], key=self._midtrans.server_key, merchant_id=self._midtrans.merchant_id)
+        self.xendit = XenditRemote(
+            url=urls["xendit"], key=self._xendit.secret_key, callback_token=self._xendit.callback_token
+        )
+        self.midtrans = MidtransRemote(
+            url=urls["midtrans"], key=self._midtrans.server_key, merchant_id=self._midtrans.merchant_id
+        )
 
     def stop(self) -> None:
         """Stop. Harmless when not running."""
@@ -98,7 +107,9 @@ class Servers:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def _bound(self) -> dict[str, Listener]:

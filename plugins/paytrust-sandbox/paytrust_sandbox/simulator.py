@@ -1,4 +1,7 @@
-"""What the two gateways have in common: an ASGI application with faults outermost, then the key, then the operation."""
+"""
+What the two gateways have in common: an ASGI application with faults outermost, then the key, then the
+operation.
+"""
 
 import asyncio
 import base64
@@ -117,7 +120,10 @@ class Simulator(ABC):
 
     @abstractmethod
     def payment(self, reference: str) -> Payment:
-        """Return the payment that control calls mean by *reference*, the gateway's id or ours. Raises Refusal (404)."""
+        """
+        Return the payment that control calls mean by *reference*, the gateway's id or ours. Raises Refusal
+        (404).
+        """
 
     @abstractmethod
     def forged(self, reference: str, forgery: Forgery) -> Message: ...

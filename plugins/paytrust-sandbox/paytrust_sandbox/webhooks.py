@@ -1,4 +1,6 @@
-"""Sending webhooks: at once, held back, in another order, twice, never; and again by the gateway's retry rule."""
+"""
+Sending webhooks: at once, held back, in another order, twice, never; and again by the gateway's retry rule.
+"""
 
 import asyncio
 import time
@@ -17,7 +19,8 @@ from paytrust_sandbox.retries import RetryRule, succeeded
 LOG_LIMIT = 10_000
 ANSWER_LIMIT = 2_000
 MAX_REDIRECTS = 5
-# A connection kept alive may be a dead one by the next webhook: the receiver's restart is not to look like its refusal.
+# A connection kept alive may be a dead one by the next webhook: the receiver's restart is not to look like
+# its refusal.
 FRESH_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 CUT_OFF = frozenset({"truncated", "reset"})
 PLAIN_FAULTS = frozenset({"", "duplicate", "reorder", "delay", "lost"}) | CUT_OFF
@@ -46,7 +49,9 @@ class Habits:
 class Courier:
     """Delivers the webhooks of one gateway and remembers every attempt."""
 
-    def __init__(self, clock: Clock, faults: Faults, habits: Habits, tamper: Callable[[str, Message], Message]) -> None:
+    def __init__(
+        self, clock: Clock, faults: Faults, habits: Habits, tamper: Callable[[str, Message], Message]
+    ) -> None:
         self.deliveries: list[Delivery] = []
         self.holding = False
         self.delay_s = 0.0
@@ -82,15 +87,21 @@ class Courier:
                 self._start(delivery, self.delay_s + (fault.seconds if fault and name == "delay" else 0))
 
     def resend(self, delivery: Delivery, url: str, headers: dict[str, str], times: int = 1) -> list[Delivery]:
-        """Send an earlier delivery again, as the dashboard's resend button does: same body, *headers* on top."""
-        message = Message(delivery.reference, delivery.event, url, delivery.body.encode(), {**delivery.headers, **headers})
+        """
+        Send an earlier delivery again, as the dashboard's resend button does: same body, *headers* on top.
+        """
+        message = Message(
+            delivery.reference, delivery.event, url, delivery.body.encode(), {**delivery.headers, **headers}
+        )
         again = [self._record(message) for _ in range(times)]
         for copy in again:
             self._start(copy, 0)
         return again
 
     async def release(self, order: Iterable[int]) -> list[Delivery]:
-        """Deliver held webhooks one after the other, in *order* (positions in the queue); the rest stays held."""
+        """
+        Deliver held webhooks one after the other, in *order* (positions in the queue); the rest stays held.
+        """
         chosen = [self._held[position] for position in order]
         self._held = [delivery for delivery in self._held if delivery not in chosen]
         self.holding = bool(self._held)
@@ -119,8 +130,15 @@ class Courier:
 
     def _record(self, message: Message, fault: str = "") -> Delivery:
         self._count += 1
-        parts: dict[str, Any] = {"headers": message.headers, "body": message.body.decode(), "state": "sending", "fault": fault or None}
-        delivery = Delivery(id=self._count, reference=message.reference, event=message.event, url=message.url, **parts)
+        parts: dict[str, Any] = {
+            "headers": message.headers,
+            "body": message.body.decode(),
+            "state": "sending",
+            "fault": fault or None,
+        }
+        delivery = Delivery(
+            id=self._count, reference=message.reference, event=message.event, url=message.url, **parts
+        )
         self.deliveries.append(delivery)
         del self.deliveries[:-LOG_LIMIT]
         return delivery
@@ -168,11 +186,21 @@ class Courier:
         delivery.attempts.append(attempt)
 
     async def _break_off(self, delivery: Delivery) -> NoReturn:
-        """Send the head and half of the body, then reset the connection. Raises ConnectionResetError, as for any sender it would."""
+        """
+        Send the head and half of the body, then reset the connection. Raises ConnectionResetError, as for any
+        sender it would.
+        """
         url = httpx.URL(delivery.url)
         body = delivery.body.encode()
         headers = {"host": url.netloc.decode(), **delivery.headers, "content-length": str(len(body))}
-        head = "\r\n".join([f"POST {url.raw_path.decode()} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""])
+        head = "\r\n".join(
+            [
+                f"POST {url.raw_path.decode()} HTTP/1.1",
+                *(f"{name}: {value}" for name, value in headers.items()),
+                "",
+                "",
+            ]
+        )
         _, writer = await asyncio.open_connection(url.host, url.port or 80)
         writer.write(head.encode("latin-1") + body[: len(body) // 2])
         await writer.drain()

@@ -22,7 +22,10 @@ class Received:
 
 @dataclass
 class Merchant:
-    """A shop's webhook endpoint: keeps what comes, answers 200 or what *answers* says next: a status, or status and location."""
+    """
+    A shop's webhook endpoint: keeps what comes, answers 200 or what *answers* says next: a status, or status
+    and location.
+    """
 
     url: str
     received: list[Received] = field(default_factory=list)
@@ -34,7 +37,9 @@ class Merchant:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                merchant.received.append(Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+                merchant.received.append(
+                    Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+                )
                 answer = merchant.answers.popleft() if merchant.answers else 200
                 status, location = answer if isinstance(answer, tuple) else (answer, "")
                 self.send_response(status)
@@ -92,13 +97,17 @@ def browser() -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def xendit_client(servers: Servers) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=servers.xendit.url, auth=(servers.xendit.key, ""), trust_env=False, timeout=5) as client:
+    with httpx.Client(
+        base_url=servers.xendit.url, auth=(servers.xendit.key, ""), trust_env=False, timeout=5
+    ) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def midtrans_client(servers: Servers) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=servers.midtrans.url, auth=(servers.midtrans.key, ""), trust_env=False, timeout=5) as client:
+    with httpx.Client(
+        base_url=servers.midtrans.url, auth=(servers.midtrans.key, ""), trust_env=False, timeout=5
+    ) as client:
         yield client
 
 
@@ -140,11 +149,23 @@ class Transactions:
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
 
-    def snap(self, order_id: str = "ORD-1", amount: Any = 10_400, headers: dict[str, str] | None = None, **terms: Any) -> httpx.Response:
+    def snap(
+        self,
+        order_id: str = "ORD-1",
+        amount: Any = 10_400,
+        headers: dict[str, str] | None = None,
+        **terms: Any,
+    ) -> httpx.Response:
         body = {"transaction_details": {"order_id": order_id, "gross_amount": amount}, **terms}
         return self.client.post("/snap/v1/transactions", json=body, headers=headers)
 
-    def charge(self, order_id: str = "ORD-1", amount: Any = 10_400, headers: dict[str, str] | None = None, **terms: Any) -> dict[str, Any]:
+    def charge(
+        self,
+        order_id: str = "ORD-1",
+        amount: Any = 10_400,
+        headers: dict[str, str] | None = None,
+        **terms: Any,
+    ) -> dict[str, Any]:
         method = terms or {"payment_type": "bank_transfer", "bank_transfer": {"bank": "bca"}}
         body = {"transaction_details": {"order_id": order_id, "gross_amount": amount}, **method}
         return self.client.post("/v2/charge", json=body, headers=headers).json()
@@ -170,9 +191,16 @@ class Wire:
     """A bare TCP connection with one HTTP request on it."""
 
     def __init__(self, client: httpx.Client, method: str, path: str, body: bytes = b"") -> None:
-        request = client.build_request(method, path, content=body, headers={"content-type": "application/json"})
+        request = client.build_request(
+            method, path, content=body, headers={"content-type": "application/json"}
+        )
         signed = next(client.auth.sync_auth_flow(request)) if client.auth else request
-        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in signed.headers.items()), "", ""]
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            *(f"{name}: {value}" for name, value in signed.headers.items()),
+            "",
+            "",
+        ]
         self.socket = socket.create_connection((request.url.host, request.url.port), timeout=5)
         self.socket.sendall("\r\n".join(lines).encode() + body)
 
@@ -195,7 +223,11 @@ class Wire:
 def wire(xendit_api: httpx.Client) -> Iterator[Any]:
     opened: list[Wire] = []
 
-    def connect(method: str = "POST", path: str = "/v2/invoices", body: bytes = b'{"external_id":"ORD-1","amount":150000}') -> Wire:
+    def connect(
+        method: str = "POST",
+        path: str = "/v2/invoices",
+        body: bytes = b'{"external_id":"ORD-1","amount":150000}',
+    ) -> Wire:
         opened.append(Wire(xendit_api, method, path, body))
         return opened[-1]
 

@@ -34,7 +34,9 @@ def test_the_overview_tells_what_can_be_done(browser, xendit):
         ("PATCH", "/settings", {"rate_limit": "many"}, 400),
     ],
 )
-def test_an_instruction_that_cannot_be_obeyed_is_refused_with_a_reason(browser, xendit, invoices, method, path, body, status):
+def test_an_instruction_that_cannot_be_obeyed_is_refused_with_a_reason(
+    browser, xendit, invoices, method, path, body, status
+):
     invoices.create()
     answer = browser.request(method, f"{xendit.url}/_sandbox{path}", json=body)
     assert answer.status_code == status
@@ -83,7 +85,19 @@ def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_behind(servers):
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_the_process_prints_its_addresses_and_stops_cleanly(how, browser):
-    arguments = [sys.executable, "-W", "error", "-m", "paytrust_sandbox", "--xendit-port", "0", "--midtrans-port", "0", "--secret-key", "k"]
+    arguments = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "paytrust_sandbox",
+        "--xendit-port",
+        "0",
+        "--midtrans-port",
+        "0",
+        "--secret-key",
+        "k",
+    ]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         lines = [process.stdout.readline().split() for _ in range(3)]
         url = lines[0][1]
@@ -112,11 +126,20 @@ class TestPlugin:
                 ("IDR", "MYR", "USD"),
                 {"secret_key", "callback_token"},
             )
-            assert (midtrans.gateway, midtrans.currencies, midtrans.options) == ("midtrans", ("IDR",), {"product": "snap"})
+            assert (midtrans.gateway, midtrans.currencies, midtrans.options) == (
+                "midtrans",
+                ("IDR",),
+                {"product": "snap"},
+            )
             assert set(midtrans.credentials) == {"server_key", "merchant_id"}
             sandbox.configure_webhook(xendit, merchant.url)
             assert browser.get(f"{xendit.base_url}/_sandbox").json()["webhook_url"] == merchant.url
-            assert browser.get(f"{midtrans.base_url}/v2/a/status", auth=(midtrans.credentials["server_key"], "")).status_code == 200
+            assert (
+                browser.get(
+                    f"{midtrans.base_url}/v2/a/status", auth=(midtrans.credentials["server_key"], "")
+                ).status_code
+                == 200
+            )
         finally:
             sandbox.stop()
             sandbox.stop()
@@ -139,18 +162,26 @@ def test_no_file_imports_in_a_circle_not_even_for_types():
     package = Path(paytrust_sandbox.__file__).parent
     known = {_module(path, package): path for path in package.rglob("*.py")}
     imports = {
-        name: {found for node in ast.walk(ast.parse(path.read_text())) for found in _modules(node)} & known.keys()
+        name: {found for node in ast.walk(ast.parse(path.read_text())) for found in _modules(node)}
+        & known.keys()
         for name, path in known.items()
     }
-    assert len(list(TopologicalSorter(imports).static_order())) == len(known)  # raises CycleError with the circle's files
+    assert len(list(TopologicalSorter(imports).static_order())) == len(
+        known
+    )  # raises CycleError with the circle's files
 
 
 def _module(path: Path, package: Path) -> str:
-    return ".".join((package.name, *path.relative_to(package).with_suffix("").parts)).removesuffix(".__init__")
+    return ".".join((package.name, *path.relative_to(package).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
 
 
 def _modules(node: ast.AST) -> list[str]:
-    """Return the modules *node* may import: of `from package import name`, `package.name` where that is a module."""
+    """
+    Return the modules *node* may import: of `from package import name`, `package.name` where that is a
+    module.
+    """
     if isinstance(node, ast.ImportFrom):
         return [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
     return _imported(node)

@@ -99,29 +99,41 @@ def test_wrong_types_are_the_right_fields_with_other_values(xendit, xendit_api, 
     assert xendit_api.get("/v2/invoices?external_id=ORD-9").json() == {}
 
 
-@pytest.mark.parametrize(("seconds", "days"), [(86_400.5, 1), (-172_800, -2), (1e12, 2_900_000), (-1e12, -730_000)])
-def test_a_wrong_clock_moves_every_time_in_an_answer(xendit, xendit_api, invoices, midtrans, transactions, seconds, days):
+@pytest.mark.parametrize(
+    ("seconds", "days"), [(86_400.5, 1), (-172_800, -2), (1e12, 2_900_000), (-1e12, -730_000)]
+)
+def test_a_wrong_clock_moves_every_time_in_an_answer(
+    xendit, xendit_api, invoices, midtrans, transactions, seconds, days
+):
     true = invoices.create()
     xendit.fault("wrong_clock", on="get", seconds=seconds)
     told = xendit_api.get(f"/v2/invoices/{true['id']}").json()
     for name in ("created", "expiry_date"):
         moved = datetime.fromisoformat(told[name]) - datetime.fromisoformat(true[name])
         assert moved.days == days if abs(days) < 10 else abs(moved.days) > abs(days)
-    assert {name: value for name, value in told.items() if name not in ("created", "updated", "expiry_date")} == {
-        name: value for name, value in true.items() if name not in ("created", "updated", "expiry_date")
-    }
+    assert {
+        name: value for name, value in told.items() if name not in ("created", "updated", "expiry_date")
+    } == {name: value for name, value in true.items() if name not in ("created", "updated", "expiry_date")}
     transactions.charge()
     true = transactions.status()
     midtrans.fault("wrong_clock", on="status", seconds=60)
     told = transactions.status()
-    assert datetime.fromisoformat(told["transaction_time"]) - datetime.fromisoformat(true["transaction_time"]) == timedelta(minutes=1)
+    assert datetime.fromisoformat(told["transaction_time"]) - datetime.fromisoformat(
+        true["transaction_time"]
+    ) == timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(
     ("name", "field", "lie"),
-    [("wrong_amount", "amount", 151_000), ("wrong_currency", "currency", "USD"), ("wrong_reference", "external_id", "ORD-1-not")],
+    [
+        ("wrong_amount", "amount", 151_000),
+        ("wrong_currency", "currency", "USD"),
+        ("wrong_reference", "external_id", "ORD-1-not"),
+    ],
 )
-def test_a_wrong_amount_currency_or_reference_is_in_the_answer_only(xendit, xendit_api, invoices, name, field, lie):
+def test_a_wrong_amount_currency_or_reference_is_in_the_answer_only(
+    xendit, xendit_api, invoices, name, field, lie
+):
     xendit.fault(name, on="any")
     invoice = invoices.create()
     assert invoice[field] == lie
@@ -179,7 +191,9 @@ def test_a_redirect_leads_elsewhere_and_shows_its_followers(xendit, xendit_api):
         ("not_found_though_created", 404, "application/json", 1),
     ],
 )
-def test_an_error_status_has_its_body_and_says_if_it_was_stored(xendit, xendit_api, name, status, kind, stored):
+def test_an_error_status_has_its_body_and_says_if_it_was_stored(
+    xendit, xendit_api, name, status, kind, stored
+):
     xendit.fault(name)
     answer = xendit_api.post("/v2/invoices", json=ORDER)
     assert answer.status_code == status
@@ -219,7 +233,9 @@ def test_a_duplicated_create_makes_two_invoices_at_xendit(xendit, invoices):
     assert [payment.id == answered["id"] for payment in xendit.payments] == [False, True]
 
 
-def test_a_duplicated_create_at_midtrans_replaces_its_own_token_and_a_duplicated_charge_conflicts(midtrans, transactions):
+def test_a_duplicated_create_at_midtrans_replaces_its_own_token_and_a_duplicated_charge_conflicts(
+    midtrans, transactions
+):
     midtrans.fault("duplicate")
     token = transactions.snap().json()["token"]
     assert midtrans.payment("ORD-1").details["tokens"][-1] == {"token": token, "state": "open"}
@@ -295,13 +311,17 @@ def test_how_long_a_client_waited_is_on_record_as_soon_as_it_has_gone(xendit, xe
     assert 0 <= xendit.requests[-1].duration_s < 5
 
 
-@pytest.mark.parametrize(("name", "on"), [("flood", "create"), ("reorder", "create"), ("gzip_bomb", "webhook")])
+@pytest.mark.parametrize(
+    ("name", "on"), [("flood", "create"), ("reorder", "create"), ("gzip_bomb", "webhook")]
+)
 def test_a_fault_that_does_not_exist_there_is_refused(xendit, name, on):
     with pytest.raises(httpx.HTTPStatusError, match=name):
         xendit.fault(name, on=on)
 
 
-def test_a_gateway_that_is_down_refuses_connections_and_comes_back_with_what_it_knew(servers, xendit, invoices, browser):
+def test_a_gateway_that_is_down_refuses_connections_and_comes_back_with_what_it_knew(
+    servers, xendit, invoices, browser
+):
     invoices.create()
     servers.go_down("xendit")
     with pytest.raises(httpx.ConnectError):

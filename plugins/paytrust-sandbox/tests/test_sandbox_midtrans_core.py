@@ -15,7 +15,13 @@ def test_amounts_are_strings_with_two_decimals_and_times_naive_jakarta_time(tran
     body = transactions.charge()
     assert body["gross_amount"] == "10400.00"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", body["transaction_time"])
-    assert abs(datetime.fromisoformat(f"{body['transaction_time']}+07:00").timestamp() - datetime.now(UTC).timestamp()) < 5
+    assert (
+        abs(
+            datetime.fromisoformat(f"{body['transaction_time']}+07:00").timestamp()
+            - datetime.now(UTC).timestamp()
+        )
+        < 5
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,12 @@ def test_codes_in_the_body_can_be_mirrored_into_http(midtrans, midtrans_api, tra
     assert midtrans_api.get("/v2/ORD-1/status").status_code == 200
     midtrans.settings(mirror_http=True)
     assert midtrans_api.get("/v2/ORD-1/status").status_code == 404
-    assert midtrans_api.post("/v2/charge", json={"transaction_details": {"order_id": "a", "gross_amount": 10_000}, **VA}).status_code == 201
+    assert (
+        midtrans_api.post(
+            "/v2/charge", json={"transaction_details": {"order_id": "a", "gross_amount": 10_000}, **VA}
+        ).status_code
+        == 201
+    )
     assert midtrans_api.post("/v2/a/expire").status_code == 407
 
 
@@ -134,13 +145,23 @@ class TestTransitions:
         ],
     )
     def test_test_cards_decide_their_own_fate(self, transactions, number, status, fraud, code):
-        body = transactions.charge(payment_type="credit_card", credit_card={"token_id": transactions.card(number)})
-        assert (body["transaction_status"], body["fraud_status"], body["status_code"]) == (status, fraud, code)
+        body = transactions.charge(
+            payment_type="credit_card", credit_card={"token_id": transactions.card(number)}
+        )
+        assert (body["transaction_status"], body["fraud_status"], body["status_code"]) == (
+            status,
+            fraud,
+            code,
+        )
         assert body["masked_card"] == f"{number[:8]}-{number[-4:]}"
 
     def test_a_challenge_ends_in_approve_or_deny(self, transactions):
         for order_id, way, status in (("ORD-1", "approve", "capture"), ("ORD-2", "deny", "deny")):
-            transactions.charge(order_id, payment_type="credit_card", credit_card={"token_id": transactions.card("4511111111111117")})
+            transactions.charge(
+                order_id,
+                payment_type="credit_card",
+                credit_card={"token_id": transactions.card("4511111111111117")},
+            )
             assert transactions.post(f"{order_id}/{way}")["transaction_status"] == status
         assert transactions.post("ORD-1/approve")["status_code"] == "412"
 
@@ -155,9 +176,13 @@ class TestTransitions:
         card = {"token_id": transactions.card(), "type": "authorize"}
         body = transactions.charge(payment_type="credit_card", credit_card=card)
         assert body["transaction_status"] == "authorize"
-        captured = transactions.post("capture", {"transaction_id": body["transaction_id"], "gross_amount": 10_400})
+        captured = transactions.post(
+            "capture", {"transaction_id": body["transaction_id"], "gross_amount": 10_400}
+        )
         assert captured["transaction_status"] == "capture"
-        assert transactions.post("capture", {"transaction_id": body["transaction_id"]})["status_code"] == "412"
+        assert (
+            transactions.post("capture", {"transaction_id": body["transaction_id"]})["status_code"] == "412"
+        )
 
     def test_a_settlement_can_be_reversed(self, transactions, midtrans):
         transactions.charge()

@@ -13,12 +13,18 @@ def pointed_at(api, url):
 
 @pytest.fixture
 def snap(midtrans):
-    return pointed_at(midtransclient.Snap(server_key=midtrans.key, client_key="c", custom_headers={}, proxies={}), midtrans.url)
+    return pointed_at(
+        midtransclient.Snap(server_key=midtrans.key, client_key="c", custom_headers={}, proxies={}),
+        midtrans.url,
+    )
 
 
 @pytest.fixture
 def core(midtrans):
-    return pointed_at(midtransclient.CoreApi(server_key=midtrans.key, client_key="c", custom_headers={}, proxies={}), midtrans.url)
+    return pointed_at(
+        midtransclient.CoreApi(server_key=midtrans.key, client_key="c", custom_headers={}, proxies={}),
+        midtrans.url,
+    )
 
 
 ORDER = {
@@ -57,7 +63,11 @@ def test_a_snap_order_has_no_status_until_a_method_is_chosen(snap, midtrans):
 
 def test_the_sdk_charges_reads_and_cancels(core):
     charged = core.charge(CHARGE)
-    assert (charged["status_code"], charged["transaction_status"], charged["gross_amount"]) == ("201", "pending", "10400.00")
+    assert (charged["status_code"], charged["transaction_status"], charged["gross_amount"]) == (
+        "201",
+        "pending",
+        "10400.00",
+    )
     assert charged["expiry_time"] == "2099-01-01 11:00:00"
     assert core.transactions.status(charged["transaction_id"])["va_numbers"] == charged["va_numbers"]
     assert core.transactions.cancel("ORD-1")["transaction_status"] == "cancel"
@@ -83,14 +93,25 @@ def test_the_sdk_approves_only_challenged_cards(core, transactions):
 def test_the_sdk_refunds_a_settled_wallet_payment(core, midtrans):
     core.charge({**CHARGE, "payment_type": "gopay"})
     midtrans.pay("ORD-1")
-    refund = core.transactions.refund("ORD-1", {"refund_key": "ref-1", "amount": 5_000, "reason": "customer request"})
-    assert (refund["status_code"], refund["transaction_status"], refund["refund_amount"]) == ("200", "partial_refund", "5000.00")
-    again = core.transactions.refundDirect("ORD-1", {"refund_key": "ref-1", "amount": 5_000, "reason": "customer request"})
+    refund = core.transactions.refund(
+        "ORD-1", {"refund_key": "ref-1", "amount": 5_000, "reason": "customer request"}
+    )
+    assert (refund["status_code"], refund["transaction_status"], refund["refund_amount"]) == (
+        "200",
+        "partial_refund",
+        "5000.00",
+    )
+    again = core.transactions.refundDirect(
+        "ORD-1", {"refund_key": "ref-1", "amount": 5_000, "reason": "customer request"}
+    )
     assert again["refund_chargeback_id"] == refund["refund_chargeback_id"]
 
 
 def test_the_sdk_passes_notification_and_idempotency_headers(midtrans):
     headers = {"X-Override-Notification": "http://127.0.0.1:9/a", "Idempotency-Key": "key-1"}
-    core = pointed_at(midtransclient.CoreApi(server_key=midtrans.key, client_key="c", custom_headers=headers, proxies={}), midtrans.url)
+    core = pointed_at(
+        midtransclient.CoreApi(server_key=midtrans.key, client_key="c", custom_headers=headers, proxies={}),
+        midtrans.url,
+    )
     assert core.charge(CHARGE)["transaction_id"] == core.charge(CHARGE)["transaction_id"]
     assert midtrans.wait_for_deliveries(1)[0].url == "http://127.0.0.1:9/a"

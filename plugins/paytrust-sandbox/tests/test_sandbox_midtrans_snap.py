@@ -55,11 +55,16 @@ def test_an_empty_body_is_told_what_is_required(midtrans_api):
 def test_items_must_sum_up_to_the_gross_amount(transactions):
     item = {"name": "Widget", "price": 10_000, "quantity": 1}
     answer = transactions.snap(item_details=[item])
-    assert answer.json()["error_messages"] == ["transaction_details.gross_amount is not equal to the sum of item_details"]
+    assert answer.json()["error_messages"] == [
+        "transaction_details.gross_amount is not equal to the sum of item_details"
+    ]
 
 
 def test_discounts_are_items_of_negative_price(transactions):
-    items = [{"name": "Widget", "price": 6_000, "quantity": 2}, {"id": "DISC", "name": "Discount", "price": -1_600, "quantity": 1}]
+    items = [
+        {"name": "Widget", "price": 6_000, "quantity": 2},
+        {"id": "DISC", "name": "Discount", "price": -1_600, "quantity": 1},
+    ]
     assert transactions.snap(item_details=items).status_code == 201
 
 
@@ -96,11 +101,21 @@ def test_other_mistakes_are_refused(transactions, terms):
 
 def test_optional_fields_may_be_null(transactions):
     items = [{"name": "W", "price": 10_400, "quantity": 1, "brand": None}]
-    assert transactions.snap(item_details=items, customer_details={"email": None}, callbacks=None, enabled_payments=None).status_code == 201
+    assert (
+        transactions.snap(
+            item_details=items, customer_details={"email": None}, callbacks=None, enabled_payments=None
+        ).status_code
+        == 201
+    )
 
 
 def test_more_than_three_notification_urls_are_refused(transactions):
-    assert transactions.snap(headers={"X-Append-Notification": "http://a,http://b,http://c,http://d"}).status_code == 400
+    assert (
+        transactions.snap(
+            headers={"X-Append-Notification": "http://a,http://b,http://c,http://d"}
+        ).status_code
+        == 400
+    )
 
 
 def test_an_unpaid_order_id_gets_a_new_token_and_the_old_one_is_dead(transactions, midtrans, browser):
@@ -113,7 +128,9 @@ def test_an_unpaid_order_id_gets_a_new_token_and_the_old_one_is_dead(transaction
 def test_an_order_id_that_is_active_or_paid_is_taken(transactions, midtrans):
     transactions.snap()
     midtrans.choose("ORD-1", "bca_va")
-    assert transactions.snap().json()["error_messages"] == ["transaction_details.order_id has already been taken"]
+    assert transactions.snap().json()["error_messages"] == [
+        "transaction_details.order_id has already been taken"
+    ]
     midtrans.pay("ORD-1")
     assert "has been paid and utilized" in transactions.snap().json()["error_messages"][0]
 
@@ -174,14 +191,20 @@ def test_a_token_can_be_cancelled_once(transactions, midtrans_api):
     token = transactions.snap().json()["token"]
     cancelled = midtrans_api.post(f"/snap/v1/transactions/{token}/cancel")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", cancelled.json()["canceled_at"])
-    assert midtrans_api.post(f"/snap/v1/transactions/{token}/cancel").json()["error_messages"] == ["token already canceled"]
+    assert midtrans_api.post(f"/snap/v1/transactions/{token}/cancel").json()["error_messages"] == [
+        "token already canceled"
+    ]
 
 
 def test_a_token_in_use_or_unknown_cannot_be_cancelled(transactions, midtrans_api, midtrans):
     token = transactions.snap().json()["token"]
     midtrans.choose("ORD-1")
-    assert midtrans_api.post(f"/snap/v1/transactions/{token}/cancel").json()["error_messages"] == ["Transaction is on progress"]
-    assert midtrans_api.post("/snap/v1/transactions/nothing/cancel").json()["error_messages"] == ["token not found"]
+    assert midtrans_api.post(f"/snap/v1/transactions/{token}/cancel").json()["error_messages"] == [
+        "Transaction is on progress"
+    ]
+    assert midtrans_api.post("/snap/v1/transactions/nothing/cancel").json()["error_messages"] == [
+        "token not found"
+    ]
 
 
 def test_only_enabled_methods_are_offered(transactions, midtrans, browser):

@@ -48,13 +48,24 @@ def invoice(invoices):
 def test_the_page_shows_merchant_amount_and_lines(browser, invoice):
     page = browser.get(invoice["invoice_url"])
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    for text in ("Sandbox Store", "IDR 150,000", "IDR 140,000", "ADMIN", "Order 1001", "<option>OVO</option>"):
+    for text in (
+        "Sandbox Store",
+        "IDR 150,000",
+        "IDR 140,000",
+        "ADMIN",
+        "Order 1001",
+        "<option>OVO</option>",
+    ):
         assert text in page.text
 
 
 def test_everything_from_outside_is_escaped(browser, invoices):
     evil = '"><script>alert(1)</script>'
-    terms = {"description": evil, "items": [{"name": evil, "quantity": 1, "price": 1}], "success_redirect_url": f"https://x/{evil}"}
+    terms = {
+        "description": evil,
+        "items": [{"name": evil, "quantity": 1, "price": 1}],
+        "success_redirect_url": f"https://x/{evil}",
+    }
     invoice = invoices.create(external_id=evil, **terms)
     assert "<script" not in browser.get(invoice["invoice_url"]).text
     assert "<script" not in press(browser, invoice["invoice_url"], "pay").text
@@ -106,16 +117,24 @@ def test_only_web_addresses_become_links(browser, invoices, address):
 
 
 def test_an_unknown_page_is_404(browser, xendit, midtrans):
-    for address in (f"{xendit.url}/web/nothing", f"{midtrans.url}/snap/v3/redirection/nothing", f"{midtrans.url}/simulator/nothing"):
+    for address in (
+        f"{xendit.url}/web/nothing",
+        f"{midtrans.url}/snap/v3/redirection/nothing",
+        f"{midtrans.url}/simulator/nothing",
+    ):
         assert browser.get(address).status_code == 404
 
 
 def test_the_snap_page_pays_over_the_method_chosen(browser, midtrans, transactions):
     items = [{"name": "Widget", "price": 10_400, "quantity": 1}]
-    url = transactions.snap(item_details=items, callbacks={"finish": "https://shop.test/ok?x=1"}).json()["redirect_url"]
+    url = transactions.snap(item_details=items, callbacks={"finish": "https://shop.test/ok?x=1"}).json()[
+        "redirect_url"
+    ]
     page = press(browser, url, "pay", channel="gopay")
     assert "Paid IDR 10,400 with gopay." in page.text
-    assert Form(page.text).links == ["https://shop.test/ok?x=1&order_id=ORD-1&status_code=200&transaction_status=settlement"]
+    assert Form(page.text).links == [
+        "https://shop.test/ok?x=1&order_id=ORD-1&status_code=200&transaction_status=settlement"
+    ]
     assert [delivery.event for delivery in midtrans.deliveries] == ["pending", "settlement"]
 
 

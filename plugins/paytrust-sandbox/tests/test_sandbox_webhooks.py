@@ -34,7 +34,18 @@ class TestXendit:
         assert received.headers["x-callback-token"] == xendit.callback_token
         assert received.headers["content-type"] == "application/json"
         assert received.headers["webhook-id"]
-        told = {name: body[name] for name in ("id", "external_id", "status", "amount", "paid_amount", "currency", "payment_channel")}
+        told = {
+            name: body[name]
+            for name in (
+                "id",
+                "external_id",
+                "status",
+                "amount",
+                "paid_amount",
+                "currency",
+                "payment_channel",
+            )
+        }
         assert told == {
             "id": invoice["id"],
             "external_id": "ORD-1",
@@ -66,7 +77,9 @@ class TestXendit:
         assert "webhook-id" not in merchant.received[0].headers
         assert [body["status"] for body in bodies(merchant)] == ["PAID"]
 
-    @pytest.mark.parametrize(("amount", "paid"), [("over", 165_000), ("under", 75_000), ("123.5", 123.5), (7, 7)])
+    @pytest.mark.parametrize(
+        ("amount", "paid"), [("over", 165_000), ("under", 75_000), ("123.5", 123.5), (7, 7)]
+    )
     def test_more_or_less_than_billed_can_be_paid(self, xendit, invoices, merchant, amount, paid):
         xendit.webhook_url = merchant.url
         invoices.create()
@@ -82,7 +95,9 @@ class TestXendit:
         assert bodies(merchant)[0]["currency"] == "USD"
 
     @pytest.mark.parametrize(("leave", "status"), [(False, "PAID"), (True, "EXPIRED")])
-    def test_a_late_payment_is_announced_as_paid_whatever_the_invoice_says(self, xendit, invoices, merchant, leave, status):
+    def test_a_late_payment_is_announced_as_paid_whatever_the_invoice_says(
+        self, xendit, invoices, merchant, leave, status
+    ):
         xendit.webhook_url = merchant.url
         invoices.create()
         xendit.expire("ORD-1")
@@ -98,7 +113,9 @@ class TestXendit:
 
 
 class TestMidtrans:
-    def test_a_notification_comes_from_veritrans_with_the_status_and_custom_fields(self, midtrans, transactions, merchant):
+    def test_a_notification_comes_from_veritrans_with_the_status_and_custom_fields(
+        self, midtrans, transactions, merchant
+    ):
         midtrans.webhook_url = merchant.url
         transactions.snap(custom_field1="t1", metadata={"a": "b"})
         midtrans.pay("ORD-1", channel="bca_va")
@@ -141,7 +158,9 @@ class TestMidtrans:
 
     def test_override_replaces_and_append_adds_addresses(self, midtrans, transactions):
         midtrans.webhook_url = "http://127.0.0.1:9/dashboard"
-        transactions.snap("ORD-1", headers={"X-Override-Notification": "http://127.0.0.1:9/a, http://127.0.0.1:9/b"})
+        transactions.snap(
+            "ORD-1", headers={"X-Override-Notification": "http://127.0.0.1:9/a, http://127.0.0.1:9/b"}
+        )
         transactions.charge("ORD-2", headers={"X-Append-Notification": "http://127.0.0.1:9/c"})
         midtrans.choose("ORD-1")
         urls = [(delivery.reference, delivery.url.rpartition("/")[2]) for delivery in midtrans.deliveries]
@@ -177,7 +196,20 @@ class TestRetries:
 
     @pytest.mark.parametrize(
         ("status", "repeats"),
-        [(200, 0), (204, 0), (500, 1), (503, 4), (400, 2), (404, 2), (301, 0), (302, 0), (303, 0), (403, 5), (502, 5), (None, 5)],
+        [
+            (200, 0),
+            (204, 0),
+            (500, 1),
+            (503, 4),
+            (400, 2),
+            (404, 2),
+            (301, 0),
+            (302, 0),
+            (303, 0),
+            (403, 5),
+            (502, 5),
+            (None, 5),
+        ],
     )
     def test_midtrans_repeats_itself_by_the_answer_it_got(self, status, repeats):
         allowed = [count for count in range(1, 8) if midtrans_rule(attempts(*[status] * count)) is not None]
@@ -217,7 +249,9 @@ class TestRetries:
         xendit.pay("ORD-1")
         assert [delivery.state for delivery in xendit.deliveries] == ["unaddressed"]
 
-    def test_midtrans_follows_a_307_with_the_same_post_and_xendit_does_not(self, midtrans, xendit, transactions, invoices, merchant):
+    def test_midtrans_follows_a_307_with_the_same_post_and_xendit_does_not(
+        self, midtrans, xendit, transactions, invoices, merchant
+    ):
         merchant.answers.append((307, "/other"))
         midtrans.webhook_url = merchant.url
         transactions.charge()
@@ -339,7 +373,9 @@ class TestMischief:
         assert first.error.startswith("ConnectionResetError")
         assert self.statuses(merchant) == ["PAID"]
 
-    @pytest.mark.parametrize(("name", "token"), [("wrong_signature", "not-the-token"), ("missing_signature", None)])
+    @pytest.mark.parametrize(
+        ("name", "token"), [("wrong_signature", "not-the-token"), ("missing_signature", None)]
+    )
     def test_the_token_can_be_wrong_or_missing(self, xendit, invoices, merchant, name, token):
         xendit.fault(name, on="webhook")
         invoices.create()
@@ -356,22 +392,34 @@ class TestMischief:
         assert merchant.received[0].headers["x-callback-token"] == xendit.callback_token
 
     @pytest.mark.parametrize(
-        ("authentication", "token"), [("valid", "sandbox-callback-token"), ("wrong", "not-the-token"), ("missing", None)]
+        ("authentication", "token"),
+        [("valid", "sandbox-callback-token"), ("wrong", "not-the-token"), ("missing", None)],
     )
-    def test_a_forgery_says_what_it_likes_and_changes_nothing(self, xendit, invoices, merchant, authentication, token):
+    def test_a_forgery_says_what_it_likes_and_changes_nothing(
+        self, xendit, invoices, merchant, authentication, token
+    ):
         invoices.create()
-        xendit.forge("ORD-1", {"status": "PAID", "paid_amount": 1}, without=("description",), authentication=authentication)
+        xendit.forge(
+            "ORD-1",
+            {"status": "PAID", "paid_amount": 1},
+            without=("description",),
+            authentication=authentication,
+        )
         xendit.wait_for_deliveries(1)
         assert (bodies(merchant)[0]["status"], bodies(merchant)[0]["paid_amount"]) == ("PAID", 1)
         assert merchant.received[0].headers.get("x-callback-token") == token
         assert xendit.payment("ORD-1").status == "PENDING"
 
-    def test_a_forged_notification_keeps_a_valid_signature_where_only_unsigned_fields_lie(self, midtrans, transactions, merchant):
+    def test_a_forged_notification_keeps_a_valid_signature_where_only_unsigned_fields_lie(
+        self, midtrans, transactions, merchant
+    ):
         midtrans.webhook_url = merchant.url
         transactions.charge()
         midtrans.wait_for_deliveries(1)
         midtrans.forge("ORD-1", {"transaction_status": "settlement"}, authentication="valid")
-        midtrans.forge("ORD-1", {"transaction_status": "settlement", "status_code": "200"}, authentication="wrong")
+        midtrans.forge(
+            "ORD-1", {"transaction_status": "settlement", "status_code": "200"}, authentication="wrong"
+        )
         midtrans.wait_for_deliveries(3)
         true, captured, wrong = (json.loads(delivery.body) for delivery in midtrans.deliveries)
         assert captured["signature_key"] == true["signature_key"]

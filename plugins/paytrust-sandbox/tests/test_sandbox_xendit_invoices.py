@@ -48,11 +48,19 @@ def test_ids_are_24_hex_digits_and_times_utc_milliseconds(invoices):
 
 @pytest.mark.parametrize(
     "authorization",
-    [None, "Bearer x", "Basic !!!", "Basic d3Jvbmc6", httpx.BasicAuth("xnd_development_SANDBOX", "password")._auth_header],
+    [
+        None,
+        "Bearer x",
+        "Basic !!!",
+        "Basic d3Jvbmc6",
+        httpx.BasicAuth("xnd_development_SANDBOX", "password")._auth_header,
+    ],
 )
 def test_a_missing_or_wrong_key_is_401(xendit, authorization, browser):
     headers = {"authorization": authorization} if authorization else {}
-    answer = browser.post(f"{xendit.url}/v2/invoices", headers=headers, json={"external_id": "a", "amount": 1})
+    answer = browser.post(
+        f"{xendit.url}/v2/invoices", headers=headers, json={"external_id": "a", "amount": 1}
+    )
     assert (answer.status_code, answer.json()["error_code"]) == (401, "INVALID_API_KEY")
     assert xendit.payments == []
 
@@ -106,7 +114,9 @@ def test_some_mistakes_have_codes_of_their_own(invoices, terms, code):
     assert invoices.refused(**terms)["error_code"] == code
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"NaN", b"[" * 100_000, b'{"external_id":"a","amount":1e999999}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"NaN", b"[" * 100_000, b'{"external_id":"a","amount":1e999999}']
+)
 def test_what_is_not_json_is_said_so(xendit_api, body):
     answer = xendit_api.post("/v2/invoices", content=body)
     assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_JSON_FORMAT")
@@ -132,11 +142,17 @@ def test_an_amount_that_differs_from_items_and_fees_wins(invoices):
 
 
 def test_optional_fields_may_be_null(invoices):
-    assert "description" not in invoices.create(description=None, invoice_duration=None, customer=None, items=None, payment_methods=None)
+    assert "description" not in invoices.create(
+        description=None, invoice_duration=None, customer=None, items=None, payment_methods=None
+    )
 
 
 def test_the_account_of_a_sub_account_is_echoed(xendit_api):
-    answer = xendit_api.post("/v2/invoices", json={"external_id": "a", "amount": 1}, headers={"for-user-id": "62efe4c33e45694d63f585f0"})
+    answer = xendit_api.post(
+        "/v2/invoices",
+        json={"external_id": "a", "amount": 1},
+        headers={"for-user-id": "62efe4c33e45694d63f585f0"},
+    )
     assert answer.json()["user_id"] == "62efe4c33e45694d63f585f0"
 
 
@@ -191,13 +207,20 @@ def test_lists_are_arrays_newest_first_and_both_spellings_of_arrays_work(invoice
     def listed(query: str) -> list[str]:
         return [invoice["id"] for invoice in xendit_api.get(f"/v2/invoices?external_id=ORD-1&{query}").json()]
 
-    assert listed("") == listed("statuses=PENDING&statuses=PAID&limit=10.0") == listed('statuses=["PENDING","PAID"]') == [second, first]
+    assert (
+        listed("")
+        == listed("statuses=PENDING&statuses=PAID&limit=10.0")
+        == listed('statuses=["PENDING","PAID"]')
+        == [second, first]
+    )
     assert listed("statuses=PAID") == listed('statuses=["PAID"]') == [first]
     assert listed("limit=1") == [second]
     assert listed(f"last_invoice={second}") == listed(f"last_invoice_id={second}") == [first]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "created_after=2030-01-01T00:00:00Z", "statuses=[x"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "created_after=2030-01-01T00:00:00Z", "statuses=[x"]
+)
 def test_a_list_query_that_makes_no_sense_is_refused(xendit_api, query):
     assert xendit_api.get(f"/v2/invoices?{query}").status_code == 400
 
@@ -206,7 +229,10 @@ def test_lists_can_be_cut_by_time(invoices, xendit_api):
     invoices.create()
     now = datetime.now(UTC)
     past, soon = (now - timedelta(hours=2)).isoformat(), (now + timedelta(hours=2)).isoformat()
-    assert len(xendit_api.get("/v2/invoices", params={"created_after": past, "created_before": soon}).json()) == 1
+    assert (
+        len(xendit_api.get("/v2/invoices", params={"created_after": past, "created_before": soon}).json())
+        == 1
+    )
     assert xendit_api.get("/v2/invoices", params={"created_after": soon, "created_before": soon}).json() == []
     assert xendit_api.get("/v2/invoices", params={"paid_after": past, "paid_before": soon}).json() == []
 
@@ -221,14 +247,20 @@ def test_every_answer_tells_the_rate_limit_and_it_can_be_enforced(invoices, xend
 
 
 def test_numbers_come_back_as_json_numbers_without_needless_decimals(xendit_api):
-    body = {"external_id": "a", "amount": 150000.0, "items": [{"name": "W", "quantity": 2.0, "price": 72500.0}]}
+    body = {
+        "external_id": "a",
+        "amount": 150000.0,
+        "items": [{"name": "W", "quantity": 2.0, "price": 72500.0}],
+    }
     answer = xendit_api.post("/v2/invoices", content=json.dumps(body))
     assert '"amount":150000,' in answer.text
     assert '"quantity":2,"price":72500' in answer.text
 
 
 class TestRefunds:
-    def test_a_refund_ends_pending_then_succeeds_by_webhook_and_leaves_the_invoice_alone(self, invoices, xendit_api, xendit, merchant):
+    def test_a_refund_ends_pending_then_succeeds_by_webhook_and_leaves_the_invoice_alone(
+        self, invoices, xendit_api, xendit, merchant
+    ):
         invoice = invoices.create()
         xendit.pay(invoice["id"], channel="OVO")
         xendit.webhook_url = merchant.url

@@ -58,7 +58,11 @@ def test_the_sdk_reads_an_invoice_before_and_after_payment(sdk, xendit):
     assert str(sdk.get_invoice_by_id(created.id).status) == "PENDING"
     xendit.pay(created.id, channel="BNI")
     paid = sdk.get_invoice_by_id(created.id)
-    assert (str(paid.status), paid.to_dict()["paid_amount"], paid.to_dict()["bank_code"]) == ("PAID", 150_000, "BNI")
+    assert (str(paid.status), paid.to_dict()["paid_amount"], paid.to_dict()["bank_code"]) == (
+        "PAID",
+        150_000,
+        "BNI",
+    )
 
 
 def test_the_sdk_lists_every_invoice_of_an_external_id(sdk, xendit):
@@ -91,7 +95,13 @@ def test_the_sdk_refunds_a_paid_invoice(client, sdk, xendit):
     refunds = RefundApi(client)
     created = sdk.create_invoice(create_invoice_request=request())
     xendit.pay(created.id, channel="OVO")
-    asked = CreateRefund(invoice_id=created.id, reference_id="ref-1", amount=50_000.0, currency="IDR", reason="REQUESTED_BY_CUSTOMER")
+    asked = CreateRefund(
+        invoice_id=created.id,
+        reference_id="ref-1",
+        amount=50_000.0,
+        currency="IDR",
+        reason="REQUESTED_BY_CUSTOMER",
+    )
     refund = refunds.create_refund(idempotency_key="idem-1", create_refund=asked)
     assert refund.id.startswith("rfd-")
     assert refunds.create_refund(idempotency_key="idem-1", create_refund=asked).id == refund.id

@@ -9,7 +9,9 @@ COUNTRY: Final = "ID"
 
 
 class IndonesianVat(TaxRule):
-    """PPN at its effective rate. Silent for other countries, unknown categories and days before UU 42/2009."""
+    """
+    PPN at its effective rate. Silent for other countries, unknown categories and days before UU 42/2009.
+    """
 
     name = "tax-id"
 
@@ -31,7 +33,9 @@ class IndonesianVat(TaxRule):
 
 
 def canonical(category: str | None) -> str:
-    """Our name for the merchant's word. No word is standard: PPN is owed on everything that no law takes out."""
+    """
+    Our name for the merchant's word. No word is standard: PPN is owed on everything that no law takes out.
+    """
     if category is None:
         return "standard"
     word = category.strip().casefold().replace("-", "_").replace(" ", "_")

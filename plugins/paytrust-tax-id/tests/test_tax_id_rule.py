@@ -170,7 +170,13 @@ class House(TaxRule):
     name = "house"
 
     def rate_for(self, query):  # noqa: ARG002  a ruling for everything
-        return TaxAnswer(rate=Decimal("0.05"), category="house", jurisdiction="ID", reason="a ruling", effective_from=date(2020, 1, 1))
+        return TaxAnswer(
+            rate=Decimal("0.05"),
+            category="house",
+            jurisdiction="ID",
+            reason="a ruling",
+            effective_from=date(2020, 1, 1),
+        )
 
 
 class Strong(House):
@@ -185,14 +191,22 @@ class Weak(House):
 def test_a_rule_of_higher_priority_wins_and_ours_is_noted(turned):
     rules = [RULE, Strong()]
     basis = decide(rules[::-1] if turned else rules, query())
-    assert (basis.rule, basis.rate, basis.overruled) == ("house", Decimal("0.05"), (Overruled("tax-id", Decimal("0.11")),))
+    assert (basis.rule, basis.rate, basis.overruled) == (
+        "house",
+        Decimal("0.05"),
+        (Overruled("tax-id", Decimal("0.11")),),
+    )
 
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_rule_of_lower_priority_loses_and_is_noted(turned):
     rules = [RULE, Weak()]
     basis = decide(rules[::-1] if turned else rules, query())
-    assert (basis.rule, basis.rate, basis.overruled) == ("tax-id", Decimal("0.11"), (Overruled("house", Decimal("0.05")),))
+    assert (basis.rule, basis.rate, basis.overruled) == (
+        "tax-id",
+        Decimal("0.11"),
+        (Overruled("house", Decimal("0.05")),),
+    )
 
 
 def test_what_we_do_not_know_is_left_to_others():

@@ -44,6 +44,9 @@ def test_an_alias_is_a_new_word_for_a_category_we_have():
 
 def test_the_readme_lists_every_category_with_its_aliases_and_its_rate_of_today():
     rows = [line.split("|") for line in README.splitlines() if line.startswith("| `")]
-    listed = {re.findall("`(.+?)`", name)[0]: (re.findall("`(.+?)`", also), Decimal(rate)) for _, name, also, rate, *_ in rows}
+    listed = {
+        re.findall("`(.+?)`", name)[0]: (re.findall("`(.+?)`", also), Decimal(rate))
+        for _, name, also, rate, *_ in rows
+    }
     aliases = {name: [word for word, ours in ALIASES.items() if ours == name] for name in HISTORIES}
     assert listed == {name: (aliases[name], rows[-1].rate) for name, rows in HISTORIES.items()}

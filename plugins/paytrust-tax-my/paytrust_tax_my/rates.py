@@ -1,8 +1,9 @@
 """
 Sales tax and service tax as data: what held, when, by which law.
 
-Sales tax is on goods (all that no order exempts), service tax on the services the Service Tax Regulations 2018 list in groups A to M.
-A category names what is taxable; what falls under a threshold or an exemption of its group is `service_exempt`.
+Sales tax is on goods (all that no order exempts), service tax on the services the Service Tax Regulations
+2018 list in groups A to M. A category names what is taxable; what falls under a threshold or an exemption of
+its group is `service_exempt`.
 """
 
 from datetime import date
@@ -11,7 +12,9 @@ from typing import Final, NamedTuple
 
 
 class Row(NamedTuple):
-    """*rate* held for *category* from *first_on* to *last_on*, both included; None is until further notice."""
+    """
+    *rate* held for *category* from *first_on* to *last_on*, both included; None is until further notice.
+    """
 
     category: str
     first_on: date
@@ -62,18 +65,52 @@ def _new_2024(category: str, group: str, rate: Decimal) -> tuple[Row, Row]:
 def _new_2025(category: str, group: str, rate: Decimal, last_on: date | None = None) -> tuple[Row, Row]:
     return (
         Row(category, SST, EXPANSION_EVE, ZERO, "no service tax before 2025-07-01"),
-        Row(category, EXPANSION, last_on, rate, f"service tax {100 * rate:.0f} %, {group}: {REGULATIONS_2025}"),
+        Row(
+            category, EXPANSION, last_on, rate, f"service tax {100 * rate:.0f} %, {group}: {REGULATIONS_2025}"
+        ),
     )
 
 
 RATES: Final[tuple[Row, ...]] = (
-    Row("goods", SST, None, Decimal("0.10"), "sales tax 10 %: Sales Tax Act 2018; goods in neither the reduced nor the exempted list"),
-    Row("goods_reduced", SST, None, Decimal("0.05"), "sales tax 5 %: Sales Tax (Rates of Tax) Order 2018, since 2025-07-01 that of 2025"),
-    Row("goods_exempt", SST, None, ZERO, "exempt: Sales Tax (Goods Exempted from Tax) Order 2018, since 2025-07-01 that of 2025"),
+    Row(
+        "goods",
+        SST,
+        None,
+        Decimal("0.10"),
+        "sales tax 10 %: Sales Tax Act 2018; goods in neither the reduced nor the exempted list",
+    ),
+    Row(
+        "goods_reduced",
+        SST,
+        None,
+        Decimal("0.05"),
+        "sales tax 5 %: Sales Tax (Rates of Tax) Order 2018, since 2025-07-01 that of 2025",
+    ),
+    Row(
+        "goods_exempt",
+        SST,
+        None,
+        ZERO,
+        "exempt: Sales Tax (Goods Exempted from Tax) Order 2018, since 2025-07-01 that of 2025",
+    ),
     Row("goods_exported", SST, None, ZERO, "exported goods are exempt: Sales Tax Act 2018"),
-    Row("low_value_goods", SST, date(2023, 12, 31), ZERO, "no sales tax on low value goods before 2024-01-01"),
-    Row("low_value_goods", date(2024, 1, 1), None, Decimal("0.10"), "sales tax 10 % on goods to RM 500 from abroad: P.U.(A) 403/2023"),
-    Row("service_exempt", SST, None, ZERO, "not a taxable service: outside the Service Tax Regulations 2018, or exempt from them"),
+    Row(
+        "low_value_goods", SST, date(2023, 12, 31), ZERO, "no sales tax on low value goods before 2024-01-01"
+    ),
+    Row(
+        "low_value_goods",
+        date(2024, 1, 1),
+        None,
+        Decimal("0.10"),
+        "sales tax 10 % on goods to RM 500 from abroad: P.U.(A) 403/2023",
+    ),
+    Row(
+        "service_exempt",
+        SST,
+        None,
+        ZERO,
+        "not a taxable service: outside the Service Tax Regulations 2018, or exempt from them",
+    ),
     *_stayed("food_and_beverage", "group B"),
     *_stayed("telecommunications", "group I"),
     *_stayed("parking", "group I"),
@@ -88,20 +125,50 @@ RATES: Final[tuple[Row, ...]] = (
     *_rose("vehicle_repair", "group I"),
     *_rose("cleaning", "group I"),
     *_rose("domestic_flight", "group I"),
-    Row("digital_services", SST, date(2019, 12, 31), ZERO, "no service tax on digital services from abroad before 2020-01-01"),
-    Row("digital_services", date(2020, 1, 1), RISE_EVE, SIX, "service tax 6 % on digital services: Service Tax (Amendment) Act 2019"),
-    Row("digital_services", RISE, None, EIGHT, "service tax 8 %: Service Tax (Rate of Digital Services Tax) (Amendment) Order 2024"),
+    Row(
+        "digital_services",
+        SST,
+        date(2019, 12, 31),
+        ZERO,
+        "no service tax on digital services from abroad before 2020-01-01",
+    ),
+    Row(
+        "digital_services",
+        date(2020, 1, 1),
+        RISE_EVE,
+        SIX,
+        "service tax 6 % on digital services: Service Tax (Amendment) Act 2019",
+    ),
+    Row(
+        "digital_services",
+        RISE,
+        None,
+        EIGHT,
+        "service tax 8 %: Service Tax (Rate of Digital Services Tax) (Amendment) Order 2024",
+    ),
     *_new_2024("logistics", "group J", SIX),
     *_new_2024("karaoke", "group C", EIGHT),
     *_new_2024("maintenance_repair", "group G", EIGHT),
     *_new_2024("brokerage", "group I", EIGHT),
     *_new_2025("rental_leasing", "group K", EIGHT, last_on=date(2025, 12, 31)),
-    Row("rental_leasing", date(2026, 1, 1), None, SIX, "service tax 8 % less 2 %, group K: Service Tax Policy 2/2025 (Amendment No. 3)"),
+    Row(
+        "rental_leasing",
+        date(2026, 1, 1),
+        None,
+        SIX,
+        "service tax 8 % less 2 %, group K: Service Tax Policy 2/2025 (Amendment No. 3)",
+    ),
     *_new_2025("construction", "group L", SIX),
     *_new_2025("financial_services", "group H", EIGHT),
     *_new_2025("private_healthcare", "group I, non-citizens", SIX),
     *_new_2025("education", "group M", SIX),
-    Row("beauty_services", SST, None, ZERO, "no service tax: planned for 2025-07-01, withdrawn by the Ministry of Finance on 2025-06-27"),
+    Row(
+        "beauty_services",
+        SST,
+        None,
+        ZERO,
+        "no service tax: planned for 2025-07-01, withdrawn by the Ministry of Finance on 2025-06-27",
+    ),
 )
 
 ALIASES: Final[dict[str, str]] = {

@@ -14,7 +14,8 @@ class MalaysianSst(TaxRule):
     name = "tax-my"
 
     def rate_for(self, query: TaxQuery) -> TaxAnswer | None:
-        # Whether a line is goods or a service, only its category says: without one there is nothing to look up.
+        # Whether a line is goods or a service, only its category says: without one there is nothing to look
+        # up.
         if query.country != COUNTRY or query.category is None:
             return None
         category = canonical(query.category)

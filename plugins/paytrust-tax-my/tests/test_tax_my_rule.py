@@ -58,12 +58,18 @@ def test_sales_tax_has_been_the_same_since_the_first_day(category, expected):
     ],
 )
 def test_most_services_rose_to_eight_percent(category):
-    assert [rate(category, on) for on in (date(2024, 2, 29), date(2024, 3, 1), TODAY)] == ["0.06", "0.08", "0.08"]
+    assert [rate(category, on) for on in (date(2024, 2, 29), date(2024, 3, 1), TODAY)] == [
+        "0.06",
+        "0.08",
+        "0.08",
+    ]
 
 
 @pytest.mark.parametrize("category", ["food_and_beverage", "telecommunications", "parking"])
 def test_some_services_stayed_at_six_percent(category):
-    assert [rate(category, on) for on in (date(2018, 9, 1), date(2024, 2, 29), date(2024, 3, 1), TODAY)] == ["0.06"] * 4
+    assert [rate(category, on) for on in (date(2018, 9, 1), date(2024, 2, 29), date(2024, 3, 1), TODAY)] == [
+        "0.06"
+    ] * 4
 
 
 @pytest.mark.parametrize(
@@ -166,7 +172,13 @@ class House(TaxRule):
     name = "house"
 
     def rate_for(self, query):  # noqa: ARG002  a ruling for everything
-        return TaxAnswer(rate=Decimal("0.05"), category="house", jurisdiction="MY", reason="a ruling", effective_from=date(2020, 1, 1))
+        return TaxAnswer(
+            rate=Decimal("0.05"),
+            category="house",
+            jurisdiction="MY",
+            reason="a ruling",
+            effective_from=date(2020, 1, 1),
+        )
 
 
 class Strong(House):
@@ -181,14 +193,22 @@ class Weak(House):
 def test_a_rule_of_higher_priority_wins_and_ours_is_noted(turned):
     rules = [RULE, Strong()]
     basis = decide(rules[::-1] if turned else rules, query())
-    assert (basis.rule, basis.rate, basis.overruled) == ("house", Decimal("0.05"), (Overruled("tax-my", Decimal("0.10")),))
+    assert (basis.rule, basis.rate, basis.overruled) == (
+        "house",
+        Decimal("0.05"),
+        (Overruled("tax-my", Decimal("0.10")),),
+    )
 
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_rule_of_lower_priority_loses_and_is_noted(turned):
     rules = [RULE, Weak()]
     basis = decide(rules[::-1] if turned else rules, query())
-    assert (basis.rule, basis.rate, basis.overruled) == ("tax-my", Decimal("0.10"), (Overruled("house", Decimal("0.05")),))
+    assert (basis.rule, basis.rate, basis.overruled) == (
+        "tax-my",
+        Decimal("0.10"),
+        (Overruled("house", Decimal("0.05")),),
+    )
 
 
 def test_a_rule_that_agrees_is_not_noted():

@@ -34,7 +34,10 @@ LIMITS: Final = {
     "MYR": Limits(minimum=Money(1_00, "MYR"), maximum=Money(1_000_000_00, "MYR")),
     "PHP": Limits(minimum=Money(1_00, "PHP"), maximum=Money(700_000_00, "PHP")),
 }
-"""From the least to the most that any channel of the currency takes (per channel, 2026-04); not documented for the others."""
+"""
+From the least to the most that any channel of the currency takes (per channel, 2026-04); not documented for
+the others.
+"""
 
 Key = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
 
@@ -74,7 +77,8 @@ class XenditGateway(Gateway[XenditCredentials, NoOptions], ListsPayments):
         return ("xendit.co",)  # checkout.xendit.co, checkout-staging.xendit.co
 
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
-        # There is nothing here that could be missing: a 404 is somebody's on the way, and says nothing about what was made.
+        # There is nothing here that could be missing: a 404 is somebody's on the way, and says nothing about
+        # what was made.
         answer = await self.http.post("/v2/invoices", json=mapping.invoice_body(request), answers=(404,))
         return mapping.created_payment(answer, request)
 
@@ -107,7 +111,9 @@ class XenditGateway(Gateway[XenditCredentials, NoOptions], ListsPayments):
             if status is PaymentStatus.OPEN:
                 raise
         if status is not PaymentStatus.EXPIRED:
-            raise GatewayRejected(f"xendit: invoice {payment.gateway_payment_id} is {status} and cannot be expired")
+            raise GatewayRejected(
+                f"xendit: invoice {payment.gateway_payment_id} is {status} and cannot be expired"
+            )
 
     def verify_webhook(self, webhook: Webhook) -> None:
         token = webhook.headers.get("x-callback-token", "").encode(errors="replace")

@@ -1,4 +1,6 @@
-"""Pure translation between PayTrust's words and Xendit's: request to body, answer to payment, webhook to notice."""
+"""
+Pure translation between PayTrust's words and Xendit's: request to body, answer to payment, webhook to notice.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,10 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 def invoice_body(request: PaymentRequest) -> dict[str, Any]:
-    """Return the body of `POST /v2/invoices`. Xendit believes *amount* and never compares it with the items: they agree here."""
+    """
+    Return the body of `POST /v2/invoices`. Xendit believes *amount* and never compares it with the items:
+    they agree here.
+    """
     duration_s = int((request.expires_at - request.now).total_seconds())
     body: dict[str, Any] = {
         "external_id": request.reference,
@@ -97,7 +102,9 @@ def invoice_body(request: PaymentRequest) -> dict[str, Any]:
 
 
 def created_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
-    """Return the payment just opened, or raise `OutcomeUnknown`: a page may exist that nobody must be sent to."""
+    """
+    Return the payment just opened, or raise `OutcomeUnknown`: a page may exist that nobody must be sent to.
+    """
     invoice = answer.json(Invoice)
     try:
         payment = _payment(invoice)
@@ -112,17 +119,28 @@ def created_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
 
 
 def found_payments(answer: Answer, reference: str) -> list[GatewayPayment]:
-    """Return the listed invoices that carry *reference*, oldest first. Raises `GatewayUnavailable` for a list of others."""
+    """
+    Return the listed invoices that carry *reference*, oldest first. Raises `GatewayUnavailable` for a list of
+    others.
+    """
     invoices = answer.json(list[Invoice])
     ours = [invoice for invoice in invoices if invoice.external_id == reference]
     if invoices and not ours:
-        raise GatewayUnavailable(f"xendit: asked for {reference}, was told about others")  # ours may be on another page of such a list
+        raise GatewayUnavailable(
+            f"xendit: asked for {reference}, was told about others"
+        )  # ours may be on another page of such a list
     return [_payment(invoice) for invoice in sorted(ours, key=lambda invoice: (invoice.created, invoice.id))]
 
 
 def period(moment: str, since: datetime, until: datetime) -> dict[str, str]:
-    """Return the query for a first page of the invoices that were "created" or "paid" in a period: the two bounds go together."""
-    bounds = {f"{moment}_{side}": f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.000Z}" for side, at in (("after", since), ("before", until))}
+    """
+    Return the query for a first page of the invoices that were "created" or "paid" in a period: the two
+    bounds go together.
+    """
+    bounds = {
+        f"{moment}_{side}": f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
+        for side, at in (("after", since), ("before", until))
+    }
     return {"limit": str(PAGE), **bounds}
 
 
@@ -169,12 +187,18 @@ def _payment(invoice: Invoice) -> GatewayPayment:
     if status is None:
         raise UnreadableWebhook(f"xendit: invoice {invoice.id} has the unknown status {invoice.status!r}")
     if status is PaymentStatus.EXPIRED and invoice.paid_at is not None and invoice.paid_amount is not None:
-        status = PaymentStatus.PAID  # a transfer came late: some products leave the invoice EXPIRED, but the money is real
+        status = (
+            PaymentStatus.PAID
+        )  # a transfer came late: some products leave the invoice EXPIRED, but the money is real
     paid = None
     try:
         amount = Money.from_major(invoice.amount, invoice.currency)
         if status is PaymentStatus.PAID:
-            paid = amount if invoice.paid_amount is None else Money.from_major(invoice.paid_amount, invoice.currency)
+            paid = (
+                amount
+                if invoice.paid_amount is None
+                else Money.from_major(invoice.paid_amount, invoice.currency)
+            )
     except ValueError as exc:
         raise UnreadableWebhook(f"xendit: invoice {invoice.id}: {exc}") from exc
     return GatewayPayment(
@@ -201,7 +225,11 @@ def _items(request: PaymentRequest) -> list[dict[str, Any]]:
 
 def _item(line: PaymentLine) -> dict[str, Any]:
     if line.quantity > MAX_QUANTITY:
-        return {"name": f"{line.quantity} x {line.name}"[:256], "quantity": 1, "price": _number(line.unit_price * line.quantity)}
+        return {
+            "name": f"{line.quantity} x {line.name}"[:256],
+            "quantity": 1,
+            "price": _number(line.unit_price * line.quantity),
+        }
     return {"name": line.name[:256], "quantity": line.quantity, "price": _number(line.unit_price)}
 
 

@@ -20,7 +20,10 @@ def new_request():
     """Make a payment request of one or more lines; anything may be replaced."""
 
     def make(*lines, **changes):
-        lines = lines or (PaymentLine("Widget", 1, Money(145_000, "IDR")), PaymentLine("Service fee", 1, Money(5_000, "IDR")))
+        lines = lines or (
+            PaymentLine("Widget", 1, Money(145_000, "IDR")),
+            PaymentLine("Service fee", 1, Money(5_000, "IDR")),
+        )
         currency = lines[0].unit_price.currency
         request = PaymentRequest(
             reference="PT-1001-1x",
@@ -74,10 +77,17 @@ def connect(xendit, client):
     """Make a gateway for an account at the stand-in."""
 
     def make(deadline_s=10.0, **changes):
-        credentials = XenditCredentials(**{"secret_key": xendit.key, "callback_token": xendit.callback_token} | changes)
+        credentials = XenditCredentials(
+            **{"secret_key": xendit.key, "callback_token": xendit.callback_token} | changes
+        )
         headers = XenditGateway.headers(credentials)
         http = GatewayHTTP(
-            client, gateway="xendit", base_url=xendit.url, headers=headers, explain=XenditGateway.explain, deadline_s=deadline_s
+            client,
+            gateway="xendit",
+            base_url=xendit.url,
+            headers=headers,
+            explain=XenditGateway.explain,
+            deadline_s=deadline_s,
         )
         return XenditGateway(credentials, NoOptions(), http)
 

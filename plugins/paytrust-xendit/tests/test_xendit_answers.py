@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from paytrust_xendit import XenditGateway
 from paytrust_xendit.mapping import created_payment, found_payments
 
-from paytrust import Answer, GatewayError, GatewayUnavailable, Money, OutcomeUnknown, PaymentStatus, UnreadableWebhook
+from paytrust import (
+    Answer,
+    GatewayError,
+    GatewayUnavailable,
+    Money,
+    OutcomeUnknown,
+    PaymentStatus,
+    UnreadableWebhook,
+)
 
 INVOICE = {
     "id": "6f1d2c3b4a59687766554433",
@@ -24,7 +32,9 @@ INVOICE = {
     "description": "Order 1001",
     "expiry_date": "2030-01-02T03:04:05.678Z",
     "invoice_url": "https://checkout-staging.xendit.co/web/6f1d2c3b4a59687766554433",
-    "available_banks": [{"bank_code": "BNI", "collection_type": "POOL", "transfer_amount": 150000, "identity_amount": 0}],
+    "available_banks": [
+        {"bank_code": "BNI", "collection_type": "POOL", "transfer_amount": 150000, "identity_amount": 0}
+    ],
     "available_retail_outlets": [{"retail_outlet_name": "ALFAMART"}],
     "available_ewallets": [],
     "should_exclude_credit_card": False,
@@ -36,7 +46,12 @@ INVOICE = {
     "fees": [{"type": "ADMIN", "value": 5000}],
     "metadata": {"tenant": "t1"},
 }
-PAID = {"status": "PAID", "paid_amount": 150000, "paid_at": "2030-01-01T03:20:00.123Z", "payment_id": "ewc_3f6b1c0e"}
+PAID = {
+    "status": "PAID",
+    "paid_amount": 150000,
+    "paid_at": "2030-01-01T03:20:00.123Z",
+    "payment_id": "ewc_3f6b1c0e",
+}
 JUNK = (
     st.none()
     | st.booleans()
@@ -97,7 +112,11 @@ def test_an_invoice_other_than_asked_for_is_never_shown_to_the_payer(new_request
 DEEP = b'{"unknown":' + b"[" * 200_000
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"1", b'"\xff"', b'{"id":"\xff"}', b"{}", DEEP], ids=lambda body: repr(body[:9]))
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"null", b"1", b'"\xff"', b'{"id":"\xff"}', b"{}", DEEP],
+    ids=lambda body: repr(body[:9]),
+)
 def test_an_unreadable_answer_to_a_create_is_an_unknown_outcome_and_to_a_read_no_answer(new_request, body):
     with pytest.raises(OutcomeUnknown):
         created_payment(Answer(200, body, OutcomeUnknown), new_request())
@@ -108,7 +127,12 @@ def test_an_unreadable_answer_to_a_create_is_an_unknown_outcome_and_to_a_read_no
 
 @pytest.mark.parametrize(
     ("status", "expected"),
-    [("PENDING", PaymentStatus.OPEN), ("PAID", PaymentStatus.PAID), ("SETTLED", PaymentStatus.PAID), ("EXPIRED", PaymentStatus.EXPIRED)],
+    [
+        ("PENDING", PaymentStatus.OPEN),
+        ("PAID", PaymentStatus.PAID),
+        ("SETTLED", PaymentStatus.PAID),
+        ("EXPIRED", PaymentStatus.EXPIRED),
+    ],
 )
 def test_every_documented_status_has_one_meaning(status, expected):
     assert [payment.status for payment in found(invoice(status=status))] == [expected]
@@ -180,10 +204,14 @@ def test_no_invoice_is_no_payment():
 @given(minor=st.integers(0, 10**13), currency=st.sampled_from(sorted(XenditGateway.currencies)))
 def test_an_amount_is_read_exactly_however_many_zeros_follow(minor, currency):
     money = Money(minor, currency)
-    body = msgspec.json.Encoder(decimal_format="number").encode([invoice(amount=Decimal(money.major), currency=currency)])
+    body = msgspec.json.Encoder(decimal_format="number").encode(
+        [invoice(amount=Decimal(money.major), currency=currency)]
+    )
     text = money.major if "." in money.major else f"{money.major}.0"
     floatlike = body.replace(b'"amount":' + money.major.encode(), b'"amount":' + text.encode())
-    assert [payment.amount for payment in found_payments(Answer(200, floatlike, GatewayUnavailable), "PT-1001-1x")] == [money]
+    assert [
+        payment.amount for payment in found_payments(Answer(200, floatlike, GatewayUnavailable), "PT-1001-1x")
+    ] == [money]
 
 
 @given(body=st.binary(max_size=60))
@@ -201,9 +229,16 @@ def test_no_field_surprises_the_core(junk):
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ({"error_code": "INVALID_API_KEY", "message": "API key is invalid"}, "INVALID_API_KEY: API key is invalid"),
         (
-            {"error_code": "API_VALIDATION_ERROR", "message": "Invalid format", "errors": ["amount is required", {"path": "x"}]},
+            {"error_code": "INVALID_API_KEY", "message": "API key is invalid"},
+            "INVALID_API_KEY: API key is invalid",
+        ),
+        (
+            {
+                "error_code": "API_VALIDATION_ERROR",
+                "message": "Invalid format",
+                "errors": ["amount is required", {"path": "x"}],
+            },
             'API_VALIDATION_ERROR: Invalid format; amount is required; {"path":"x"}',
         ),
         ({"error_code": "SERVER_ERROR", "message": "x" * 1000}, "SERVER_ERROR: " + "x" * 500),

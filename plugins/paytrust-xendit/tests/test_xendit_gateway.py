@@ -72,9 +72,9 @@ async def test_every_call_for_a_sub_account_names_it(connect, xendit, request_no
     gateway = connect(for_user_id="62efe4c33e45694d63f585f0")
     await gateway.expire_payment(await gateway.create_payment(request_now()))
     await gateway.find_payments(REFERENCE)
-    assert {received.operation: received.headers["for-user-id"] for received in xendit.requests} == dict.fromkeys(
-        ("create", "expire", "list"), "62efe4c33e45694d63f585f0"
-    )
+    assert {
+        received.operation: received.headers["for-user-id"] for received in xendit.requests
+    } == dict.fromkeys(("create", "expire", "list"), "62efe4c33e45694d63f585f0")
 
 
 async def test_an_unknown_reference_has_no_payments(gateway, xendit, request_now):
@@ -84,7 +84,12 @@ async def test_an_unknown_reference_has_no_payments(gateway, xendit, request_now
 
 @pytest.mark.parametrize(
     ("amount", "paid"),
-    [(None, Money(150_000, "IDR")), ("over", Money(165_000, "IDR")), ("under", Money(75_000, "IDR")), ("150001", Money(150_001, "IDR"))],
+    [
+        (None, Money(150_000, "IDR")),
+        ("over", Money(165_000, "IDR")),
+        ("under", Money(75_000, "IDR")),
+        ("150001", Money(150_001, "IDR")),
+    ],
 )
 async def test_what_the_payer_paid_is_found(gateway, xendit, request_now, amount, paid):
     created = await gateway.create_payment(request_now())
@@ -187,7 +192,9 @@ async def test_a_create_without_a_sure_answer_may_have_arrived(connect, gateway,
     xendit.fault(fault, on="create", times=1, seconds=0.1)
     with pytest.raises(OutcomeUnknown):
         await connect(patience(fault)).create_payment(request_now())
-    assert [payment.gateway_payment_id for payment in await gateway.find_payments(REFERENCE)] == [one.id for one in xendit.payments]
+    assert [payment.gateway_payment_id for payment in await gateway.find_payments(REFERENCE)] == [
+        one.id for one in xendit.payments
+    ]
 
 
 @pytest.mark.parametrize("fault", ["wrong_amount", "wrong_currency"])
@@ -207,7 +214,9 @@ async def test_a_read_without_a_sure_answer_may_be_repeated(connect, gateway, xe
 
 
 @pytest.mark.parametrize("fault", NEVER_A_SURE_ANSWER)
-async def test_an_expiry_without_a_sure_answer_may_have_arrived_and_may_be_repeated(connect, gateway, xendit, request_now, fault):
+async def test_an_expiry_without_a_sure_answer_may_have_arrived_and_may_be_repeated(
+    connect, gateway, xendit, request_now, fault
+):
     created = await gateway.create_payment(request_now())
     xendit.fault(fault, on="expire", times=1, seconds=0.1)
     with pytest.raises(OutcomeUnknown):
@@ -273,7 +282,10 @@ async def test_the_webhooks_of_a_payment_are_verified_and_read(gateway, xendit, 
         webhook = delivered(xendit, position)
         gateway.verify_webhook(webhook)
         notices.append(gateway.read_webhook(webhook))
-    assert [(notice.reference, notice.event) for notice in notices] == [(REFERENCE, "EXPIRED"), (REFERENCE, "PAID")]
+    assert [(notice.reference, notice.event) for notice in notices] == [
+        (REFERENCE, "EXPIRED"),
+        (REFERENCE, "PAID"),
+    ]
     assert notices[0].event_key == f"{created.gateway_payment_id}|EXPIRED|"
     assert notices[1].event_key.startswith(f"{created.gateway_payment_id}|PAID|")
 
@@ -307,7 +319,11 @@ async def test_a_webhook_that_lies_with_the_right_token_is_only_a_hint(gateway, 
 async def test_a_refunds_webhook_is_authentic_and_for_a_person(gateway, xendit, request_now):
     created = await gateway.create_payment(request_now())
     xendit.pay(REFERENCE, channel="OVO")
-    refund = {"invoice_id": created.gateway_payment_id, "reason": "REQUESTED_BY_CUSTOMER", "reference_id": "ref-1"}
+    refund = {
+        "invoice_id": created.gateway_payment_id,
+        "reason": "REQUESTED_BY_CUSTOMER",
+        "reference_id": "ref-1",
+    }
     await gateway.http.post("/refunds", json=refund)
     xendit.act(REFERENCE, "refund_succeed")
     webhook = delivered(xendit)

@@ -1,4 +1,7 @@
-"""What one payment may be: as declared, and as the stand-in sees it, which has its own copy of the documentation."""
+"""
+What one payment may be: as declared, and as the stand-in sees it, which has its own copy of the
+documentation.
+"""
 
 import pytest
 

@@ -36,7 +36,10 @@ async def test_xendit_can_list(gateway):
 @pytest.mark.parametrize("count", [0, 1, 100, 101, 200])
 async def test_every_invoice_of_a_period_is_listed(gateway, xendit, now, count):
     post(xendit, *(f"R-{number}x" for number in range(count)))
-    assert len({payment.gateway_payment_id for payment in await listed(gateway, now - HOUR, now + HOUR)}) == count
+    assert (
+        len({payment.gateway_payment_id for payment in await listed(gateway, now - HOUR, now + HOUR)})
+        == count
+    )
 
 
 async def test_what_was_made_before_the_period_and_paid_in_it_is_listed(gateway, xendit, request_now):
@@ -62,10 +65,15 @@ def test_an_invoice_of_another_program_that_makes_no_sense_is_left_out(now, odd)
         created=now,
         expiry_date=now,
     )
-    assert [payment.gateway_payment_id for payment in mapping.readable([msgspec.structs.replace(good, id="2", **odd), good])] == ["1"]
+    assert [
+        payment.gateway_payment_id
+        for payment in mapping.readable([msgspec.structs.replace(good, id="2", **odd), good])
+    ] == ["1"]
 
 
-@pytest.mark.parametrize("fault", ["http_503", "http_429", "malformed_json", "wrong_schema", "reset_before", "truncated"])
+@pytest.mark.parametrize(
+    "fault", ["http_503", "http_429", "malformed_json", "wrong_schema", "reset_before", "truncated"]
+)
 async def test_a_page_that_fails_is_no_end_of_the_list(gateway, xendit, now, fault):
     post(xendit, "R-1x")
     xendit.fault(fault, on="list", times=1)

@@ -39,13 +39,30 @@ def test_an_invoice_carries_all_that_the_request_says(new_request):
 
 
 def test_what_is_not_known_is_left_out_rather_than_sent_empty(new_request):
-    body = invoice_body(new_request(description="", customer=Customer(name="", email=None), success_url=None, failure_url=None))
-    assert set(body) == {"external_id", "amount", "currency", "invoice_duration", "items", "should_send_email"}
+    body = invoice_body(
+        new_request(
+            description="", customer=Customer(name="", email=None), success_url=None, failure_url=None
+        )
+    )
+    assert set(body) == {
+        "external_id",
+        "amount",
+        "currency",
+        "invoice_duration",
+        "items",
+        "should_send_email",
+    }
 
 
 @pytest.mark.parametrize(
     ("minor", "currency", "sent"),
-    [(150_000, "IDR", b"150000"), (1_999, "MYR", b"19.99"), (1_990, "USD", b"19.90"), (70_000, "VND", b"70000"), (5, "PHP", b"0.05")],
+    [
+        (150_000, "IDR", b"150000"),
+        (1_999, "MYR", b"19.99"),
+        (1_990, "USD", b"19.90"),
+        (70_000, "VND", b"70000"),
+        (5, "PHP", b"0.05"),
+    ],
 )
 def test_amounts_are_exact_numbers_in_major_units(new_request, minor, currency, sent):
     body = invoice_body(new_request(PaymentLine("Widget", 1, Money(minor, currency))))
@@ -84,12 +101,18 @@ def test_more_lines_than_xendit_shows_become_one(new_request):
 
 
 def test_a_longer_name_than_xendit_takes_is_cut(new_request):
-    body = invoice_body(new_request(PaymentLine("W" * 257, 1, Money(10, "IDR")), PaymentLine("N" * 257, 510_001, Money(10, "IDR"))))
+    body = invoice_body(
+        new_request(
+            PaymentLine("W" * 257, 1, Money(10, "IDR")), PaymentLine("N" * 257, 510_001, Money(10, "IDR"))
+        )
+    )
     assert [item["name"] for item in body["items"]] == ["W" * 256, "510001 x " + "N" * 247]
 
 
 def test_seventy_five_lines_are_shown_as_they_are(new_request):
-    assert len(invoice_body(new_request(*[PaymentLine("Widget", 2, Money(1_000, "IDR"))] * 75))["items"]) == 75
+    assert (
+        len(invoice_body(new_request(*[PaymentLine("Widget", 2, Money(1_000, "IDR"))] * 75))["items"]) == 75
+    )
 
 
 def test_a_quantity_beyond_xendits_limit_moves_into_the_name(new_request):
@@ -111,7 +134,10 @@ def test_the_duration_is_in_whole_seconds_between_one_and_a_year(new_request, le
     assert invoice_body(new_request(expires_at=request.now + left))["invoice_duration"] == duration_s
 
 
-@pytest.mark.parametrize(("phone", "kept"), [("+628123456789", True), ("08123456789", False), ("+0812345678", False), ("call me", False)])
+@pytest.mark.parametrize(
+    ("phone", "kept"),
+    [("+628123456789", True), ("08123456789", False), ("+0812345678", False), ("call me", False)],
+)
 def test_only_an_international_number_is_sent(new_request, phone, kept):
     customer = invoice_body(new_request(customer=Customer(name="Ani", phone=phone)))["customer"]
     assert customer == {"given_names": "Ani"} | ({"mobile_number": phone} if kept else {})

@@ -37,7 +37,11 @@ gateway = XenditGateway(XenditCredentials("xnd_development_TESTKEY", TOKEN), Non
 
 
 def webhook(body, headers=None):
-    raw = body if isinstance(body, bytes) else msgspec.json.encode({key: value for key, value in body.items() if value is not ...})
+    raw = (
+        body
+        if isinstance(body, bytes)
+        else msgspec.json.encode({key: value for key, value in body.items() if value is not ...})
+    )
     return Webhook({"x-callback-token": TOKEN} if headers is None else headers, raw)
 
 
@@ -68,7 +72,9 @@ def test_a_webhook_without_exactly_that_token_is_not(headers):
         gateway.verify_webhook(webhook(PAID, headers))
 
 
-@given(token=st.text("aZ09:.-|\x00\xe9\udcff").filter(lambda token: token != TOKEN), body=st.binary(max_size=50))
+@given(
+    token=st.text("aZ09:.-|\x00\xe9\udcff").filter(lambda token: token != TOKEN), body=st.binary(max_size=50)
+)
 def test_no_other_token_verifies(token, body):
     with pytest.raises(InvalidSignature):
         gateway.verify_webhook(webhook(body, {"x-callback-token": token}))
@@ -92,7 +98,13 @@ def test_a_resend_has_the_same_key_whatever_its_webhook_id():
 
 
 def test_different_events_of_one_invoice_have_different_keys():
-    keys = {key(), key(status="SETTLED"), key(status="EXPIRED", payment_id=..., paid_at=...), key(payment_id="other"), key(id="other")}
+    keys = {
+        key(),
+        key(status="SETTLED"),
+        key(status="EXPIRED", payment_id=..., paid_at=...),
+        key(payment_id="other"),
+        key(id="other"),
+    }
     assert len(keys) == 5
 
 
@@ -138,7 +150,8 @@ def test_no_body_surprises_the_core(body):
 
 @given(
     junk=st.dictionaries(
-        st.sampled_from(sorted(PAID)), st.none() | st.booleans() | st.integers() | st.text("aZ09:.-|\x00\xe9", max_size=300)
+        st.sampled_from(sorted(PAID)),
+        st.none() | st.booleans() | st.integers() | st.text("aZ09:.-|\x00\xe9", max_size=300),
     )
 )
 def test_a_notice_always_fits_the_inbox(junk):

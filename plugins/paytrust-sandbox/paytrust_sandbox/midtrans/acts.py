@@ -1,4 +1,7 @@
-"""What befalls Midtrans transactions: payers choose and pay, banks deny and reverse, time passes. Each change is notified."""
+"""
+What befalls Midtrans transactions: payers choose and pay, banks deny and reverse, time passes. Each change is
+notified.
+"""
 
 import secrets
 import uuid
@@ -55,7 +58,10 @@ class Acts:
         self.chosen(self.find(reference), how.channel)
 
     def pay(self, reference: str, how: Act) -> None:
-        """Pay an order, choosing a method first where none is. Raises ValueError for a senseless amount or channel."""
+        """
+        Pay an order, choosing a method first where none is. Raises ValueError for a senseless amount or
+        channel.
+        """
         order = self.find(reference)
         amount = None if how.amount is None else int(asked(how.wanted, _bill(order), "IDR"))
         transaction = self._payable(order, how.channel)
@@ -83,7 +89,9 @@ class Acts:
         self.moved(transaction, transaction.status, fraud_status="accept")
 
     def expire(self, reference: str, _: Act) -> None:
-        """The time is up. When only the page closes, because no method was chosen, no notification is sent."""
+        """
+        The time is up. When only the page closes, because no method was chosen, no notification is sent.
+        """
         order = self.find(reference)
         if order.transaction is None and order.session:
             order.session.page_expires_at = self._state.clock.now()
@@ -102,7 +110,9 @@ class Acts:
         """Refund from the dashboard, the whole rest or an amount."""
         transaction = self._latest(reference)
         left = transaction.gross_amount - transaction.refunded
-        amount = left if how.amount is None else int(asked(how.wanted, Decimal(transaction.gross_amount), "IDR"))
+        amount = (
+            left if how.amount is None else int(asked(how.wanted, Decimal(transaction.gross_amount), "IDR"))
+        )
         if not transaction.may("refund") or amount > left:
             raise refused(409, f"transaction is {transaction.status}, {left} left")
         self.refunded(transaction, amount, str(uuid.uuid4()), "dashboard")
@@ -130,7 +140,9 @@ class Acts:
         else:
             transaction.move("settlement", at=now)
         if transaction.was_paid and (transaction.payment_type == "bank_transfer" or amount is not None):
-            transaction.payments = [{"paid_at": wib(now), "amount": f"{amount or transaction.gross_amount}.00"}]
+            transaction.payments = [
+                {"paid_at": wib(now), "amount": f"{amount or transaction.gross_amount}.00"}
+            ]
         self._notices.send(transaction)
 
     def moved(self, transaction: Transaction, status: str, fraud_status: str | None = None) -> None:
@@ -149,7 +161,9 @@ class Acts:
             "refund_method": "online",
         }
         transaction.refunds.append(refund)
-        transaction.move("refund" if transaction.refunded >= transaction.gross_amount else "partial_refund", at=now)
+        transaction.move(
+            "refund" if transaction.refunded >= transaction.gross_amount else "partial_refund", at=now
+        )
         self._notices.send(transaction)
         refund["bank_confirmed_at"] = wib(now + BANK_CONFIRMS_AFTER)
         self._notices.send(transaction)
@@ -180,7 +194,11 @@ class Acts:
             transaction.move("deny", at=now, fraud_status="accept" if outcome == DENY_BY_BANK else "deny")
             return
         held = (transaction.body.get("credit_card") or {}).get("type") == "authorize"
-        transaction.move("authorize" if held else "capture", at=now, fraud_status="challenge" if outcome == CHALLENGE else "accept")
+        transaction.move(
+            "authorize" if held else "capture",
+            at=now,
+            fraud_status="challenge" if outcome == CHALLENGE else "accept",
+        )
 
     def _payable(self, order: Order, channel: str | None) -> Transaction:
         latest = order.transaction

@@ -1,4 +1,6 @@
-"""How Snap and Core say things: Snap in `error_messages` and HTTP codes, Core in a `status_code` of its own."""
+"""
+How Snap and Core say things: Snap in `error_messages` and HTTP codes, Core in a `status_code` of its own.
+"""
 
 import uuid
 from typing import Any
@@ -44,11 +46,15 @@ def core_refusal(code: str, message: str, *validation: str) -> Refusal:
 
 
 def core_body(request: Request) -> dict[str, Any]:
-    """Return the decoded body of a Core call, an empty one as {}. Raises Refusal with 413 for malformed JSON."""
+    """
+    Return the decoded body of a Core call, an empty one as {}. Raises Refusal with 413 for malformed JSON.
+    """
     try:
         body = request.json() if request.body.strip() else {}
     except ValueError as exc:
-        raise core_refusal("413", "The request cannot be processed due to malformed syntax in the request body.") from exc
+        raise core_refusal(
+            "413", "The request cannot be processed due to malformed syntax in the request body."
+        ) from exc
     if body is None:
         raise core_refusal("500", "Sorry. Our system is recovering from unexpected issues. Please retry.")
     return body if isinstance(body, dict) else {}

@@ -1,4 +1,6 @@
-"""How a transaction looks in answers and in notifications, and which status_code goes with which status where."""
+"""
+How a transaction looks in answers and in notifications, and which status_code goes with which status where.
+"""
 
 from decimal import Decimal
 from typing import Any
@@ -42,14 +44,26 @@ def answer(transaction: Transaction, merchant_id: str, code: str, message: str) 
 def charged(transaction: Transaction, merchant_id: str, code: str, message: str) -> Fields:
     """Return the answer to a charge. The QRIS one spells its expiry in its own way."""
     expiry = "expire_time" if transaction.payment_type == "qris" else "expiry_time"
-    return {**answer(transaction, merchant_id, code, message), **transaction.shown, expiry: wib(transaction.expires_at)}
+    return {
+        **answer(transaction, merchant_id, code, message),
+        **transaction.shown,
+        expiry: wib(transaction.expires_at),
+    }
 
 
 def detailed(transaction: Transaction, merchant_id: str, server_key: str, code: str, message: str) -> Fields:
     """Return *transaction* as the status call and notifications show it, signed over its own *code*."""
-    refunds = {"refund_amount": f"{transaction.refunded}.00", "refunds": transaction.refunds} if transaction.refunds else {}
+    refunds = (
+        {"refund_amount": f"{transaction.refunded}.00", "refunds": transaction.refunds}
+        if transaction.refunds
+        else {}
+    )
     settled = {"settlement_time": wib(transaction.settled_at)} if transaction.settled_at else {}
-    paid = {"payment_amounts": transaction.payments} if transaction.payments or transaction.payment_type == "bank_transfer" else {}
+    paid = (
+        {"payment_amounts": transaction.payments}
+        if transaction.payments or transaction.payment_type == "bank_transfer"
+        else {}
+    )
     return {
         **answer(transaction, merchant_id, code, message),
         **{name: value for name, value in transaction.shown.items() if name in IN_NOTIFICATION},
@@ -72,7 +86,10 @@ def dressed(body: Fields, settings: MidtransSettings) -> Fields:
 
 
 def tampered(fault: str, value: Any, server_key: str) -> Any:
-    """Return *value* with a wrong amount, currency or reference, correctly signed all the same; other faults change nothing."""
+    """
+    Return *value* with a wrong amount, currency or reference, correctly signed all the same; other faults
+    change nothing.
+    """
     if not isinstance(value, dict) or "gross_amount" not in value:
         return value
     if fault == "wrong_currency":
@@ -93,7 +110,9 @@ def signed(body: Fields, server_key: str) -> Fields:
 
 
 def described(order: Order, base_url: str) -> Payment:
-    """Return *order* as the control API shows it: "unchosen" is an order whose payer has not picked a method."""
+    """
+    Return *order* as the control API shows it: "unchosen" is an order whose payer has not picked a method.
+    """
     transaction, session = order.transaction, order.session
     latest = transaction or session
     assert latest is not None
@@ -105,7 +124,9 @@ def described(order: Order, base_url: str) -> Payment:
         status=transaction.status if transaction else "unchosen",
         amount=str(latest.gross_amount),
         currency="IDR",
-        page_url=session.url if session else f"{base_url}/simulator/{transaction.transaction_id if transaction else ''}",
+        page_url=session.url
+        if session
+        else f"{base_url}/simulator/{transaction.transaction_id if transaction else ''}",
         created_at=latest.created_at.isoformat(),
         paid_amount=str(paid or latest.gross_amount) if was_paid else None,
         paid_currency=transaction.currency if transaction and was_paid else None,
@@ -113,7 +134,8 @@ def described(order: Order, base_url: str) -> Payment:
             "fraud_status": transaction.fraud_status if transaction else None,
             "tokens": [{"token": one.token, "state": one.state} for one in order.sessions],
             "attempts": [
-                {"transaction_id": one.transaction_id, "channel": one.channel, "status": one.status} for one in order.transactions
+                {"transaction_id": one.transaction_id, "channel": one.channel, "status": one.status}
+                for one in order.transactions
             ],
         },
     )

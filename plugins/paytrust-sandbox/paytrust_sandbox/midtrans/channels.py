@@ -1,4 +1,7 @@
-"""Payment methods by the names Snap gives them: their payment_type, how long they wait, and the fields of a charge."""
+"""
+Payment methods by the names Snap gives them: their payment_type, how long they wait, and the fields of a
+charge.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

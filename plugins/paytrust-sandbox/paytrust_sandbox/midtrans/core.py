@@ -4,7 +4,14 @@ from typing import Any
 
 from paytrust_sandbox.http import Request, Response, Router, json_response
 from paytrust_sandbox.midtrans.acts import Acts
-from paytrust_sandbox.midtrans.answers import CONFLICT, INVALID, NOT_FOUND, UNCHANGEABLE, core_body, core_refusal
+from paytrust_sandbox.midtrans.answers import (
+    CONFLICT,
+    INVALID,
+    NOT_FOUND,
+    UNCHANGEABLE,
+    core_body,
+    core_refusal,
+)
 from paytrust_sandbox.midtrans.bodies import STATUS_CODES, charged, detailed, dressed, status_code
 from paytrust_sandbox.midtrans.channels import channel_of, takes
 from paytrust_sandbox.midtrans.expiry import core_expiry
@@ -51,12 +58,16 @@ class Core:
         elif state.settings.send_pending:
             self._notices.send(transaction)
         message = f"Success, {transaction.payment_type.replace('_', ' ').title()} transaction is created"
-        return self._answer(charged(transaction, state.merchant_id, status_code(transaction, STATUS_CODES), message))
+        return self._answer(
+            charged(transaction, state.merchant_id, status_code(transaction, STATUS_CODES), message)
+        )
 
     def status(self, request: Request) -> Response:
         transaction = self._find(request)
         code, state = status_code(transaction, STATUS_CODES), self._state
-        return self._answer(detailed(transaction, state.merchant_id, state.key, code, "Success, transaction is found"))
+        return self._answer(
+            detailed(transaction, state.merchant_id, state.key, code, "Success, transaction is found")
+        )
 
     def cancel(self, request: Request) -> Response:
         return self._moved(request, "cancel", "200", "Success, transaction is canceled")
@@ -101,7 +112,13 @@ class Core:
         if not number.isdecimal():
             raise core_refusal("400", INVALID, "card_number is required")
         token = self._state.cards.token(number)
-        return json_response({"status_code": "200", "status_message": "Credit card token is created as Token ID.", "token_id": token})
+        return json_response(
+            {
+                "status_code": "200",
+                "status_message": "Credit card token is created as Token ID.",
+                "token_id": token,
+            }
+        )
 
     def _new(self, request: Request, body: dict[str, Any]) -> Transaction:
         channel = channel_of(body)
@@ -111,9 +128,15 @@ class Core:
         if channel is None:
             raise core_refusal("402", "Payment channel is not activated.")
         if not takes(channel, body["transaction_details"]["gross_amount"]):
-            raise core_refusal("400", INVALID, "transaction_details.gross_amount is not within the limits of the payment method")
+            raise core_refusal(
+                "400",
+                INVALID,
+                "transaction_details.gross_amount is not within the limits of the payment method",
+            )
         card = body.get("credit_card")
-        if channel == "credit_card" and not (isinstance(card, dict) and self._state.cards.known(card.get("token_id"))):
+        if channel == "credit_card" and not (
+            isinstance(card, dict) and self._state.cards.known(card.get("token_id"))
+        ):
             raise core_refusal("411", "Credit card token is missing, invalid or timed out.")
         details, now = body["transaction_details"], self._state.clock.now()
         self._check_free(details["order_id"])

@@ -1,4 +1,7 @@
-"""When a Snap page closes and when a chosen method stops taking money. Every function raises ValueError for a senseless expiry."""
+"""
+When a Snap page closes and when a chosen method stops taking money. Every function raises ValueError for a
+senseless expiry.
+"""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,14 +21,18 @@ def page_expiry(body: Fields, now: datetime) -> datetime:
         return now + _length(body["page_expiry"], "page_expiry", "duration", TOKEN_MAXIMUM)
     if body.get("expiry") is None:
         return now + PAGE_DEFAULT
-    end = _start(body["expiry"], "expiry", "start_time", now) + _length(body["expiry"], "expiry", "duration", TOKEN_MAXIMUM)
+    end = _start(body["expiry"], "expiry", "start_time", now) + _length(
+        body["expiry"], "expiry", "duration", TOKEN_MAXIMUM
+    )
     if end <= now:
         raise ValueError("expiry is in the past")
     return end
 
 
 def snap_expiry(body: Fields, channel: str, now: datetime) -> datetime:
-    """Return when *channel*, chosen *now*, stops waiting. Without a start_time the clock starts at the choice."""
+    """
+    Return when *channel*, chosen *now*, stops waiting. Without a start_time the clock starts at the choice.
+    """
     expiry = body.get("expiry")
     if expiry is None:
         return now + timedelta(seconds=CHANNELS[channel].waits_s)
@@ -52,9 +59,13 @@ def _start(expiry: object, where: str, name: str, now: datetime) -> datetime:
     return start
 
 
-def _length(expiry: object, where: str, name: str, most: timedelta, default_unit: str | None = None) -> timedelta:
+def _length(
+    expiry: object, where: str, name: str, most: timedelta, default_unit: str | None = None
+) -> timedelta:
     fields = expiry if isinstance(expiry, dict) else {}
     length = duration(fields.get(name), fields.get("unit", default_unit))
     if length is None or length > most:
-        raise ValueError(f"{where} needs a {name} of at least 1 and a unit, together at most {most.days} days")
+        raise ValueError(
+            f"{where} needs a {name} of at least 1 and a unit, together at most {most.days} days"
+        )
     return length

@@ -7,7 +7,10 @@ from paytrust_sandbox.http import Request, Response, json_response
 
 LONGEST = 46
 KEPT = timedelta(minutes=5)
-IN_FLIGHT = json_response({"status_code": "202", "status_message": "A request with this Idempotency-Key is still being processed."}, 202)
+IN_FLIGHT = json_response(
+    {"status_code": "202", "status_message": "A request with this Idempotency-Key is still being processed."},
+    202,
+)
 
 
 class Idempotency:
@@ -19,7 +22,10 @@ class Idempotency:
         self._in_flight: set[str] = set()
 
     async def once(self, request: Request, work: Callable[[], Awaitable[tuple[Response, bool]]]) -> Response:
-        """Return the answer kept for the key of *request*, or that of *work*, which also says whether it may be kept."""
+        """
+        Return the answer kept for the key of *request*, or that of *work*, which also says whether it may be
+        kept.
+        """
         key = request.headers.get("idempotency-key", "")
         if not key or len(key) > LONGEST:
             return (await work())[0]

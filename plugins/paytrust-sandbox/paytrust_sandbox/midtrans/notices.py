@@ -21,13 +21,20 @@ class Notices:
 
     def send(self, transaction: Transaction) -> None:
         """Send the notification of the status *transaction* is in now."""
-        event = f"{transaction.status}.{transaction.fraud_status}" if transaction.challenged else transaction.status
+        event = (
+            f"{transaction.status}.{transaction.fraud_status}"
+            if transaction.challenged
+            else transaction.status
+        )
         for message in self.messages(transaction, event, self.body(transaction)):
             self._state.courier.send(message)
 
     def body(self, transaction: Transaction) -> dict[str, Any]:
         code = status_code(transaction, NOTIFICATION_CODES)
-        return dressed(detailed(transaction, self._state.merchant_id, self._state.key, code, NOTICE), self._state.settings)
+        return dressed(
+            detailed(transaction, self._state.merchant_id, self._state.key, code, NOTICE),
+            self._state.settings,
+        )
 
     def messages(self, transaction: Transaction, event: str, body: dict[str, Any]) -> Iterable[Message]:
         """Return *body* as it goes to each address that is told of *transaction*."""

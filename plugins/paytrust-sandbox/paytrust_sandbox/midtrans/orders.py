@@ -1,4 +1,6 @@
-"""Orders: the Snap sessions and the transactions that share one order_id, and which status may follow which."""
+"""
+Orders: the Snap sessions and the transactions that share one order_id, and which status may follow which.
+"""
 
 import heapq
 import secrets
@@ -128,7 +130,9 @@ class Order:
 
 
 class Orders:
-    """All orders, findable by order_id, token and transaction_id, and the order in which transactions expire."""
+    """
+    All orders, findable by order_id, token and transaction_id, and the order in which transactions expire.
+    """
 
     def __init__(self) -> None:
         self.by_id: dict[str, Order] = {}
@@ -183,4 +187,15 @@ def new_transaction(
     shown = charge_fields(channel, identity, base_url)
     # Retail outlets are not screened for fraud, and their status does not say so.
     fraud_status = None if CHANNELS[channel].payment_type == "cstore" else "accept"
-    return Transaction(identity, order_id, gross_amount, channel, body, recipients, at, expires_at, shown, fraud_status=fraud_status)
+    return Transaction(
+        identity,
+        order_id,
+        gross_amount,
+        channel,
+        body,
+        recipients,
+        at,
+        expires_at,
+        shown,
+        fraud_status=fraud_status,
+    )

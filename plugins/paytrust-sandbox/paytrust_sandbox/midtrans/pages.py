@@ -1,4 +1,7 @@
-"""Where a payer presses Pay: the Snap page of a token, and the stand-in for bank, wallet or 3DS page of a Core charge."""
+"""
+Where a payer presses Pay: the Snap page of a token, and the stand-in for bank, wallet or 3DS page of a Core
+charge.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,7 +53,11 @@ class View:
         status = self.transaction.status if self.transaction else None
         if self.session is None:
             return status == "pending"
-        return self.session.usable(self.now) and self.order.taken != "paid" and status in (None, "pending", "deny")
+        return (
+            self.session.usable(self.now)
+            and self.order.taken != "paid"
+            and status in (None, "pending", "deny")
+        )
 
 
 See = Callable[[Request], View]
@@ -82,7 +89,11 @@ class Pages:
     def _snap(self, request: Request) -> View:
         session = self._state.orders.sessions.get(request.params["token"])
         if session is None:
-            raise Refusal(html_response("<!doctype html><title>Not found</title><p>There is no such payment page.</p>", 404))
+            raise Refusal(
+                html_response(
+                    "<!doctype html><title>Not found</title><p>There is no such payment page.</p>", 404
+                )
+            )
         order = self._state.orders.order(session.order_id)
         return View(request.path, order, order.transaction, session, self._state.clock.now())
 
@@ -94,7 +105,11 @@ class Pages:
     def _transaction(self, request: Request) -> Transaction:
         transaction = self._state.orders.transactions.get(request.params["id"])
         if transaction is None:
-            raise Refusal(html_response("<!doctype html><title>Not found</title><p>There is no such transaction.</p>", 404))
+            raise Refusal(
+                html_response(
+                    "<!doctype html><title>Not found</title><p>There is no such transaction.</p>", 404
+                )
+            )
         return transaction
 
     def _show(self, see: See, request: Request) -> Response:
@@ -122,7 +137,11 @@ class Pages:
         subject, transaction = view.subject, view.transaction
         body: dict[str, Any] = view.session.body if view.session else subject.body
         paid = transaction is not None and transaction.was_paid and transaction.status != "deny"
-        until = transaction.expires_at if transaction and transaction.status == "pending" else view.session and view.session.page_expires_at
+        until = (
+            transaction.expires_at
+            if transaction and transaction.status == "pending"
+            else view.session and view.session.page_expires_at
+        )
         return Bill(
             gateway="Midtrans",
             merchant=self._state.merchant_name,
@@ -131,7 +150,9 @@ class Pages:
             amount=shown(Decimal(subject.gross_amount), "IDR"),
             status=transaction.status if transaction else "open",
             action=view.path,
-            channels=[transaction.channel] if transaction and transaction.status == "pending" else enabled(body.get("enabled_payments")),
+            channels=[transaction.channel]
+            if transaction and transaction.status == "pending"
+            else enabled(body.get("enabled_payments")),
             lines=[_line(item) for item in body.get("item_details") or ()],
             result="" if view.open else _result(view),
             paid=paid,
@@ -143,17 +164,24 @@ class Pages:
 
 def _numbers(transaction: Transaction) -> list[str]:
     """Return what the payer would type in at the bank or the counter."""
-    accounts = [f"{account['bank'].upper()} {account['va_number']}" for account in transaction.shown.get("va_numbers", ())]
+    accounts = [
+        f"{account['bank'].upper()} {account['va_number']}"
+        for account in transaction.shown.get("va_numbers", ())
+    ]
     return accounts + [str(transaction.shown[name]) for name in NUMBERS if name in transaction.shown]
 
 
 def _line(item: dict[str, Any]) -> Line:
-    return Line(f"{item['name']} x {item['quantity']}", shown(Decimal(item["price"] * item["quantity"]), "IDR"))
+    return Line(
+        f"{item['name']} x {item['quantity']}", shown(Decimal(item["price"] * item["quantity"]), "IDR")
+    )
 
 
 def _last_attempt(view: View) -> str:
     return (
-        "The last attempt was denied; another may be made." if view.open and view.transaction and view.transaction.status == "deny" else ""
+        "The last attempt was denied; another may be made."
+        if view.open and view.transaction and view.transaction.status == "deny"
+        else ""
     )
 
 
@@ -164,7 +192,11 @@ def _result(view: View) -> str:
         return f"Paid {shown(Decimal(transaction.gross_amount), transaction.currency)} with {transaction.channel}{waiting}."
     if session and session.state != "open":
         return f"This page is no longer valid: its token was {session.state}."
-    return OVER.get(transaction.status, "") if transaction and transaction.status in OVER else "This page has expired."
+    return (
+        OVER.get(transaction.status, "")
+        if transaction and transaction.status in OVER
+        else "This page has expired."
+    )
 
 
 def _return_url(body: dict[str, Any], transaction: Transaction | None) -> str:

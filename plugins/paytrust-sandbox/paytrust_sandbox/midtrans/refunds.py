@@ -14,7 +14,10 @@ KEY = re.compile(r"[A-Za-z0-9\-_]+")
 
 
 def refund_of(transaction: Transaction, body: dict[str, Any]) -> tuple[int, str, str]:
-    """Return amount, key and reason of the refund *body* asks for; a key seen before means that refund. Raises Refusal."""
+    """
+    Return amount, key and reason of the refund *body* asks for; a key seen before means that refund. Raises
+    Refusal.
+    """
     key, reason = body.get("refund_key", str(uuid.uuid4())), body.get("reason", "")
     if not isinstance(key, str) or not KEY.fullmatch(key) or not isinstance(reason, str) or len(reason) > 255:
         raise core_refusal("400", INVALID, "refund_key or reason is invalid")
@@ -26,7 +29,11 @@ def refund_of(transaction: Transaction, body: dict[str, Any]) -> tuple[int, str,
     if not transaction.may("refund") or transaction.payment_type not in REFUNDABLE:
         raise core_refusal("412", UNCHANGEABLE)
     partial = amount != transaction.gross_amount
-    if not whole(amount) or not 1 <= amount <= left or (partial and transaction.payment_type in FULL_REFUND_ONLY):
+    if (
+        not whole(amount)
+        or not 1 <= amount <= left
+        or (partial and transaction.payment_type in FULL_REFUND_ONLY)
+    ):
         raise core_refusal("414", "Refund amount is invalid.")
     return amount, key, reason
 

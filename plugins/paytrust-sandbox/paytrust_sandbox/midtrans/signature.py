@@ -1,4 +1,6 @@
-"""The signature of Midtrans: SHA-512 over three fields of the body and the server key, nothing between them."""
+"""
+The signature of Midtrans: SHA-512 over three fields of the body and the server key, nothing between them.
+"""
 
 import hashlib
 

@@ -34,12 +34,19 @@ class MidtransSimulator(Simulator):
 
     def __init__(self, *, key: str, merchant_id: str, webhook_url: str, clock_factor: float) -> None:
         super().__init__(clock_factor=clock_factor, habits=HABITS)
-        self.state = MidtransState(key=key, merchant_id=merchant_id, webhook_url=webhook_url, clock=self.clock, courier=self.courier)
+        self.state = MidtransState(
+            key=key, merchant_id=merchant_id, webhook_url=webhook_url, clock=self.clock, courier=self.courier
+        )
         self.notices = Notices(self.state)
         self.acts = Acts(self.state, self.notices)
         self.actions = self.acts.by_name()
         self.idempotency = Idempotency(self.clock.now)
-        for part in (Snap(self.state), Core(self.state, self.acts, self.notices), Pages(self.state, self.acts), Control(self)):
+        for part in (
+            Snap(self.state),
+            Core(self.state, self.acts, self.notices),
+            Pages(self.state, self.acts),
+            Control(self),
+        ):
             part.add_to(self.router)
 
     def forget(self) -> None:
@@ -52,7 +59,9 @@ class MidtransSimulator(Simulator):
             self.acts.moved(transaction, "expire")
 
     async def perform(self, route: Route, request: Request) -> Response:
-        """Carry out a call; Core's POSTs honour the Idempotency-Key, and its codes may be mirrored into HTTP."""
+        """
+        Carry out a call; Core's POSTs honour the Idempotency-Key, and its codes may be mirrored into HTTP.
+        """
         if not request.path.startswith("/v2/"):
             return await super().perform(route, request)
         work = partial(self._core, route, request)
@@ -77,15 +86,25 @@ class MidtransSimulator(Simulator):
         return described(self.acts.find(reference), self.base_url)
 
     def forged(self, reference: str, forgery: Forgery) -> Message:
-        """Return a notification that lies. A valid signature covers whatever the lie says; a wrong one does not."""
+        """
+        Return a notification that lies. A valid signature covers whatever the lie says; a wrong one does not.
+        """
         transaction = self.acts.find(reference).transaction
         if transaction is None:
             raise refused(409, "no payment method has been chosen yet")
-        body = {name: value for name, value in {**self.notices.body(transaction), **forgery.fields}.items() if name not in forgery.without}
+        body = {
+            name: value
+            for name, value in {**self.notices.body(transaction), **forgery.fields}.items()
+            if name not in forgery.without
+        }
         if "signature_key" not in forgery.fields:
             body = signed(body, self.state.key)
         message = next(iter(self.notices.messages(transaction, "forged", body)))
-        return message if forgery.authentication == "valid" else self.tampered_message(f"{forgery.authentication}_signature", message)
+        return (
+            message
+            if forgery.authentication == "valid"
+            else self.tampered_message(f"{forgery.authentication}_signature", message)
+        )
 
     def resend_headers(self) -> dict[str, str]:
         """Return nothing: Midtrans has no id for a notification."""

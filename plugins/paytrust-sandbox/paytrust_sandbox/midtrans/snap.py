@@ -56,7 +56,16 @@ class Snap:
         snap_expiry(body, "bca_va", now)
         url = f"{self._state.base_url}/snap/v3/redirection/{token}"
         page_expires_at = page_expiry(body, now)
-        return Session(token, details["order_id"], details["gross_amount"], body, recipients(request), now, page_expires_at, url)
+        return Session(
+            token,
+            details["order_id"],
+            details["gross_amount"],
+            body,
+            recipients(request),
+            now,
+            page_expires_at,
+            url,
+        )
 
     def _valid(self, request: Request) -> dict[str, Any]:
         try:

@@ -9,7 +9,10 @@ from paytrust_sandbox.state import State
 
 
 class MidtransSettings(Settings, kw_only=True, forbid_unknown_fields=True):
-    """Variations seen in the wild: `mirror_http` puts Core's status_code into HTTP, the others change what bodies say."""
+    """
+    Variations seen in the wild: `mirror_http` puts Core's status_code into HTTP, the others change what
+    bodies say.
+    """
 
     mirror_http: bool = False
     send_pending: bool = True

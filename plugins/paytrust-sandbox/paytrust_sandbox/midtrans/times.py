@@ -22,6 +22,11 @@ def moment(text: object) -> datetime | None:
 def duration(count: object, unit: object) -> timedelta | None:
     """Read a positive whole *count* of *unit*, singular or plural; None for anything else."""
     seconds = UNITS.get(unit.removesuffix("s")) if isinstance(unit, str) else None
-    if seconds is None or not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 10_000_000:
+    if (
+        seconds is None
+        or not isinstance(count, int)
+        or isinstance(count, bool)
+        or not 1 <= count <= 10_000_000
+    ):
         return None
     return timedelta(seconds=count * seconds)

@@ -81,7 +81,11 @@ def _items(body: Fields) -> Iterator[str]:
     priced = [item for item in items if whole(item.get("price")) and whole(item.get("quantity"))]
     details = body.get("transaction_details")
     amount = details.get("gross_amount") if isinstance(details, dict) else None
-    if len(priced) == len(items) and items and sum(item["price"] * item["quantity"] for item in priced) != amount:
+    if (
+        len(priced) == len(items)
+        and items
+        and sum(item["price"] * item["quantity"] for item in priced) != amount
+    ):
         yield SUM_MISMATCH
 
 
@@ -102,7 +106,9 @@ def _customer(body: Fields) -> Iterator[str]:
     if not isinstance(customer, dict):
         yield "customer_details must be an object"
         return
-    if customer.get("email") and not (isinstance(customer["email"], str) and EMAIL.fullmatch(customer["email"])):
+    if customer.get("email") and not (
+        isinstance(customer["email"], str) and EMAIL.fullmatch(customer["email"])
+    ):
         yield "customer_details.email format is invalid"
     yield from _too_long(customer, "customer_details", ADDRESS_LIMITS)
     for name in ("billing_address", "shipping_address"):
@@ -118,7 +124,10 @@ def _rest(body: Fields) -> Iterator[str]:
     methods = body.get("enabled_payments") or []
     if not isinstance(methods, list) or not all(isinstance(method, str) for method in methods):
         yield "enabled_payments must be an array of strings"
-    for name, most in (("callbacks", {"finish": 255, "error": 255}), ("credit_card", {"token_id": 255, "type": 255})):
+    for name, most in (
+        ("callbacks", {"finish": 255, "error": 255}),
+        ("credit_card", {"token_id": 255, "type": 255}),
+    ):
         if isinstance(body.get(name), dict):
             yield from _too_long(body[name], name, most)
 

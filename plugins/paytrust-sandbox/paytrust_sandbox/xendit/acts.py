@@ -1,4 +1,6 @@
-"""What befalls Xendit invoices: payers pay, time passes, banks settle. Each change announces itself by webhook."""
+"""
+What befalls Xendit invoices: payers pay, time passes, banks settle. Each change announces itself by webhook.
+"""
 
 from datetime import timedelta
 
@@ -38,13 +40,21 @@ class Acts:
         return invoice
 
     def pay(self, reference: str, how: Act) -> None:
-        """Pay an unpaid invoice, expired ones included: transfers arrive late. Raises ValueError for a senseless amount or channel."""
+        """
+        Pay an unpaid invoice, expired ones included: transfers arrive late. Raises ValueError for a senseless
+        amount or channel.
+        """
         invoice = self.find(reference)
         was = invoice.status
         if was not in ("PENDING", "EXPIRED"):
             raise refused(409, f"invoice is {was}")
         amount = asked(how.wanted, invoice.amount, invoice.body["currency"])
-        invoice.pay(at=self._state.clock.now(), amount=amount, currency=how.currency or invoice.currency, channel=how.channel)
+        invoice.pay(
+            at=self._state.clock.now(),
+            amount=amount,
+            currency=how.currency or invoice.currency,
+            channel=how.channel,
+        )
         self._announce(invoice)
         if was == "EXPIRED" and how.leave_expired:
             invoice.status = was
@@ -95,7 +105,11 @@ class Acts:
         now = self._state.clock.now()
         refund.move(status, now, failure_code)
         event = f"refund.{status.lower()}"
-        envelope: dict[str, object] = {"event": event, "business_id": refund.invoice.user_id, "created": stamp(now)}
+        envelope: dict[str, object] = {
+            "event": event,
+            "business_id": refund.invoice.user_id,
+            "created": stamp(now),
+        }
         body = {**envelope, "data": refund.seen()}
         nested = {**envelope, "data": body} if self._state.settings.nest_refund_webhook else body
         self._notices.send(event, refund.invoice.external_id, nested)

@@ -16,7 +16,19 @@ BANK, OUTLET, EWALLET, QR, DEBIT, PAYLATER, CARD = (
     "PAYLATER",
     "CREDIT_CARD",
 )
-IDR_BANKS = ("BCA", "BNI", "BRI", "MANDIRI", "PERMATA", "BSI", "BJB", "CIMB", "SAHABAT_SAMPOERNA", "BNC", "MUAMALAT")
+IDR_BANKS = (
+    "BCA",
+    "BNI",
+    "BRI",
+    "MANDIRI",
+    "PERMATA",
+    "BSI",
+    "BJB",
+    "CIMB",
+    "SAHABAT_SAMPOERNA",
+    "BNC",
+    "MUAMALAT",
+)
 IDR_EWALLETS = ("OVO", "DANA", "GOPAY", "SHOPEEPAY", "LINKAJA", "ASTRAPAY", "JENIUSPAY")
 CHANNELS: dict[str, dict[str, str]] = {
     "IDR": {
@@ -45,7 +57,12 @@ CHANNELS: dict[str, dict[str, str]] = {
 }
 # Below the one and above the other no channel of the currency takes the money.
 SMALLEST = {"IDR": Decimal(1), "MYR": Decimal(1), "PHP": Decimal(1)}
-LARGEST = {"IDR": Decimal(50_000_000_000), "MYR": Decimal(1_000_000), "PHP": Decimal(700_000), "THB": Decimal(700_000)}
+LARGEST = {
+    "IDR": Decimal(50_000_000_000),
+    "MYR": Decimal(1_000_000),
+    "PHP": Decimal(700_000),
+    "THB": Decimal(700_000),
+}
 REFUNDABLE = frozenset({EWALLET, CARD, QR, DEBIT})
 
 
@@ -57,7 +74,10 @@ def offered(currency: str, methods: list[str] | None) -> dict[str, str]:
 
 def availability(channels: dict[str, str], amount: Decimal, merchant: str) -> Wire:
     """Return the `available_*` arrays of an invoice."""
-    codes = {kind: [code for code, own in channels.items() if own == kind] for kind in (BANK, OUTLET, EWALLET, QR, DEBIT, PAYLATER)}
+    codes = {
+        kind: [code for code, own in channels.items() if own == kind]
+        for kind in (BANK, OUTLET, EWALLET, QR, DEBIT, PAYLATER)
+    }
     return {
         "available_banks": [_bank(code, amount, merchant) for code in codes[BANK]],
         "available_retail_outlets": [{"retail_outlet_name": code} for code in codes[OUTLET]],

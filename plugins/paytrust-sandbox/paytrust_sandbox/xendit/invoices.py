@@ -62,7 +62,10 @@ class Invoice:
         return offered(self.body["currency"], self.body.get("payment_methods"))
 
     def pay(self, *, at: datetime, amount: Decimal, currency: str, channel: str | None) -> None:
-        """Book a payment over *channel*, by default the first offered. Raises ValueError for one that is not offered."""
+        """
+        Book a payment over *channel*, by default the first offered. Raises ValueError for one that is not
+        offered.
+        """
         code = channel or next(iter(self.channels))
         if code not in self.channels:
             raise ValueError(f"channel {code!r} is not offered; there are {', '.join(self.channels)}")
@@ -92,7 +95,13 @@ class Invoice:
 
     def announced(self) -> dict[str, Any]:
         """Return the invoice as its webhook shows it."""
-        announced = {**self._identity(), "is_high": False, "amount": wire(self.amount), **self._times(), **self._echo(IN_WEBHOOK)}
+        announced = {
+            **self._identity(),
+            "is_high": False,
+            "amount": wire(self.amount),
+            **self._times(),
+            **self._echo(IN_WEBHOOK),
+        }
         if self.paid_amount is None:
             return announced
         return {**announced, **self.payment, "paid_amount": wire(self.paid_amount)}
@@ -127,7 +136,9 @@ class Invoices:
         self._by_external_id.clear()
         self._expiring.clear()
 
-    def create(self, body: dict[str, Any], *, at: datetime, base_url: str, user_id: str, merchant: str) -> Invoice:
+    def create(
+        self, body: dict[str, Any], *, at: datetime, base_url: str, user_id: str, merchant: str
+    ) -> Invoice:
         identity = f"{int(at.timestamp()):08x}{secrets.token_hex(8)}"
         expires_at = at + timedelta(seconds=float(body.get("invoice_duration") or DAY_S))
         url = f"{base_url}/web/{identity}"

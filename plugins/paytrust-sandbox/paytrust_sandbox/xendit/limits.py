@@ -7,7 +7,10 @@ WINDOW_S = 60.0
 
 
 class RateLimit:
-    """Counts the calls of each operation in the last minute. Enforced only where asked: load tests want to know the headers, not the wall."""
+    """
+    Counts the calls of each operation in the last minute. Enforced only where asked: load tests want to know
+    the headers, not the wall.
+    """
 
     def __init__(self) -> None:
         self._calls: dict[str, deque[float]] = defaultdict(deque)

@@ -79,7 +79,11 @@ def _moment(text: str) -> str:
 
 
 def _time(invoice: Invoice, name: str) -> Any:
-    times = {"created": stamp(invoice.created_at), "paid": invoice.payment.get("paid_at"), "expired": stamp(invoice.expires_at)}
+    times = {
+        "created": stamp(invoice.created_at),
+        "paid": invoice.payment.get("paid_at"),
+        "expired": stamp(invoice.expires_at),
+    }
     return times[name]
 
 

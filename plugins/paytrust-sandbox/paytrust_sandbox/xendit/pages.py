@@ -45,7 +45,9 @@ class Pages:
     def _invoice(self, request: Request) -> Invoice:
         invoice = self._state.invoices.by_id.get(request.params["id"])
         if invoice is None:
-            raise Refusal(html_response("<!doctype html><title>Not found</title><p>There is no such invoice.</p>", 404))
+            raise Refusal(
+                html_response("<!doctype html><title>Not found</title><p>There is no such invoice.</p>", 404)
+            )
         return invoice
 
 

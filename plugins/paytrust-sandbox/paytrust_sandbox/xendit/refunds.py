@@ -82,7 +82,9 @@ class Refunds:
 
     def index(self, request: Request) -> Response:
         query = dict(request.query)
-        found = [refund for refund in self.by_id.values() if query.get("invoice_id") in {None, refund.invoice.id}]
+        found = [
+            refund for refund in self.by_id.values() if query.get("invoice_id") in {None, refund.invoice.id}
+        ]
         return json_response({"data": [refund.seen() for refund in found], "has_more": False})
 
     def cancel(self, request: Request) -> Response:
@@ -111,7 +113,16 @@ class Refunds:
             raise refuse("API_VALIDATION_ERROR", f"reason must be one of {', '.join(REASONS)}")
         now = self._now()
         identity = f"rfd-{uuid.uuid4()}"
-        refund = Refund(identity, invoice, amount, body["reason"], body.get("reference_id"), body.get("metadata"), now, now)
+        refund = Refund(
+            identity,
+            invoice,
+            amount,
+            body["reason"],
+            body.get("reference_id"),
+            body.get("metadata"),
+            now,
+            now,
+        )
         self.by_id[identity] = refund
         return refund
 
@@ -122,7 +133,9 @@ class Refunds:
             raise refuse("REFUND_NOT_SUPPORTED", "This channel cannot be refunded", 403)
         if body.get("currency", invoice.currency) != invoice.currency:
             raise refuse("INVALID_VALUE_ERROR", "The currency is not that of the payment")
-        left = invoice.paid_amount - sum(refund.amount for refund in self.of(invoice) if refund.status in ("PENDING", "SUCCEEDED"))
+        left = invoice.paid_amount - sum(
+            refund.amount for refund in self.of(invoice) if refund.status in ("PENDING", "SUCCEEDED")
+        )
         asked = left if body.get("amount") is None else number(body["amount"])
         if asked is None or asked <= 0:
             raise refuse("API_VALIDATION_ERROR", "amount must be a number greater than 0")

@@ -29,7 +29,15 @@ class XenditSimulator(Simulator):
     name = "xendit"
     state: XenditState
 
-    def __init__(self, *, key: str, callback_token: str, webhook_url: str, currencies: tuple[str, ...], clock_factor: float) -> None:
+    def __init__(
+        self,
+        *,
+        key: str,
+        callback_token: str,
+        webhook_url: str,
+        currencies: tuple[str, ...],
+        clock_factor: float,
+    ) -> None:
         super().__init__(clock_factor=clock_factor, habits=HABITS)
         self.state = XenditState(
             key=key,
@@ -86,7 +94,9 @@ class XenditSimulator(Simulator):
         user_id = request.headers.get("for-user-id", USER_ID)
         terms = checked(body, self.state.currencies)
         now = self.clock.now()
-        invoice = self.state.invoices.create(terms, at=now, base_url=self.base_url, user_id=user_id, merchant=self.state.merchant_name)
+        invoice = self.state.invoices.create(
+            terms, at=now, base_url=self.base_url, user_id=user_id, merchant=self.state.merchant_name
+        )
         return json_response(invoice.seen())
 
     def get(self, request: Request) -> Response:
@@ -119,9 +129,17 @@ class XenditSimulator(Simulator):
 
     def forged(self, reference: str, forgery: Forgery) -> Message:
         invoice = self.acts.find(reference)
-        body = {name: value for name, value in {**invoice.announced(), **forgery.fields}.items() if name not in forgery.without}
+        body = {
+            name: value
+            for name, value in {**invoice.announced(), **forgery.fields}.items()
+            if name not in forgery.without
+        }
         message = self.notices.message("forged", invoice.external_id, body)
-        return message if forgery.authentication == "valid" else self.tampered_message(f"{forgery.authentication}_signature", message)
+        return (
+            message
+            if forgery.authentication == "valid"
+            else self.tampered_message(f"{forgery.authentication}_signature", message)
+        )
 
     def rejection(self, operation: str) -> Response:
         return error(400, "API_VALIDATION_ERROR", f"The {operation} was rejected", ["amount is invalid"])
@@ -133,7 +151,11 @@ class XenditSimulator(Simulator):
         return error(403, "REQUEST_FORBIDDEN_ERROR", f"The API key is forbidden to {operation}")
 
     def not_found(self, operation: str) -> Response:
-        return json_response([]) if operation == "list" else error(404, "INVOICE_NOT_FOUND_ERROR", "Invoice not found")
+        return (
+            json_response([])
+            if operation == "list"
+            else error(404, "INVOICE_NOT_FOUND_ERROR", "Invoice not found")
+        )
 
     def rate_limited(self) -> Response:
         response = error(429, "RATE_LIMIT_EXCEEDED", "Rate limit exceeded")

@@ -9,7 +9,10 @@ from paytrust_sandbox.xendit.refunds import Refunds
 
 
 class XenditSettings(Settings, kw_only=True, forbid_unknown_fields=True):
-    """`send_webhook_id` and `send_expired` are dashboard or product variations; `rate_limit` is per minute and operation."""
+    """
+    `send_webhook_id` and `send_expired` are dashboard or product variations; `rate_limit` is per minute and
+    operation.
+    """
 
     send_webhook_id: bool = True
     send_expired: bool = True

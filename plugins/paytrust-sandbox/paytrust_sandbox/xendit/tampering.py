@@ -1,4 +1,7 @@
-"""Answers and webhooks with a wrong amount, currency or reference in them: well-formed, well signed, and not what was agreed."""
+"""
+Answers and webhooks with a wrong amount, currency or reference in them: well-formed, well signed, and not
+what was agreed.
+"""
 
 from typing import Any
 

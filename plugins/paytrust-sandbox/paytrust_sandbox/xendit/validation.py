@@ -18,7 +18,9 @@ Body = dict[str, Any]
 
 
 def error(status: int, code: str, message: str, errors: list[Any] | None = None) -> Response:
-    return json_response({"error_code": code, "message": message, **({"errors": errors} if errors else {})}, status)
+    return json_response(
+        {"error_code": code, "message": message, **({"errors": errors} if errors else {})}, status
+    )
 
 
 def refuse(code: str, message: str, status: int = 400) -> Refusal:
@@ -33,11 +35,20 @@ def number(value: object) -> Decimal | None:
 
 
 def checked(body: object, currencies: Collection[str]) -> Body:
-    """Return a valid *body* with its amount as the gateway books it and its currency filled in. Raises Refusal."""
+    """
+    Return a valid *body* with its amount as the gateway books it and its currency filled in. Raises Refusal.
+    """
     if not isinstance(body, dict):
         raise refuse("API_VALIDATION_ERROR", "The body must be an object")
     if problems := [text for text in _problems(body) if text]:
-        raise Refusal(error(400, "API_VALIDATION_ERROR", "There was an error with the format submitted to the server.", problems))
+        raise Refusal(
+            error(
+                400,
+                "API_VALIDATION_ERROR",
+                "There was an error with the format submitted to the server.",
+                problems,
+            )
+        )
     _check_emails(body)
     _check_reminder(body)
     currency = body.get("currency") or next(iter(currencies))
@@ -73,7 +84,11 @@ def _problems(body: Body) -> list[str | None]:
         _text(body, "failure_redirect_url", 255),
         _within(body, "invoice_duration", YEAR_S),
         _check(body, "locale", lambda value: value in ("en", "id")),
-        _check(body, "payment_methods", lambda value: isinstance(value, list) and all(isinstance(code, str) for code in value)),
+        _check(
+            body,
+            "payment_methods",
+            lambda value: isinstance(value, list) and all(isinstance(code, str) for code in value),
+        ),
         _check(body, "metadata", lambda value: isinstance(value, dict) and len(value) <= MAX_METADATA),
         _check(body, "should_send_email", lambda value: isinstance(value, bool)),
         _check(body, "customer", lambda value: isinstance(value, dict) and "" not in value.values()),
@@ -95,17 +110,30 @@ def _text(body: Body, name: str, longest: int | None = None) -> str | None:
 
 def _within(body: Body, name: str, most: int) -> str | None:
     value = number(body.get(name))
-    return None if body.get(name) is None or (value is not None and 1 <= value <= most) else f"{name} must be a number from 1 to {most}"
+    return (
+        None
+        if body.get(name) is None or (value is not None and 1 <= value <= most)
+        else f"{name} must be a number from 1 to {most}"
+    )
 
 
 def _all(value: object, most: int, valid: Callable[[Body], bool]) -> bool:
-    return isinstance(value, list) and len(value) <= most and all(isinstance(one, dict) and valid(one) for one in value)
+    return (
+        isinstance(value, list)
+        and len(value) <= most
+        and all(isinstance(one, dict) and valid(one) for one in value)
+    )
 
 
 def _is_item(item: Body) -> bool:
     quantity, name = number(item.get("quantity")), item.get("name")
     sound_name = isinstance(name, str) and 1 <= len(name) <= 256
-    return sound_name and quantity is not None and 0 < quantity <= 510_000 and number(item.get("price")) is not None
+    return (
+        sound_name
+        and quantity is not None
+        and 0 < quantity <= 510_000
+        and number(item.get("price")) is not None
+    )
 
 
 def _is_fee(fee: Body) -> bool:
@@ -122,5 +150,10 @@ def _check_reminder(body: Body) -> None:
     if body.get("reminder_time") is None and body.get("reminder_time_unit") is None:
         return
     time, unit = number(body.get("reminder_time")), body.get("reminder_time_unit")
-    if not isinstance(unit, str) or unit not in REMINDER_LIMITS or time is None or not 1 <= time <= REMINDER_LIMITS[unit]:
+    if (
+        not isinstance(unit, str)
+        or unit not in REMINDER_LIMITS
+        or time is None
+        or not 1 <= time <= REMINDER_LIMITS[unit]
+    ):
         raise refuse("INVALID_REMINDER_TIME", "reminder_time must be 1 to 30 days or 1 to 24 hours")
