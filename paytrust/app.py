@@ -17,7 +17,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
 from paytrust.api import guards, problems
-from paytrust.api.admission import Door, answer
+from paytrust.api.admission import EarlyRateLimit, problem_messages
 from paytrust.errors import NotFound
 from paytrust.infra import logs
 from paytrust.infra.settings import Settings, load
@@ -88,7 +88,7 @@ def _encoded(app: Litestar) -> bytes:
     return msgspec.json.encode(app.openapi_schema.to_schema())
 
 
-def _settle() -> None:
+def _freeze_gc() -> None:
     """
     Take what the service consists of out of the garbage collector's sight: it lives as long as the process.
 
@@ -100,16 +100,16 @@ def _settle() -> None:
 
 
 class _Service(Litestar):
-    """The application behind its door."""
+    """The application behind its early rate limit."""
 
-    door: Door
+    early_limit: EarlyRateLimit
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        refusal = self.door.refusal(scope) if scope["type"] == "http" else None
+        refusal = self.early_limit.check(scope) if scope["type"] == "http" else None
         if refusal is None:
             await super().__call__(scope, receive, send)
             return
-        start, body = answer(scope, refusal)
+        start, body = problem_messages(scope, refusal)
         for hook in self.before_send:
             await hook(start, scope)
         await send(start)
@@ -123,7 +123,9 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
     settings = settings or load()
     logs.configure(settings)
     plugin = PayTrustPlugin(settings, registry=registry)
-    limited = guards.stranger_guard(plugin.services.rates.strangers, trusted_proxies=settings.trusted_proxies)
+    limited = guards.anonymous_guard(
+        plugin.services.rates.anonymous, trusted_proxies=settings.trusted_proxies
+    )
     docs = OpenAPIConfig(
         title="PayTrust",
         version=metadata.version("paytrust"),
@@ -146,10 +148,10 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
         plugins=[plugin],
         openapi_config=docs if settings.docs else None,
         exception_handlers={Exception: problems.on_error},
-        on_startup=[_settle],
+        on_startup=[_freeze_gc],
         before_send=[_allow_page, *([_require_https] if settings.public_url.startswith("https://") else [])],
         logging_config=None,
         debug=False,
     )
-    app.door = plugin.door()
+    app.early_limit = plugin.early_limit()
     return app

@@ -110,13 +110,13 @@ async def _check(settings: Settings) -> None:
     """
     from paytrust.infra import db  # noqa: PLC0415 - slow
     from paytrust.secrets.service import Secrets  # noqa: PLC0415 - slow
-    from paytrust.security.encryption import Vault  # noqa: PLC0415 - slow
+    from paytrust.security.encryption import MasterKeys  # noqa: PLC0415 - slow
 
     database = db.Database(settings.database_url.get_secret_value(), size=1)
     await database.open()
     try:
         await db.check(database)
-        await Secrets(database, Vault(settings.master_keys())).check()
+        await Secrets(database, MasterKeys(settings.master_keys())).check()
     finally:
         await database.close()
 

@@ -38,7 +38,7 @@ SERVICE_ROLE: Final = "paytrust_service"
 FEES: Final = {"IDR": NewFee("0.029", "2000"), "MYR": NewFee("0.029", "1.00"), "USD": NewFee("0.029", "0.30")}
 
 
-class _Kept(msgspec.Struct):
+class _SavedState(msgspec.Struct):
     """What the next start needs to know again. Secrets of a toy, in a file only its owner may read."""
 
     admin_api_key: str = msgspec.field(default_factory=lambda: secrets.token_hex(32))
@@ -51,7 +51,7 @@ class _Kept(msgspec.Struct):
     api_key: str | None = None
 
 
-class Ready(msgspec.Struct, frozen=True):
+class DevEnvironment(msgspec.Struct, frozen=True):
     """A prepared environment: run a server with *settings* and call it with *api_key*."""
 
     settings: Settings
@@ -64,7 +64,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def environment(data: Path, *, port: int, **settings: Any) -> Iterator[Ready]:
+def environment(data: Path, *, port: int, **settings: Any) -> Iterator[DevEnvironment]:
     """
     Start PostgreSQL and the sandboxes, migrate, and make a tenant, a key and gateway accounts; stop all of it
     at the end.
@@ -159,7 +159,7 @@ def _started(sandbox: Sandbox) -> Iterator[tuple[Sandbox, list[SandboxAccount]]]
         sandbox.stop()
 
 
-def _settings(owner_url: str, kept: _Kept, port: int, given: dict[str, Any]) -> Settings:
+def _settings(owner_url: str, kept: _SavedState, port: int, given: dict[str, Any]) -> Settings:
     parts = urlsplit(owner_url)
     embedded = not parts.hostname
     service_url = with_database(
@@ -186,10 +186,10 @@ def _settings(owner_url: str, kept: _Kept, port: int, given: dict[str, Any]) -> 
 async def _prepare(
     settings: Settings,
     owner_url: str,
-    kept: _Kept,
+    kept: _SavedState,
     registry: Registry,
     offered: list[tuple[Sandbox, SandboxAccount]],
-) -> Ready:
+) -> DevEnvironment:
     await migrations.migrate(owner_url)
     await migrations.ensure_service_login(owner_url, settings.database_url.get_secret_value())
     services = Services(settings, registry)
@@ -204,12 +204,12 @@ async def _prepare(
         }
     finally:
         await services.db.close()
-    return Ready(
+    return DevEnvironment(
         settings, kept.tenant_id, kept.api_key, accounts, [account for _, account in offered], owner_url
     )
 
 
-async def _tenant(services: Services, kept: _Kept) -> None:
+async def _tenant(services: Services, kept: _SavedState) -> None:
     """The tenant and key of the last start, if this database still knows them; else new ones."""
     known = {tenant.tenant_id for tenant in await services.tenants.page(limit=200, after=None)}
     if kept.tenant_id in known and kept.api_key is not None:
@@ -249,16 +249,16 @@ async def _account(services: Services, tenant_id: UUID, sandbox: Sandbox, offere
     return account.gateway_id
 
 
-def _read(path: Path) -> _Kept:
+def _read(path: Path) -> _SavedState:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+        return msgspec.json.decode(path.read_bytes(), type=_SavedState)
     except FileNotFoundError:
-        return _Kept()
+        return _SavedState()
     except msgspec.MsgspecError as exc:
         raise ConfigurationError(f"{path} cannot be read ({exc}); delete it to start afresh") from exc
 
 
-def _write(path: Path, kept: _Kept) -> None:
+def _write(path: Path, kept: _SavedState) -> None:
     fresh = path.with_suffix(".new")
     fresh.touch(mode=0o600)
     fresh.write_bytes(msgspec.json.format(msgspec.json.encode(kept)))

@@ -34,7 +34,7 @@ import paytrust.payments.routes
 import paytrust.tenants.routes
 import paytrust.webhooks.routes
 from paytrust.api import bodies, context, guards, health, openapi, problems
-from paytrust.api.admission import Door
+from paytrust.api.admission import EarlyRateLimit
 from paytrust.commands import Commands
 from paytrust.errors import NotFound
 from paytrust.idempotency import routes as idempotency
@@ -87,16 +87,16 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
     def on_cli_init(self, cli: click.Group) -> None:
         cli.add_command(Commands("paytrust", help="PayTrust's own commands; they read its settings."))
 
-    def door(self) -> Door:
+    def early_limit(self) -> EarlyRateLimit:
         """
-        For an application that is nothing but PayTrust: what turns strangers over their limit away before it.
+        For an application that is nothing but PayTrust: what turns anonymous over their limit away before it.
         """
-        return Door(
-            self.services.rates.strangers,
-            knows_key=self.services.keys.knows,
-            knows_admin=self.services.admin_keys.knows,
+        return EarlyRateLimit(
+            self.services.rates.anonymous,
+            is_cached_key=self.services.keys.is_cached,
+            is_cached_admin=self.services.admin_keys.is_cached,
             trusted_proxies=self.settings.trusted_proxies,
-            open_to_all=[
+            exempt_routes=[
                 handler
                 for found in ROUTES.values()
                 for handler in found
@@ -138,7 +138,7 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
                 guards.access_guard(
                     _late(services.keys),
                     _late_admin(services.admin_keys),
-                    knows=_late_knows(services.keys),
+                    is_cached=_late_is_cached(services.keys),
                     rates=services.rates,
                     trusted_proxies=self.settings.trusted_proxies,
                 ),
@@ -209,8 +209,8 @@ def _late(keys: Keys) -> guards.Authenticate:
     return lambda key, caller, needs: keys.authenticate(key, caller, needs=needs)
 
 
-def _late_knows(keys: Keys) -> Callable[[str | None], bool]:
-    return lambda key: keys.knows(key)  # noqa: PLW0108 - see above
+def _late_is_cached(keys: Keys) -> Callable[[str | None], bool]:
+    return lambda key: keys.is_cached(key)  # noqa: PLW0108 - see above
 
 
 def _late_admin(keys: AdminKeys) -> guards.AdmitAdmin:

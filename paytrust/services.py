@@ -11,7 +11,7 @@ from paytrust.books.service import Books
 from paytrust.idempotency.service import Idempotency
 from paytrust.infra import db
 from paytrust.infra.db import Database
-from paytrust.infra.rate_limits import STRANGERS, Quota, Rates, Store, Windows
+from paytrust.infra.rate_limits import ANONYMOUS_POLICY, RateLimits, RateStore, SharedLimit, SlidingWindow
 from paytrust.infra.settings import Settings
 from paytrust.infra.watchdog import Watchdog
 from paytrust.infra.worker import Worker
@@ -19,20 +19,20 @@ from paytrust.installments.service import Installments
 from paytrust.invoices.service import Invoices
 from paytrust.keys.jobs import AUDIT_POLL_S, KeyChanges
 from paytrust.keys.service import AdminKeys, Audit, Keys
-from paytrust.payments.jobs import Comparison, Reconciler
+from paytrust.payments.jobs import Reconciliation, StatusPoller
 from paytrust.payments.service import Payments
 from paytrust.plugins.breaker import Breakers
-from paytrust.plugins.calls import WORK_SHARE, Lane
+from paytrust.plugins.calls import WORK_SHARE, Bulkhead
 from paytrust.plugins.registry import Registry
-from paytrust.secrets.jobs import Keeper
+from paytrust.secrets.jobs import SealedStore
 from paytrust.secrets.service import Secrets
-from paytrust.security.encryption import Vault
+from paytrust.security.encryption import MasterKeys
 from paytrust.security.urls import Reach
 from paytrust.tenants.service import Tenants
 from paytrust.webhooks.jobs import WebhookJobs
 from paytrust.webhooks.service import Inbox, Webhooks
 
-RECONCILER_POLL_S = 10.0
+STATUS_POLL_S = 10.0
 SLOW_POLL_S = 60.0
 
 
@@ -48,11 +48,11 @@ class Services:
         self.intake_db = Database(dsn, size=settings.intake_pool_size, name="paytrust intake")
         self.work_db = Database(dsn, size=settings.work_pool_size, name="paytrust work", waiters=None)
         reach = Reach(insecure=settings.insecure_gateways, networks=settings.gateway_networks)
-        self.secrets = Secrets(self.db, Vault(settings.master_keys()))
+        self.secrets = Secrets(self.db, MasterKeys(settings.master_keys()))
         self.accounts = Accounts(self.db, registry, self.secrets, public_url=settings.public_url, reach=reach)
         self.tenants = Tenants(self.db)
         self.idempotency = Idempotency(self.db, self.secrets)
-        self.sealed_stores: dict[str, Keeper] = {
+        self.sealed_stores: dict[str, SealedStore] = {
             "credentials": self.accounts,
             "kept answers": self.idempotency,
         }
@@ -65,8 +65,8 @@ class Services:
             (settings.database_listen_url or settings.database_url).get_secret_value(), self.keys
         )
         breakers = Breakers(failures=settings.gateway_failures)
-        requests = Lane(breakers, calls=settings.gateway_calls)
-        work_calls = Lane(breakers, calls=max(1, settings.gateway_calls // WORK_SHARE))
+        requests = Bulkhead(breakers, calls=settings.gateway_calls)
+        work_calls = Bulkhead(breakers, calls=max(1, settings.gateway_calls // WORK_SHARE))
         self.payments = Payments(self.db, self.accounts, calls=requests, insecure=reach.insecure)
         self.invoices = Invoices(
             self.db,
@@ -78,15 +78,15 @@ class Services:
         self.installments = Installments(self.db, self.payments, self.accounts)
         self.books = Books(self.db)
         self.inbox = Inbox(self.db)
-        self.comparison = Comparison(self.db, self.payments)
+        self.comparison = Reconciliation(self.db, self.payments)
         work = Payments(self.work_db, self.accounts, calls=work_calls, insecure=reach.insecure)
         webhook_jobs = WebhookJobs(self.work_db, self.accounts, work)
         self.webhook_worker = Worker("webhooks", webhook_jobs.step)
         self.workers = (
             self.webhook_worker,
             Worker("unmatched webhooks", webhook_jobs.match, poll_s=SLOW_POLL_S),
-            Worker("reconciler", Reconciler(self.work_db, work).step, poll_s=RECONCILER_POLL_S),
-            Worker("comparison", Comparison(self.work_db, work).step, poll_s=SLOW_POLL_S),
+            Worker("reconciler", StatusPoller(self.work_db, work).step, poll_s=STATUS_POLL_S),
+            Worker("comparison", Reconciliation(self.work_db, work).step, poll_s=SLOW_POLL_S),
             Worker(
                 "idempotency keys", Idempotency(self.work_db, self.secrets).remove_old, poll_s=SLOW_POLL_S
             ),
@@ -98,12 +98,12 @@ class Services:
             on_stored=self.webhook_worker.wake,
         )
         self.rates_store = (
-            None if settings.rates_url is None else Store(settings.rates_url.get_secret_value())
+            None if settings.rates_url is None else RateStore(settings.rates_url.get_secret_value())
         )
-        self.rates = Rates(
-            keys=Quota("api-key", settings.key_limit_per_minute, self.rates_store),
-            admins=Quota("admin-key", settings.admin_limit_per_minute, self.rates_store),
-            strangers=Windows(STRANGERS, settings.address_limit_per_minute),
+        self.rates = RateLimits(
+            keys=SharedLimit("api-key", settings.key_limit_per_minute, self.rates_store),
+            admins=SharedLimit("admin-key", settings.admin_limit_per_minute, self.rates_store),
+            anonymous=SlidingWindow(ANONYMOUS_POLICY, settings.address_limit_per_minute),
         )
 
     @contextlib.asynccontextmanager

@@ -21,7 +21,7 @@ import httpx
 
 from paytrust import development
 from paytrust.books.service import Books
-from paytrust.development import Ready
+from paytrust.development import DevEnvironment
 from paytrust.infra.db import Database
 
 WAIT_S = 20
@@ -120,7 +120,7 @@ def wait_until_paid(api: httpx.Client, invoice_id: str) -> dict[str, Any]:
     raise SystemExit(f"invoice {invoice_id} was not paid within {WAIT_S} s")
 
 
-async def prove(ready: Ready) -> list[str]:
+async def prove(ready: DevEnvironment) -> list[str]:
     """Recompute every balance and status from the transfers."""
     database = Database(ready.settings.database_url.get_secret_value(), size=2)
     await database.open()

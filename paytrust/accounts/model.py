@@ -11,7 +11,7 @@ import msgspec
 from paytrust.contract.gateways import Limits
 from paytrust.errors import FieldError, Invalid, pointer
 from paytrust.money import EXPONENT, Money, parse_percentage
-from paytrust.secrets.model import NOBODY, Place, Sealed
+from paytrust.secrets.model import NO_TENANT, EncryptionContext, Sealed
 from paytrust.security.urls import Reach
 
 
@@ -100,7 +100,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def scope(self) -> UUID:
-        return self.tenant_id or NOBODY
+        return self.tenant_id or NO_TENANT
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id}, {self.gateway})"
@@ -132,9 +132,9 @@ class AccountOut(msgspec.Struct, frozen=True, kw_only=True):
     disabled: bool
 
 
-def place_of_credentials(scope: UUID, account_id: UUID) -> Place:
-    """Where the credentials of an account are kept. *scope*: its tenant, or `NOBODY`."""
-    return Place(scope, "gateway_accounts", "credentials", str(account_id))
+def place_of_credentials(scope: UUID, account_id: UUID) -> EncryptionContext:
+    """Where the credentials of an account are kept. *scope*: its tenant, or `NO_TENANT`."""
+    return EncryptionContext(scope, "gateway_accounts", "credentials", str(account_id))
 
 
 def new_webhook_token() -> str:

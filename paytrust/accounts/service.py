@@ -17,7 +17,7 @@ from paytrust.idempotency.model import Claim
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.plugins.registry import Registry
-from paytrust.secrets.model import NOBODY, Sealed, Stale
+from paytrust.secrets.model import NO_TENANT, Outdated, Sealed
 from paytrust.secrets.service import Secrets
 from paytrust.security import redaction, urls
 from paytrust.security.urls import Reach
@@ -64,7 +64,7 @@ class Accounts:
             base_url=data.base_url,
             options=options,
             sealed_credentials=await self._seal(
-                data.tenant_id or NOBODY, account_id, data.credentials, gateway
+                data.tenant_id or NO_TENANT, account_id, data.credentials, gateway
             ),
             webhook_token=model.new_webhook_token(),
             created_at=datetime.now(UTC),  # the database's clock decides; read back below
@@ -160,7 +160,7 @@ class Accounts:
             hosts = model.check_page_hosts(gateway.page_hosts())
             if hosts and account.base_url is not None:
                 # A sandbox that stands in for the provider has its pages where it has its API.
-                hosts |= {urls.read(account.base_url, insecure=True).host}
+                hosts |= {urls.parse(account.base_url, insecure=True).host}
         except (Exception, SystemExit) as exc:
             raise self._plugin_failed(account, exc) from exc
         return hosts
@@ -175,7 +175,7 @@ class Accounts:
         opened = self._secrets.open(
             account.sealed_credentials, model.place_of_credentials(account.scope, account.id)
         )
-        redaction.hide(*msgspec.json.decode(opened, type=dict[str, Any]).values())
+        redaction.register_secret(*msgspec.json.decode(opened, type=dict[str, Any]).values())
         try:
             credentials = msgspec.json.decode(opened, type=type_.credentials_type)
             http = GatewayHTTP(
@@ -216,12 +216,12 @@ class Accounts:
             )
         )
 
-    async def sealed_before(self, after: tuple[Any, ...] | None) -> list[Stale]:
+    async def sealed_before(self, after: tuple[Any, ...] | None) -> list[Outdated]:
         """The next credentials that another key has sealed than the one that seals for their tenant now."""
         async with self._db.transaction(system=True, readonly=True) as tx:
-            rows = await store.sealed_before(tx, after[0] if after else NOBODY, RESEALED_AT_ONCE)
+            rows = await store.sealed_before(tx, after[0] if after else NO_TENANT, RESEALED_AT_ONCE)
         return [
-            Stale(
+            Outdated(
                 model.place_of_credentials(row["scope"], row["id"]),
                 Sealed(row["credentials"], row["wrapped_key"]),
                 (row["id"],),
@@ -229,7 +229,7 @@ class Accounts:
             for row in rows
         ]
 
-    async def replace_sealed(self, stale: Stale, sealed: bytes) -> bool:
+    async def replace_sealed(self, stale: Outdated, sealed: bytes) -> bool:
         """Keep the same credentials, sealed anew; False when they were changed meanwhile."""
         async with self._db.transaction(system=True) as tx:
             return await store.replace_sealed(tx, stale.at[0], stale.sealed.value, sealed)

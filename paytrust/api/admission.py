@@ -1,5 +1,5 @@
 """
-Where strangers over their limit are turned away: before a route is looked for, because that is what most of
+Where anonymous over their limit are turned away: before a route is looked for, because that is what most of
 an answer costs.
 
 The rule is the guard's (`guards.access_guard`), which stands behind it and alone where PayTrust is mounted:
@@ -19,40 +19,40 @@ from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Scope
 
 from paytrust.api import guards, problems
 from paytrust.errors import TooManyRequests
-from paytrust.infra.rate_limits import Windows
-from paytrust.security.access import Network, client_address, neighbourhood
+from paytrust.infra.rate_limits import SlidingWindow
+from paytrust.security.access import Network, client_address, subnet
 
 _PARAMETER: Final = re.compile(r"\{[^}]*\}")
 
-Knows = Callable[[str], bool]
+IsCached = Callable[[str], bool]
 
 
-class Door:
+class EarlyRateLimit:
     """
-    *knows_key* and *knows_admin* say whether a key was verified already; *open_to_all* are the routes without
+    *is_cached_key* and *is_cached_admin* say whether a key was verified already; *exempt_routes* are the routes without
     a limit.
     """
 
     def __init__(
         self,
-        strangers: Windows,
+        anonymous: SlidingWindow,
         *,
-        knows_key: Knows,
-        knows_admin: Knows,
+        is_cached_key: IsCached,
+        is_cached_admin: IsCached,
         trusted_proxies: Sequence[Network],
-        open_to_all: Iterable[HTTPRouteHandler],
+        exempt_routes: Iterable[HTTPRouteHandler],
     ) -> None:
-        self._strangers = strangers
-        self._knows_key, self._knows_admin = knows_key, knows_admin
+        self._anonymous = anonymous
+        self._is_cached_key, self._is_cached_admin = is_cached_key, is_cached_admin
         self._trusted = trusted_proxies
         paths = [
             "[^/]+".join(map(re.escape, _PARAMETER.split(path)))
-            for handler in open_to_all
+            for handler in exempt_routes
             for path in handler.paths
         ]
         self._open = re.compile("|".join(f"{path}/?" for path in paths))
 
-    def refusal(self, scope: Scope) -> TooManyRequests | None:
+    def check(self, scope: Scope) -> TooManyRequests | None:
         """Why the request goes no further, or None when it may. Nothing is counted here."""
         keys: dict[bytes, str] = {}
         forwarded = []
@@ -62,21 +62,23 @@ class Door:
             else:
                 keys[name] = value.decode("latin-1")
         client = scope.get("client")
-        address = neighbourhood(client_address(client[0] if client else None, forwarded, self._trusted))
-        allowance = self._strangers.refusal(address)
-        if allowance is None or self._passes(scope["path"], keys.get(b"x-api-key"), keys.get(b"x-admin-key")):
+        address = subnet(client_address(client[0] if client else None, forwarded, self._trusted))
+        decision = self._anonymous.refusal(address)
+        if decision is None or self._passes(scope["path"], keys.get(b"x-api-key"), keys.get(b"x-admin-key")):
             return None
-        return guards.limited(scope, allowance)
+        return guards.limited(scope, decision)
 
     def _passes(self, path: str, key: str | None, admin_key: str | None) -> bool:
         return bool(
             self._open.fullmatch(path)
-            or (key is not None and self._knows_key(key))
-            or (admin_key is not None and self._knows_admin(admin_key))
+            or (key is not None and self._is_cached_key(key))
+            or (admin_key is not None and self._is_cached_admin(admin_key))
         )
 
 
-def answer(scope: Scope, refusal: TooManyRequests) -> tuple[HTTPResponseStartEvent, HTTPResponseBodyEvent]:
+def problem_messages(
+    scope: Scope, refusal: TooManyRequests
+) -> tuple[HTTPResponseStartEvent, HTTPResponseBodyEvent]:
     """The same that the error handlers of the routes make of *refusal*."""
     body = msgspec.json.encode(problems.problem(scope, refusal))
     headers = [(b"content-type", problems.PROBLEM.encode()), (b"content-length", str(len(body)).encode())]

@@ -68,7 +68,7 @@ def finish(message: HTTPResponseStartEvent, scope: Scope) -> None:
     message["headers"] = given
     started = scope.get("paytrust.started")
     # An attacker's refusals would fill the disk: one line for each address and minute.
-    (log.debug if guards.is_old_news(scope) else log.info)(
+    (log.debug if guards.already_logged(scope) else log.info)(
         "request",
         method=scope.get("method"),
         route=scope.get("path_template", "-"),  # not the path: it may hold a webhook token

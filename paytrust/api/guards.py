@@ -16,9 +16,9 @@ from litestar.types import Scope
 
 from paytrust.api.problems import MAX_DETAIL, MAX_ERRORS, invalid, request_id
 from paytrust.errors import FieldError, Forbidden, PayTrustError, TooManyRequests, pointer
-from paytrust.infra.rate_limits import STRANGERS, Allowance, Rates, Windows
+from paytrust.infra.rate_limits import ANONYMOUS_POLICY, Decision, RateLimits, SlidingWindow
 from paytrust.security import card_numbers
-from paytrust.security.access import ANONYMOUS, Caller, Network, Principal, client_address, neighbourhood
+from paytrust.security.access import ANONYMOUS, Caller, Network, Principal, client_address, subnet
 from paytrust.security.access import Scope as KeyScope
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
@@ -31,8 +31,8 @@ def access_guard(
     authenticate: Authenticate,
     admit_admin: AdmitAdmin,
     *,
-    knows: Callable[[str | None], bool],
-    rates: Rates,
+    is_cached: Callable[[str | None], bool],
+    rates: RateLimits,
     trusted_proxies: Sequence[Network],
 ) -> Callable[..., Awaitable[None]]:
     """
@@ -40,7 +40,7 @@ def access_guard(
     entry.
 
     A public route is limited by address, unless it says `limited: False`. A key that this process has not
-    verified yet (*knows*) is counted against its address before anything is looked up, and not at all once it
+    verified yet (*is_cached*) is counted against its address before anything is looked up, and not at all once it
     has proved good.
     """
 
@@ -50,20 +50,20 @@ def access_guard(
         connection.scope["paytrust.caller"] = caller  # type: ignore[typeddict-unknown-key]
         if access == "public":
             if handler.opt.get("limited", True):
-                _grant(connection, rates.strangers.take(neighbourhood(caller.address)))
+                _grant(connection, rates.anonymous.hit(subnet(caller.address)))
             return
         if access == "admin":
-            with _blamed(connection, rates.strangers, caller, beforehand=False):
+            with _blamed(connection, rates.anonymous, caller, beforehand=False):
                 caller = admit_admin(connection.headers.get("x-admin-key"), caller)
             connection.scope["paytrust.caller"] = caller  # type: ignore[typeddict-unknown-key]
-            _grant(connection, await rates.admins.take(caller.actor))
+            _grant(connection, await rates.admins.hit(caller.actor))
         elif access in {"read", "write"}:
             key = connection.headers.get("x-api-key")
-            with _blamed(connection, rates.strangers, caller, beforehand=not knows(key)):
+            with _blamed(connection, rates.anonymous, caller, beforehand=not is_cached(key)):
                 principal = await authenticate(key, caller, KeyScope(access))
             connection.scope["paytrust.principal"] = principal  # type: ignore[typeddict-unknown-key]
             structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
-            _grant(connection, await rates.keys.take(str(principal.key_id)))
+            _grant(connection, await rates.keys.hit(str(principal.key_id)))
         else:
             raise Forbidden("this route says nobody may use it")
         _check_query(connection, handler)
@@ -71,18 +71,18 @@ def access_guard(
     return guard
 
 
-def stranger_guard(strangers: Windows, *, trusted_proxies: Sequence[Network]) -> Callable[..., None]:
+def anonymous_guard(anonymous: SlidingWindow, *, trusted_proxies: Sequence[Network]) -> Callable[..., None]:
     """A Litestar guard for routes that are open to everybody: limited by address."""
 
     def guard(connection: Connection, _: BaseRouteHandler) -> None:
-        _grant(connection, strangers.take(neighbourhood(caller_of(connection, trusted_proxies).address)))
+        _grant(connection, anonymous.hit(subnet(caller_of(connection, trusted_proxies).address)))
 
     return guard
 
 
 @contextlib.contextmanager
 def _blamed(
-    connection: Connection, strangers: Windows, caller: Caller, *, beforehand: bool
+    connection: Connection, anonymous: SlidingWindow, caller: Caller, *, beforehand: bool
 ) -> Iterator[None]:
     """
     Count a failure of the caller against his address: *beforehand* what may still succeed, so that a crowd
@@ -90,59 +90,59 @@ def _blamed(
 
     What is not the caller's fault does not count.
     """
-    address = neighbourhood(caller.address)
+    address = subnet(caller.address)
     if beforehand:
-        _grant(connection, strangers.take(address))
+        _grant(connection, anonymous.hit(address))
     blame = False
     try:
         yield
     except PayTrustError as exc:
         blame = exc.status < 500
         if blame and not beforehand:
-            _grant(connection, strangers.take(address))
+            _grant(connection, anonymous.hit(address))
         raise
     finally:
         if beforehand and not blame:
-            strangers.give_back(address)
+            anonymous.undo(address)
 
 
-def _grant(connection: Connection, allowance: Allowance) -> None:
-    if refused := limited(connection.scope, allowance):
+def _grant(connection: Connection, decision: Decision) -> None:
+    if refused := limited(connection.scope, decision):
         raise refused
 
 
-def limited(scope: Scope, allowance: Allowance) -> TooManyRequests | None:
+def limited(scope: Scope, decision: Decision) -> TooManyRequests | None:
     """
-    Note *allowance* for the headers of the answer; the error to answer with when it does not grant the
+    Note *decision* for the headers of the answer; the error to answer with when it does not grant the
     request.
     """
-    scope["paytrust.allowance"] = allowance  # type: ignore[typeddict-unknown-key]
-    if allowance.granted:
+    scope["paytrust.decision"] = decision  # type: ignore[typeddict-unknown-key]
+    if decision.granted:
         return None
     return TooManyRequests(
-        f"the limit is {allowance.limit} requests a minute by {allowance.policy}",
-        retry_after_s=allowance.more_in_s,
+        f"the limit is {decision.limit} requests a minute by {decision.policy}",
+        retry_after_s=decision.more_in_s,
     )
 
 
-def is_old_news(scope: Scope) -> bool:
+def already_logged(scope: Scope) -> bool:
     """
     Whether the request was counted against its address, which was over its limit before: thousands of lines
     would say the same.
     """
-    allowance: Allowance | None = scope.get("paytrust.allowance")  # type: ignore[assignment]
+    decision: Decision | None = scope.get("paytrust.decision")  # type: ignore[assignment]
     return (
-        allowance is not None
-        and allowance.policy == STRANGERS
-        and not allowance.granted
-        and not allowance.is_news
+        decision is not None
+        and decision.policy == ANONYMOUS_POLICY
+        and not decision.granted
+        and not decision.should_log
     )
 
 
 def rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     """What the answer says about the limit that was looked at last; nothing where none was."""
-    allowance: Allowance | None = scope.get("paytrust.allowance")  # type: ignore[assignment]
-    return [] if allowance is None else allowance.headers()
+    decision: Decision | None = scope.get("paytrust.decision")  # type: ignore[assignment]
+    return [] if decision is None else decision.headers()
 
 
 def _check_query(connection: Connection, handler: BaseRouteHandler) -> None:

@@ -15,7 +15,7 @@ from paytrust.errors import FieldError, pointer
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 200
-Moment = Annotated[
+Timestamp = Annotated[
     str | None,
     QueryParameter(
         max_length=40, schema_extra={"format": "date-time"}, description="RFC 3339 with an offset, or Z."
@@ -40,7 +40,7 @@ def decode_cursor(cursor: str | None) -> UUID | None:
         raise invalid(FieldError(pointer("cursor"), "this cursor is not one of ours")) from exc
 
 
-def decode_moment(name: str, text: str | None) -> datetime | None:
+def decode_timestamp(name: str, text: str | None) -> datetime | None:
     """
     The time in the query parameter *name*. Raises `Invalid` for one without an offset, which would mean
     another hour to everybody.

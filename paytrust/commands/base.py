@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from paytrust.api.pagination import decode_moment
+from paytrust.api.pagination import decode_timestamp
 from paytrust.errors import PayTrustError
 from paytrust.infra import logs
 from paytrust.infra.settings import load
@@ -27,7 +27,7 @@ out = Console(soft_wrap=True, highlight=False)
 def read_time(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
     """A time with its offset: without one it would mean another hour on every machine."""
     try:
-        return decode_moment(param.name or "", value)
+        return decode_timestamp(param.name or "", value)
     except PayTrustError as exc:
         raise click.BadParameter(
             "expected a time such as 2026-11-22T10:00:00Z, with an offset or Z", ctx, param

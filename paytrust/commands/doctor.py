@@ -20,18 +20,18 @@ from paytrust.services import Services
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing looked at: *good* is None for a remark that is no fault."""
+    """One thing looked at: *ok* is None for a remark that is no fault."""
 
     what: str
-    good: bool | None = True
+    ok: bool | None = True
 
 
-async def examine() -> list[Finding]:
+async def run_checks() -> list[Finding]:
     """Look at settings, plugins and database, as far as each allows the next."""
     try:
         settings = load()
     except PayTrustError as exc:
-        return [Finding(exc.detail, good=False)]
+        return [Finding(exc.detail, ok=False)]
     return [
         Finding("the settings are complete"),
         *_settings(settings),
@@ -48,37 +48,37 @@ def _settings(settings: Settings) -> list[Finding]:
         findings.append(
             Finding(
                 "PAYTRUST_ADMIN_API_KEY_PREVIOUS is set: remove it when nobody uses that key any more",
-                good=None,
+                ok=None,
             )
         )
     if settings.insecure_gateways:
         findings.append(
-            Finding("PAYTRUST_INSECURE_GATEWAYS is on: gateways may be spoken to over http", good=None)
+            Finding("PAYTRUST_INSECURE_GATEWAYS is on: gateways may be spoken to over http", ok=None)
         )
     if not settings.public_url.startswith("https://"):
         findings.append(
             Finding(
                 f"PAYTRUST_PUBLIC_URL is {settings.public_url}: no gateway on the internet can deliver there",
-                good=None,
+                ok=None,
             )
         )
     elif not settings.trusted_proxies:
         remark = "PAYTRUST_TRUSTED_PROXIES is not set: behind a proxy all clients have its address, and without a valid key one limit together"
-        findings.append(Finding(remark, good=None))
+        findings.append(Finding(remark, ok=None))
     return findings
 
 
 def _plugins(settings: Settings) -> list[Finding]:
     registry = Registry(disabled=settings.disabled_plugins)
     findings = [
-        Finding(f"plugin {plugin.name} is quarantined: {plugin.reason}", good=False)
+        Finding(f"plugin {plugin.name} is quarantined: {plugin.reason}", ok=False)
         for plugin in registry.plugins
         if plugin.state is PluginState.QUARANTINED
     ]
     gateways = ", ".join(sorted(registry.gateways))
     findings.append(
         Finding(
-            f"gateways installed: {gateways}" if gateways else "no gateway is installed", good=bool(gateways)
+            f"gateways installed: {gateways}" if gateways else "no gateway is installed", ok=bool(gateways)
         )
     )
     return findings
@@ -89,7 +89,7 @@ async def _database(settings: Settings) -> list[Finding]:
     try:
         await database.open()
     except PayTrustError as exc:
-        return [Finding(exc.detail, good=False)]
+        return [Finding(exc.detail, ok=False)]
     try:
         return [
             Finding("the database answers"),
@@ -107,7 +107,7 @@ async def _version(database: Database) -> Finding:
     async with database.transaction(system=True, readonly=True) as tx:
         number = await tx.fetchval("SELECT current_setting('server_version_num')::int / 10000")
     return Finding(
-        f"PostgreSQL {number}" + ("" if number >= 14 else ": 14 or newer is needed"), good=number >= 14
+        f"PostgreSQL {number}" + ("" if number >= 14 else ": 14 or newer is needed"), ok=number >= 14
     )
 
 
@@ -115,14 +115,14 @@ async def _role(database: Database) -> Finding:
     try:
         await db.check_service_role(database)
     except PayTrustError as exc:
-        return Finding(exc.detail, good=False)
+        return Finding(exc.detail, ok=False)
     return Finding("the service's role owns nothing and cannot bypass row-level security")
 
 
 async def _schema(database: Database) -> Finding:
     missing = await db.missing_migrations(database)
     if missing:
-        return Finding(f"the database lacks {', '.join(missing)}: run `paytrust migrate`", good=False)
+        return Finding(f"the database lacks {', '.join(missing)}: run `paytrust migrate`", ok=False)
     return Finding("the database has every migration of this version")
 
 
@@ -138,29 +138,29 @@ async def _secrets(settings: Settings, database: Database) -> list[Finding]:
     finally:
         await services.db.close()
     first, *others = services.secrets.master_keys
-    findings = [Finding(what, good=False) for what in wrong.values() if what]
+    findings = [Finding(what, ok=False) for what in wrong.values() if what]
     for master_key, uses in sorted(needed.items()):
         if master_key not in services.secrets.master_keys:
             if master_key not in wrong:
                 findings.append(
                     Finding(
-                        f"PAYTRUST_ENCRYPTION_KEYS lacks the master key {master_key}, which stored secrets need: {jobs.named(uses)}",
-                        good=False,
+                        f"PAYTRUST_ENCRYPTION_KEYS lacks the master key {master_key}, which stored secrets need: {jobs.describe(uses)}",
+                        ok=False,
                     )
                 )
         elif wrong.get(master_key) is None:
-            findings.append(Finding(f"the master key {master_key} is needed for {jobs.named(uses)}"))
+            findings.append(Finding(f"the master key {master_key} is needed for {jobs.describe(uses)}"))
     if any(master_key != first or uses.keys() - {"data keys"} for master_key, uses in needed.items()):
         findings.append(
             Finding(
                 f"run `paytrust secrets rotate`: then only {first} is needed, and only for data keys",
-                good=None,
+                ok=None,
             )
         )
     findings += [
         Finding(
             f"the master key {key} is not needed: remove it when {first} comes first in the settings of every process",
-            good=None,
+            ok=None,
         )
         for key in others
         if key not in needed
@@ -176,7 +176,7 @@ async def _durability(database: Database) -> list[Finding]:
     return [
         Finding(
             f"{row['name']} is off: a crash of the server can lose payments that were acknowledged",
-            good=False,
+            ok=False,
         )
         for row in rows
         if row["setting"] == "off"
@@ -186,10 +186,10 @@ async def _durability(database: Database) -> list[Finding]:
 @click.command()
 def doctor() -> None:
     """Check settings, plugins and database, and say what to do about what is wrong."""
-    findings = asyncio.run(examine())
+    findings = asyncio.run(run_checks())
     for finding in findings:
         mark = {True: "[green]ok[/green]  ", False: "[red]no[/red]  ", None: "[yellow]note[/yellow]"}[
-            finding.good
+            finding.ok
         ]
         out.print(f"{mark} {finding.what}")
-    sys.exit(any(finding.good is False for finding in findings))
+    sys.exit(any(finding.ok is False for finding in findings))

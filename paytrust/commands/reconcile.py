@@ -9,7 +9,7 @@ import click
 
 from paytrust.commands.base import gateway_option, out, table, with_services
 from paytrust.errors import PayTrustError
-from paytrust.payments.model import Difference
+from paytrust.payments.model import Discrepancy
 from paytrust.services import Services
 
 
@@ -29,10 +29,10 @@ def reconcile(days: int, gateway_id: UUID | None, show: bool) -> None:  # noqa: 
     if show:
         differences = with_services(lambda services: services.comparison.found(gateway_id, limit=1_000))
         _differences(differences)
-        sys.exit(any(not difference.settled for difference in differences))
+        sys.exit(any(not difference.resolved for difference in differences))
 
-    async def compare(services: Services) -> tuple[list[Difference], list[str], int]:
-        found: list[Difference] = []
+    async def compare(services: Services) -> tuple[list[Discrepancy], list[str], int]:
+        found: list[Discrepancy] = []
         failures: list[str] = []
         compared = 0
         try:
@@ -56,7 +56,7 @@ def reconcile(days: int, gateway_id: UUID | None, show: bool) -> None:  # noqa: 
     sys.exit(bool(differences or failures))
 
 
-def _differences(found: list[Difference]) -> None:
+def _differences(found: list[Discrepancy]) -> None:
     rows = [
         (
             d.kind,
@@ -65,7 +65,7 @@ def _differences(found: list[Difference]) -> None:
             d.gateway_payment_id,
             d.ours,
             d.theirs,
-            "applied" if d.settled else "open",
+            "applied" if d.resolved else "open",
             d.seen_at,
         )
         for d in found

@@ -37,14 +37,14 @@ def rotate_secrets(new_data_keys: bool) -> None:  # noqa: FBT001 - a flag
             services.secrets,
             services.sealed_stores,
             new_data_keys=new_data_keys,
-            tell=lambda line: click.echo(line, err=True),
+            progress=lambda line: click.echo(line, err=True),
         )
         return done, services.secrets.master_keys
 
     report, (first, *others) = with_services(rotate)
     for what, count in {
         "data keys": report.rewrapped,
-        "new data keys": report.made,
+        "new data keys": report.created,
         **report.resealed,
     }.items():
         out.print(
@@ -53,7 +53,7 @@ def rotate_secrets(new_data_keys: bool) -> None:  # noqa: FBT001 - a flag
     for line in report.failed:
         out.print(f"cannot be decrypted: {line}", markup=False)
     for master_key, uses in report.needed.items():
-        out.print(f"master key {master_key} is needed for {jobs.named(uses)}", markup=False)
+        out.print(f"master key {master_key} is needed for {jobs.describe(uses)}", markup=False)
     for master_key in others:
         if master_key not in report.needed:
             out.print(

@@ -228,7 +228,7 @@ class GatewayHTTP:
 
     def _reason(self, answer: Answer) -> str:
         try:
-            return redaction.clean(str(self._explain(answer) or "no reason given"))[
+            return redaction.redact(str(self._explain(answer) or "no reason given"))[
                 :MAX_REASON
             ]  # some repeat the key they refuse
         except Exception:  # noqa: BLE001 - the refusal is certain, whatever the plugin makes of its reason

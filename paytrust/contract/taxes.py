@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import msgspec
 
-from paytrust.contract.validation import PluginFailed, as_promised
+from paytrust.contract.validation import PluginError, validated
 from paytrust.errors import PayTrustError
 from paytrust.money import Money, parse_rate
 
@@ -122,8 +122,8 @@ def decide(rules: Sequence[TaxRule], query: TaxQuery) -> TaxBasis | None:
 def _ask(rule: TaxRule, query: TaxQuery) -> TaxAnswer | None:
     try:
         answer = rule.rate_for(query)
-        return None if answer is None else as_promised(answer, TaxAnswer)
-    except PluginFailed as exc:
+        return None if answer is None else validated(answer, TaxAnswer)
+    except PluginError as exc:
         raise TaxRuleFailed(f"the tax rule {rule.name} failed: {exc}") from exc
     except (Exception, SystemExit) as exc:
         raise TaxRuleFailed(f"the tax rule {rule.name} failed: {type(exc).__name__}") from exc

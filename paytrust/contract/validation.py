@@ -14,29 +14,29 @@ T = TypeVar("T", bound=msgspec.Struct)
 MAX_BYTES: Final = 64 * 1024
 
 
-class PluginFailed(Exception):
+class PluginError(Exception):
     """The plugin, not the far side, did something that it must not do."""
 
 
-def as_promised(answer: object, type_: type[T]) -> T:
+def validated(answer: object, type_: type[T]) -> T:
     """
     The answer with every field of the type it is declared with, of sane size and without control characters.
 
-    Raises `PluginFailed`, saying what is wrong.
+    Raises `PluginError`, saying what is wrong.
     """
     if not isinstance(answer, type_):
-        raise PluginFailed(f"it answered {type(answer).__name__}, not {type_.__name__}")
+        raise PluginError(f"it answered {type(answer).__name__}, not {type_.__name__}")
     try:
         written = msgspec.json.encode(answer)
         if len(written) > MAX_BYTES:
-            raise PluginFailed(f"its {type_.__name__} has more than {MAX_BYTES} bytes")
+            raise PluginError(f"its {type_.__name__} has more than {MAX_BYTES} bytes")
         if b"\\u00" in written:
-            raise PluginFailed(f"its {type_.__name__} holds control characters")
+            raise PluginError(f"its {type_.__name__} holds control characters")
         checked = msgspec.json.decode(written, type=type_)
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise PluginFailed(f"its {type_.__name__} is not as declared: {exc}"[:300]) from exc
+        raise PluginError(f"its {type_.__name__} is not as declared: {exc}"[:300]) from exc
     for name in type_.__struct_fields__:
         value = getattr(checked, name)
         if isinstance(value, datetime) and value.tzinfo is None:
-            raise PluginFailed(f"{name} of its {type_.__name__} has no time zone")
+            raise PluginError(f"{name} of its {type_.__name__} has no time zone")
     return checked

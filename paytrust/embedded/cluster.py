@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 
 from paytrust.embedded import binaries
 from paytrust.embedded.errors import DataUnusableError, StartFailedError, VersionMismatchError
-from paytrust.embedded.place import has_database
+from paytrust.embedded.paths import has_database
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from paytrust.embedded.account import Account
+    from paytrust.embedded.os_user import OSUser
 
 
 SUPERUSER = "paytrust"
 
 
-def prepare(data: Path, *, bins: Path, account: Account, lock: int, sync: bool) -> None:
+def prepare(data: Path, *, bins: Path, user: OSUser, lock: int, sync: bool) -> None:
     """
     Create the database in *data*, or check that this version of PostgreSQL can read the one there. The caller
     holds *lock*.
     """
-    server_major = binaries.major(bins, account)
+    server_major = binaries.major(bins, user)
     if has_database(data):
         data_major = (data / "PG_VERSION").read_text().strip()
         if data_major != server_major:
@@ -36,10 +36,10 @@ def prepare(data: Path, *, bins: Path, account: Account, lock: int, sync: bool) 
         )
     draft = data.with_name(f"{data.name}.init")
     shutil.rmtree(draft, ignore_errors=True)
-    account.make_private(draft)
+    user.make_private(draft)
     options = [*_locale(int(server_major)), *([] if sync else ["--no-sync"])]
     # initdb inherits the lock: one that outlives us keeps the next starter away from its draft.
-    done = account.run(bins / "initdb", "-D", draft, "-U", SUPERUSER, *options, pass_fds=[lock])
+    done = user.run(bins / "initdb", "-D", draft, "-U", SUPERUSER, *options, pass_fds=[lock])
     if done.returncode != 0:
         raise StartFailedError(data=data, reason="could not create its files (initdb)", log=done.stdout)
     draft.rename(data)

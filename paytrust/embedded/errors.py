@@ -13,11 +13,11 @@ class EmbeddedPostgresError(PayTrustError):
 
 
 class UnsupportedPlatformError(EmbeddedPostgresError):
-    """There are no unix sockets for asyncio here (Windows)."""
+    """There are no unix sockets for asyncio here (SlidingWindow)."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the embedded PostgreSQL does not run on Windows; set PAYTRUST_DATABASE_URL to a PostgreSQL server"
+            "the embedded PostgreSQL does not run on SlidingWindow; set PAYTRUST_DATABASE_URL to a PostgreSQL server"
         )
 
 

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, Self
 from urllib.parse import quote
 
-from paytrust.embedded import binaries, cluster, place
-from paytrust.embedded.account import environment, named, owner_of
+from paytrust.embedded import binaries, cluster, paths
 from paytrust.embedded.cluster import SUPERUSER
 from paytrust.embedded.errors import DataUnusableError, StartFailedError
 from paytrust.embedded.lock import attempt, is_shared, share, unshare
+from paytrust.embedded.os_user import environment, named, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from paytrust.embedded.account import Account
+    from paytrust.embedded.os_user import OSUser
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ POLL_S = 0.01
 ANSWER_S = 5
 STOP_S = 60
 PROTOCOL = 3 << 16
-GUARDIAN = Path(__file__).with_name("guardian.py")
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
 
 class EmbeddedPostgres:
@@ -84,7 +84,7 @@ class EmbeddedPostgres:
         self._timeout_s = timeout_s
         self._socket = self.data
         self._share: BinaryIO | None = None
-        self._guardian: subprocess.Popen[bytes] | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
         self._process = os.getpid()
 
     def __enter__(self) -> Self:
@@ -99,7 +99,7 @@ class EmbeddedPostgres:
     @property
     def attached(self) -> bool:
         """True when somebody else started the server that we use."""
-        return self._share is not None and self._guardian is None
+        return self._share is not None and self._supervisor is None
 
     @property
     def log(self) -> Path:
@@ -129,7 +129,7 @@ class EmbeddedPostgres:
         Return a URL for asyncpg and libpq, valid after `start`. Any role may connect: nobody else gets to the
         socket.
         """
-        return f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={quote(str(self._socket))}&port={place.PORT}"
+        return f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={quote(str(self._socket))}&port={paths.PORT}"
 
     def stop(self) -> None:
         """
@@ -138,18 +138,18 @@ class EmbeddedPostgres:
         """
         atexit.unregister(self.stop)
         share, self._share = self._share, None
-        guardian, self._guardian = self._guardian, None
+        supervisor, self._supervisor = self._supervisor, None
         if share is None or os.getpid() != self._process:
             return  # a fork has no say: what it inherited is its parent's
         unshare(share)
         over = self._wait_for_shutdown()
-        if guardian is None:
+        if supervisor is None:
             return
         if not over:
-            guardian.returncode = 0  # left to the other users: neither waited for nor warned about
-        elif (code := guardian.wait()) != 0:
+            supervisor.returncode = 0  # left to the other users: neither waited for nor warned about
+        elif (code := supervisor.wait()) != 0:
             logger.warning(
-                "embedded PostgreSQL over %s ended with code %s\n%s", self.data, code, last_words(self.log)
+                "embedded PostgreSQL over %s ended with code %s\n%s", self.data, code, log_tail(self.log)
             )
 
     def _wait_for_shutdown(self) -> bool:
@@ -166,62 +166,62 @@ class EmbeddedPostgres:
 
     def _start(self) -> None:
         give_up = time.monotonic() + self._timeout_s
-        account = self._settle()
-        self._forget_dead_guardian()
+        user = self._resolve_data_dir()
+        self._forget_dead_supervisor()
         launched = False
         while not (self._join() and accepting(self._socket)):
             if not launched:
-                launched = self._launch_if_nobody_does(account)
-            elif self._guardian is None or self._guardian.poll() is not None:
+                launched = self._launch_if_nobody_does(user)
+            elif self._supervisor is None or self._supervisor.poll() is not None:
                 self._fail("ended while it started")
             if time.monotonic() > give_up:
                 self._fail(f"does not answer after {self._timeout_s} s")
             time.sleep(POLL_S)
 
-    def _settle(self) -> Account:
+    def _resolve_data_dir(self) -> OSUser:
         first = owner_of(self._requested) or named(self._user)
-        self.data = place.settle(self._requested, first, self._home)
-        account = owner_of(self.data) or first
-        self._socket = place.socket_directory(self.data, account)
-        return account
+        self.data = paths.resolve_data_dir(self._requested, first, self._home)
+        user = owner_of(self.data) or first
+        self._socket = paths.socket_directory(self.data, user)
+        return user
 
-    def _forget_dead_guardian(self) -> None:
-        if self._guardian is not None and self._guardian.poll() is not None:
-            self._guardian = None
+    def _forget_dead_supervisor(self) -> None:
+        if self._supervisor is not None and self._supervisor.poll() is not None:
+            self._supervisor = None
 
     def _join(self) -> bool:
-        # First of all: while we hold a share, no guardian shuts down the server that we are about to find at
+        # First of all: while we hold a share, no supervisor shuts down the server that we are about to find at
         # work.
         if self._share is None:
             self._share = share(self._beside("users"))
         return self._share is not None
 
-    def _launch_if_nobody_does(self, account: Account) -> bool:
+    def _launch_if_nobody_does(self, user: OSUser) -> bool:
         with attempt(self._beside("lock")) as lock:
             if lock is None or self._share is None:
                 return False
-            if self._guardian is not None:
-                self._guardian.wait()  # of a server that died this moment
-            self._launch(account, lock)
+            if self._supervisor is not None:
+                self._supervisor.wait()  # of a server that died this moment
+            self._launch(user, lock)
             return True
 
-    def _launch(self, account: Account, lock: int) -> None:
-        bins = binaries.reachable(binaries.find(), account, self._home)
+    def _launch(self, user: OSUser, lock: int) -> None:
+        bins = binaries.reachable(binaries.find(), user, self._home)
         sync = self._settings["fsync"] != "off"
-        cluster.prepare(self.data, bins=bins, account=account, lock=lock, sync=sync)
+        cluster.prepare(self.data, bins=bins, user=user, lock=lock, sync=sync)
         settings = {
             **self._settings,
-            "port": str(place.PORT),
+            "port": str(paths.PORT),
             "unix_socket_directories": f'"{self._socket}"',
             "unix_socket_permissions": "0700",
         }
         order = {
             "lock": lock,
-            "uid": account.uid if account.switch else None,
-            "gid": account.gid if account.switch else None,
+            "uid": user.uid if user.switch else None,
+            "gid": user.gid if user.switch else None,
             "users": str(self._beside("users")),
             "data": str(self.data),
-            "stale": [str(path) for path in place.locks(self.data, self._socket)],
+            "stale": [str(path) for path in paths.locks(self.data, self._socket)],
             "argv": [
                 str(bins / "postgres"),
                 "-D",
@@ -230,8 +230,8 @@ class EmbeddedPostgres:
             ],
         }
         with fresh_log(self.log) as log:
-            self._guardian = subprocess.Popen(
-                [sys.executable, "-I", "-S", GUARDIAN, json.dumps(order)],
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-I", "-S", SUPERVISOR, json.dumps(order)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -247,7 +247,7 @@ class EmbeddedPostgres:
         return self.data.with_name(f"{self.data.name}.{suffix}")
 
     def _fail(self, reason: str) -> NoReturn:
-        raise StartFailedError(data=self.data, reason=reason, log=last_words(self.log))
+        raise StartFailedError(data=self.data, reason=reason, log=log_tail(self.log))
 
 
 def accepting(directory: Path) -> bool:
@@ -259,7 +259,7 @@ def accepting(directory: Path) -> bool:
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(ANSWER_S)
-            connection.connect(f"{directory}/.s.PGSQL.{place.PORT}")
+            connection.connect(f"{directory}/.s.PGSQL.{paths.PORT}")
             connection.sendall(struct.pack("!ii", len(names) + 8, PROTOCOL) + names + b"X\0\0\0\4")
             answer = b"".join(iter(lambda: connection.recv(4096), b""))
     except OSError:
@@ -276,7 +276,7 @@ def fresh_log(log: Path) -> BinaryIO:
     return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
-def last_words(log: Path) -> str:
+def log_tail(log: Path) -> str:
     """Return the last lines of *log*, for an error message."""
     if not log.exists():
         return ""

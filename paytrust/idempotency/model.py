@@ -16,11 +16,11 @@ from uuid import UUID
 import msgspec
 
 from paytrust.errors import Busy, CardNumber, FieldError, Invalid, Unprocessable, pointer
-from paytrust.secrets.model import NOBODY, Place
+from paytrust.secrets.model import NO_TENANT, EncryptionContext
 from paytrust.security.card_numbers import holds_card
 
 HEADER: Final = "Idempotency-Key"
-ADMINISTRATION: Final = NOBODY
+ADMINISTRATION: Final = NO_TENANT
 """The scope of the admin routes, which belong to no tenant."""
 
 _BARE: Final = re.compile(r"[!-~]{1,255}")
@@ -99,9 +99,9 @@ def fingerprint(method: str, route: str, parameters: Mapping[str, Any], query: b
     return hashlib.sha256(msgspec.json.encode(asked) + b"\n" + body).digest()
 
 
-def place_of_answer(scope: UUID, key: str) -> Place:
+def place_of_answer(scope: UUID, key: str) -> EncryptionContext:
     """Where the answer to a request is kept."""
-    return Place(scope, "idempotency_keys", "answer", f"{scope}/{key}")
+    return EncryptionContext(scope, "idempotency_keys", "answer", f"{scope}/{key}")
 
 
 def is_final(answer: Answer) -> bool:

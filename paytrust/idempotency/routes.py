@@ -117,7 +117,7 @@ class KeepAnswers(ASGIMiddleware):
         claim: Claim | None = scope.get(_CLAIM)  # type: ignore[assignment]
         if claim is not None:
             try:
-                await self._service().settle(claim, _answer(held))
+                await self._service().complete(claim, _answer(held))
             except Exception as exc:  # noqa: BLE001 - every exception of our routes ends in the same place
                 request = Request[Any, Any, Any](scope, receive, send)
                 await problems.on_error(request, exc).to_asgi_response(app=None, request=request)(

@@ -19,7 +19,7 @@ from paytrust.idempotency import model, store
 from paytrust.idempotency.model import ADMINISTRATION, Answer, Claim, KeyReused, RequestInProgress
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
-from paytrust.secrets.model import Sealed, Stale
+from paytrust.secrets.model import Outdated, Sealed
 from paytrust.secrets.service import Secrets
 
 LEASE: Final = timedelta(seconds=60)
@@ -64,7 +64,7 @@ class Idempotency:
         )
         return msgspec.msgpack.decode(opened, type=Answer)
 
-    async def settle(self, claim: Claim, answer: Answer) -> None:
+    async def complete(self, claim: Claim, answer: Answer) -> None:
         """
         Note how the request ended, before its answer is sent.
 
@@ -92,12 +92,12 @@ class Idempotency:
         async with self._db.transaction(system=True) as tx:
             return await store.remove_older(tx, KEPT, at_once)
 
-    async def sealed_before(self, after: tuple[Any, ...] | None) -> list[Stale]:
+    async def sealed_before(self, after: tuple[Any, ...] | None) -> list[Outdated]:
         """The next answers that another key has sealed than the one that seals for their scope now."""
         async with self._db.transaction(system=True, readonly=True) as tx:
             rows = await store.sealed_before(tx, after or (ADMINISTRATION, ""), RESEALED_AT_ONCE)
         return [
-            Stale(
+            Outdated(
                 model.place_of_answer(row["scope"], row["key"]),
                 Sealed(row["answer"], row["wrapped_key"]),
                 (row["scope"], row["key"]),
@@ -105,7 +105,7 @@ class Idempotency:
             for row in rows
         ]
 
-    async def replace_sealed(self, stale: Stale, sealed: bytes) -> bool:
+    async def replace_sealed(self, stale: Outdated, sealed: bytes) -> bool:
         """Keep the same answer, sealed anew; False when it was removed meanwhile."""
         scope, key = stale.at
         async with self._db.transaction(system=True) as tx:

@@ -25,7 +25,7 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,  # the console's own tracebacks show local variables, and with them secrets
-        redaction.clean_event,
+        redaction.redact_event,
     ]
     last: structlog.types.Processor
     if settings.log_format == "json":

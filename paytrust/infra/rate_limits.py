@@ -24,13 +24,13 @@ MAX_SUBJECTS: Final = 10_000
 STORE_DEADLINE_S: Final = 1.0
 STORE_RETRY_S: Final = 5.0
 STORE_CONNECTIONS: Final = 16
-STRANGERS: Final = "address"
+ANONYMOUS_POLICY: Final = "address"
 """The policy for whoever has shown no valid key."""
 
 log = structlog.stdlib.get_logger("paytrust.rates")
 
 
-class Allowance(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True):
     """
     What somebody may do now: whether this request, how many more, and in how many seconds one more than that.
     """
@@ -40,7 +40,7 @@ class Allowance(msgspec.Struct, frozen=True):
     granted: bool
     remaining: int
     more_in_s: int
-    is_news: bool = False
+    should_log: bool = False
     """The first refusal of a subject in a window: worth a line in the log, which the others are not."""
 
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -56,7 +56,7 @@ class _Window(msgspec.Struct):
     """When a refusal was news last."""
 
 
-class Windows:
+class SlidingWindow:
     """
     Sliding windows in the memory of this process, one for each subject.
 
@@ -85,7 +85,7 @@ class Windows:
     def __contains__(self, subject: str) -> bool:
         return subject in self._windows
 
-    def take(self, subject: str) -> Allowance:
+    def hit(self, subject: str) -> Decision:
         """Count one request of *subject*, if it may come."""
         now_s = self._clock()
         self._forget_silent(now_s)
@@ -97,32 +97,32 @@ class Windows:
         granted = len(times) < self.limit
         if granted:
             times.append(now_s)
-        is_news = not granted and now_s - window.told_s >= WINDOW_S
-        if is_news:
+        should_log = not granted and now_s - window.told_s >= WINDOW_S
+        if should_log:
             window.told_s = now_s
         if len(self._windows) > self._subjects:
             self._windows.popitem(last=False)
-        return _allowance(
+        return _decision(
             self.policy,
             self.limit,
             len(times),
             granted=granted,
             oldest_age_s=now_s - times[0],
-            is_news=is_news,
+            should_log=should_log,
         )
 
-    def refusal(self, subject: str) -> Allowance | None:
-        """What `take` says when it refuses; None when it would not, and then nothing is counted."""
+    def refusal(self, subject: str) -> Decision | None:
+        """What `hit` says when it refuses; None when it would not, and then nothing is counted."""
         window = self._windows.get(subject)
         if window is None or len(window.times) < self.limit:
             return None
-        allowance = self.take(subject)
-        if not allowance.granted:
-            return allowance
-        self.give_back(subject)
+        decision = self.hit(subject)
+        if not decision.granted:
+            return decision
+        self.undo(subject)
         return None
 
-    def give_back(self, subject: str) -> None:
+    def undo(self, subject: str) -> None:
         """The newest request of *subject* does not count after all."""
         if (window := self._windows.get(subject)) and window.times:
             window.times.pop()
@@ -137,27 +137,25 @@ class Windows:
             del self._windows[subject]
 
 
-class Quota:
+class SharedLimit:
     """
     Sliding windows that all processes count together in *store*; each by itself without one, and while it is
     away.
     """
 
-    def __init__(self, policy: str, limit: int, store: Store | None = None) -> None:
-        self._own = Windows(policy, limit)
+    def __init__(self, policy: str, limit: int, store: RateStore | None = None) -> None:
+        self._own = SlidingWindow(policy, limit)
         self._store = store
 
-    async def take(self, subject: str) -> Allowance:
+    async def hit(self, subject: str) -> Decision:
         """Count one request of *subject*, if it may come."""
         shared = (
-            None
-            if self._store is None
-            else await self._store.take(self._own.policy, self._own.limit, subject)
+            None if self._store is None else await self._store.hit(self._own.policy, self._own.limit, subject)
         )
-        return shared or self._own.take(subject)
+        return shared or self._own.hit(subject)
 
 
-class Store:
+class RateStore:
     """
     Sliding windows in Redis or Valkey, each request one list entry, by one atomic script.
 
@@ -192,7 +190,7 @@ class Store:
         self._away = False
         self._ask_again_s = 0.0
 
-    async def take(self, policy: str, limit: int, subject: str) -> Allowance | None:
+    async def hit(self, policy: str, limit: int, subject: str) -> Decision | None:
         """Count one request of *subject*, if it may come. None while the store is away."""
         now_s = time.monotonic()
         if self._away:
@@ -211,7 +209,7 @@ class Store:
             self._away = False
             log.info("the store of rate limits answers again")
         oldest_age_s = WINDOW_S - (window.reset_time - time.time())
-        return _allowance(policy, limit, limit - window.remaining, granted=granted, oldest_age_s=oldest_age_s)
+        return _decision(policy, limit, limit - window.remaining, granted=granted, oldest_age_s=oldest_age_s)
 
     async def close(self) -> None:
         await self._storage.bridge.get_connection().aclose()
@@ -225,16 +223,16 @@ class Store:
         self._ask_again_s = time.monotonic() + STORE_RETRY_S
 
 
-def _allowance(
-    policy: str, limit: int, used: int, *, granted: bool, oldest_age_s: float, is_news: bool = False
-) -> Allowance:
+def _decision(
+    policy: str, limit: int, used: int, *, granted: bool, oldest_age_s: float, should_log: bool = False
+) -> Decision:
     more_in_s = min(max(math.ceil(WINDOW_S - oldest_age_s), 1), WINDOW_S)
-    return Allowance(policy, limit, granted, max(limit - used, 0), more_in_s, is_news)
+    return Decision(policy, limit, granted, max(limit - used, 0), more_in_s, should_log)
 
 
-class Rates(msgspec.Struct, frozen=True):
+class RateLimits(msgspec.Struct, frozen=True):
     """How often each API key, each admin key, and whoever has shown no valid key may ask."""
 
-    keys: Quota
-    admins: Quota
-    strangers: Windows
+    keys: SharedLimit
+    admins: SharedLimit
+    anonymous: SlidingWindow

@@ -170,7 +170,7 @@ class Settings(PluginSettings):
     """
     gateway_failures: int = Field(5, ge=0, le=1000)
     """
-    Failures within 30 s after which a gateway account is left alone for 10 s, if they are half of its calls;
+    Failures within 30 s after which a circuit opened for gateway account for 10 s, if they are half of its calls;
     0: never.
     """
     watchdog: bool = True

@@ -12,7 +12,15 @@ from paytrust.books import model as books
 from paytrust.books.model import Cause, Transfer
 from paytrust.contract.gateways import Limits
 from paytrust.errors import Conflict
-from paytrust.invoices.model import Amount, Installment, Invoice, InvoiceStatus, Rules, contained, positive
+from paytrust.invoices.model import (
+    Amount,
+    Installment,
+    Invoice,
+    InvoiceStatus,
+    Violations,
+    contained,
+    positive,
+)
 from paytrust.money import Money, split
 
 ADJUSTABLE: Final = {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}
@@ -54,86 +62,100 @@ def adjust(invoice: Invoice, data: AdjustInstallments, limits: Limits) -> tuple[
             f"invoice {invoice.id} is {invoice.status}"
             + (" and its time is up" if invoice.status in ADJUSTABLE else "")
         )
-    rules = Rules()
-    given = _given(rules, invoice, data)
-    rules.check()
-    unpaid = [part for part in invoice.installments if part.due.minor]
-    amounts = _balanced(rules, unpaid, given)
-    rules.check()
-    _check_limits(rules, data, unpaid, amounts, limits)
-    rules.check()
-    paid = [part for part in invoice.installments if not part.due.minor]
-    tax = Money(invoice.tax.minor - sum(part.tax.minor for part in paid), invoice.currency)
-    fee = Money(invoice.fee.minor - sum(part.fee.minor for part in paid), invoice.currency)
+    violations = Violations()
+    given = _given(violations, invoice, data)
+    violations.check()
+    unpaid = [installment for installment in invoice.installments if installment.due.minor]
+    amounts = _balanced(violations, unpaid, given)
+    violations.check()
+    _check_limits(violations, data, unpaid, amounts, limits)
+    violations.check()
+    paid = [installment for installment in invoice.installments if not installment.due.minor]
+    tax = Money(invoice.tax.minor - sum(installment.tax.minor for installment in paid), invoice.currency)
+    fee = Money(invoice.fee.minor - sum(installment.fee.minor for installment in paid), invoice.currency)
     changed = {
-        part.number: msgspec.structs.replace(part, amount=amount, tax=part_tax, fee=part_fee)
-        for part, amount, (part_tax, part_fee) in zip(
+        installment.number: msgspec.structs.replace(installment, amount=amount, tax=part_tax, fee=part_fee)
+        for installment, amount, (part_tax, part_fee) in zip(
             unpaid, amounts, contained(tax, fee, amounts), strict=True
         )
     }
-    schedule = tuple(changed.get(part.number, part) for part in invoice.installments)
-    assert sum(part.amount.minor for part in schedule) == invoice.total.minor
+    schedule = tuple(changed.get(installment.number, installment) for installment in invoice.installments)
+    assert sum(installment.amount.minor for installment in schedule) == invoice.total.minor
     return schedule
 
 
-def _given(rules: Rules, invoice: Invoice, data: AdjustInstallments) -> dict[int, Money]:
+def _given(violations: Violations, invoice: Invoice, data: AdjustInstallments) -> dict[int, Money]:
     """The new amounts by number."""
-    parts = {part.number: part for part in invoice.installments}
+    parts = {installment.number: installment for installment in invoice.installments}
     given: dict[int, Money] = {}
     for n, new in enumerate(data.installments):
         at = f"#/installments/{n}"
-        amount = rules.read(f"{at}/amount", lambda raw=new.amount: positive(raw, invoice.currency))  # type: ignore[misc]
-        part = parts.get(new.number)
-        if part is None:
-            rules.refuse(f"{at}/number", f"the invoice has {len(parts)} installments")
+        amount = violations.parse(f"{at}/amount", lambda raw=new.amount: positive(raw, invoice.currency))  # type: ignore[misc]
+        installment = parts.get(new.number)
+        if installment is None:
+            violations.add(f"{at}/number", f"the invoice has {len(parts)} installments")
         elif new.number in given:
-            rules.refuse(f"{at}/number", f"installment {new.number} is given twice")
-        elif not part.due.minor:
-            raise InstallmentPaid(f"installment {new.number} is paid and keeps its amount of {part.amount}")
-        elif amount is not None and amount.minor < part.paid.minor:
-            rules.refuse(f"{at}/amount", f"{part.paid} was paid on installment {new.number} already")
+            violations.add(f"{at}/number", f"installment {new.number} is given twice")
+        elif not installment.due.minor:
+            raise InstallmentPaid(
+                f"installment {new.number} is paid and keeps its amount of {installment.amount}"
+            )
+        elif amount is not None and amount.minor < installment.paid.minor:
+            violations.add(f"{at}/amount", f"{installment.paid} was paid on installment {new.number} already")
         if amount is not None:
             given[new.number] = amount
     return given
 
 
-def _balanced(rules: Rules, unpaid: list[Installment], given: dict[int, Money]) -> list[Money]:
+def _balanced(violations: Violations, unpaid: list[Installment], given: dict[int, Money]) -> list[Money]:
     """Amounts for all unpaid parts that sum to what they sum to now."""
-    balance = sum(part.amount.minor for part in unpaid)
+    balance = sum(installment.amount.minor for installment in unpaid)
     rest = balance - sum(amount.minor for amount in given.values())
-    others = [part for part in unpaid if part.number not in given]
+    others = [installment for installment in unpaid if installment.number not in given]
     currency = unpaid[0].amount.currency
     if not others:
         if rest:
-            rules.refuse("#/installments", f"the unpaid installments must sum to {Money(balance, currency)}")
-        return [given[part.number] for part in unpaid]
+            violations.add(
+                "#/installments", f"the unpaid installments must sum to {Money(balance, currency)}"
+            )
+        return [given[installment.number] for installment in unpaid]
     if rest < len(others):
-        rules.refuse(
+        violations.add(
             "#/installments",
             f"too much: of {Money(balance, currency)} nothing is left for the other {len(others)} unpaid installments",
         )
         return []
     shares = dict(
-        zip((part.number for part in others), split(Money(rest, currency), len(others)), strict=True)
+        zip(
+            (installment.number for installment in others),
+            split(Money(rest, currency), len(others)),
+            strict=True,
+        )
     )
-    for part in others:
-        if shares[part.number].minor < part.paid.minor:
-            rules.refuse(
+    for installment in others:
+        if shares[installment.number].minor < installment.paid.minor:
+            violations.add(
                 "#/installments",
-                f"leaves {shares[part.number]} for installment {part.number}, on which {part.paid} was paid already",
+                f"leaves {shares[installment.number]} for installment {installment.number}, on which {installment.paid} was paid already",
             )
-    return [given.get(part.number) or shares[part.number] for part in unpaid]
+    return [given.get(installment.number) or shares[installment.number] for installment in unpaid]
 
 
 def _check_limits(
-    rules: Rules, data: AdjustInstallments, unpaid: list[Installment], amounts: list[Money], limits: Limits
+    violations: Violations,
+    data: AdjustInstallments,
+    unpaid: list[Installment],
+    amounts: list[Money],
+    limits: Limits,
 ) -> None:
     at = {new.number: f"#/installments/{n}/amount" for n, new in enumerate(data.installments)}
-    for part, amount in zip(unpaid, amounts, strict=True):
-        due = amount - part.paid
-        objection = limits.objection(due) if due.minor and amount != part.amount else None
+    for installment, amount in zip(unpaid, amounts, strict=True):
+        due = amount - installment.paid
+        objection = limits.objection(due) if due.minor and amount != installment.amount else None
         if objection is not None:
-            rules.refuse(at.get(part.number, "#/installments"), f"installment {part.number}: {objection}")
+            violations.add(
+                at.get(installment.number, "#/installments"), f"installment {installment.number}: {objection}"
+            )
 
 
 def moves(invoice: Invoice, schedule: tuple[Installment, ...], *, adjustment_id: UUID) -> list[Transfer]:

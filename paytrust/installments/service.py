@@ -32,7 +32,7 @@ class MovesPayments(Protocol):
         """Return the invoice with a live payment page for what is due next, making one when there is none."""
         ...
 
-    async def withdraw(self, tenant_id: UUID, invoice_id: UUID) -> None:
+    async def expire_open_attempts(self, tenant_id: UUID, invoice_id: UUID) -> None:
         """Make every live attempt unpayable at its gateway; what was paid meanwhile is applied first."""
         ...
 
@@ -63,7 +63,7 @@ class Installments:
         reopen = _asks_otherwise(invoice, model.adjust(invoice, data, limits))
         try:
             if reopen:
-                await self._payments.withdraw(tenant_id, invoice_id)
+                await self._payments.expire_open_attempts(tenant_id, invoice_id)
             await self._db.run(
                 lambda tx: self._adjust(tx, tenant_id, invoice_id, data, limits), tenant=tenant_id
             )
@@ -85,7 +85,10 @@ class Installments:
         schedule = model.adjust(invoice, data, limits)
         changed = [new for old, new in zip(invoice.installments, schedule, strict=True) if new != old]
         asked = await self._payments.asked(tx, tenant_id, invoice_id)
-        if any(part.number in asked and asked[part.number] != part.due for part in changed):
+        if any(
+            installment.number in asked and asked[installment.number] != installment.due
+            for installment in changed
+        ):
             raise Busy("a payment page for the old amount was opened meanwhile; try again")
         if not changed:
             return
@@ -93,7 +96,7 @@ class Installments:
         await store.save(tx, tenant_id, invoice_id, changed)
         await books.post(tx, tenant_id, [], transfers)
         await invoices.close_installments(
-            tx, invoice, [part.number for part in changed if part.due.minor == 0]
+            tx, invoice, [installment.number for installment in changed if installment.due.minor == 0]
         )
         await invoices.note(
             tx,
@@ -101,8 +104,8 @@ class Installments:
             invoice_id,
             "schedule_adjusted",
             details={
-                "from": [part.amount.major for part in invoice.installments],
-                "to": [part.amount.major for part in schedule],
+                "from": [installment.amount.major for installment in invoice.installments],
+                "to": [installment.amount.major for installment in schedule],
             },
         )
 
@@ -120,7 +123,8 @@ class Installments:
             overpaid = Money(await books.overpaid(tx, tenant_id, invoice_id), invoice.currency)
         return (
             invoice,
-            Money(sum(part.paid.minor for part in invoice.installments), invoice.currency) + overpaid,
+            Money(sum(installment.paid.minor for installment in invoice.installments), invoice.currency)
+            + overpaid,
             overpaid,
         )
 

@@ -15,8 +15,13 @@ async def save(tx: Transaction, tenant_id: UUID, invoice_id: UUID, parts: Iterab
     invoice.
     """
     written = [
-        {"number": part.number, "amount": part.amount.minor, "tax": part.tax.minor, "fee": part.fee.minor}
-        for part in parts
+        {
+            "number": installment.number,
+            "amount": installment.amount.minor,
+            "tax": installment.tax.minor,
+            "fee": installment.fee.minor,
+        }
+        for installment in parts
     ]
     await tx.execute(
         "UPDATE paytrust.installments i SET amount = p.amount, tax = p.tax, fee = p.fee"

@@ -1,4 +1,4 @@
-"""Invoices: the rules, without I/O."""
+"""Invoices: the violations, without I/O."""
 
 from __future__ import annotations
 
@@ -286,10 +286,10 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def due_next(self) -> Installment | None:
         """The lowest installment that is not paid; None when all are."""
-        return next((part for part in self.installments if part.due.minor > 0), None)
+        return next((installment for installment in self.installments if installment.due.minor > 0), None)
 
 
-class Moment(msgspec.Struct, frozen=True, kw_only=True):
+class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
     """
     Something that happened to an invoice. *reason* is for people, *details* are numbers and names for
     programs.
@@ -301,20 +301,20 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, Any] = {}
 
 
-class Rules:
+class Violations:
     """Collects every broken rule with its pointer, so that a caller learns of all at once."""
 
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
 
-    def refuse(self, at: str, detail: str) -> None:
+    def add(self, at: str, detail: str) -> None:
         self.errors.append(FieldError(at, detail))
 
-    def read(self, at: str, read: Callable[[], T]) -> T | None:
+    def parse(self, at: str, read: Callable[[], T]) -> T | None:
         try:
             return read()
         except ValueError as exc:
-            self.refuse(at, str(exc))
+            self.add(at, str(exc))
             return None
 
     def check(self) -> None:
@@ -363,26 +363,26 @@ def draft(
     account.
     *limits* are those of one payment at its gateway. *insecure* lets a payment page lead back to http.
 
-    Raises `Invalid` with all broken rules, or `TaxRuleFailed`.
+    Raises `Invalid` with all broken violations, or `TaxRuleFailed`.
     """
     if original is not None:
         _check_original(original)
-    rules = Rules()
-    _check_account(rules, data, account)
-    lines = _lines(rules, data, new_id, tax_rules, now)
-    due_at = _due_dates(rules, data.installments, now)
-    expires_at = _expiry(rules, data.expires_at, now, last_due_at=due_at[-1] if due_at else None)
-    _check_people(rules, data, insecure=insecure)
-    rules.check()
+    violations = Violations()
+    _check_account(violations, data, account)
+    lines = _lines(violations, data, new_id, tax_rules, now)
+    due_at = _due_dates(violations, data.installments, now)
+    expires_at = _expiry(violations, data.expires_at, now, last_due_at=due_at[-1] if due_at else None)
+    _check_people(violations, data, insecure=insecure)
+    violations.check()
     assert account is not None
-    sums = rules.read("#/line_items", lambda: _sums(lines, account.fees[data.currency]))
-    rules.check()
+    sums = violations.parse("#/line_items", lambda: _sums(lines, account.fees[data.currency]))
+    violations.check()
     assert sums is not None
     subtotal, tax, fee, total = sums
-    amounts = _amounts(rules, data.installments, total)
-    rules.check()
-    _check_limits(rules, data.installments, amounts, limits)
-    rules.check()
+    amounts = _amounts(violations, data.installments, total)
+    violations.check()
+    _check_limits(violations, data.installments, amounts, limits)
+    violations.check()
     fee_terms = account.fees[data.currency]
     return Invoice(
         id=invoice_id,
@@ -454,13 +454,13 @@ def contained(tax: Money, fee: Money, amounts: list[Money]) -> list[tuple[Money,
         [one.minor, other.minor]
         for one, other in zip(distribute(tax, amounts), distribute(fee, amounts), strict=True)
     ]
-    surplus = sum(shares[-1]) - amounts[-1].minor
+    duplicate_pages = sum(shares[-1]) - amounts[-1].minor
     for amount, share in zip(reversed(amounts[:-1]), reversed(shares[:-1]), strict=True):
         for kind in (0, 1):
-            moved = max(0, min(surplus, amount.minor - sum(share), shares[-1][kind]))
+            moved = max(0, min(duplicate_pages, amount.minor - sum(share), shares[-1][kind]))
             share[kind] += moved
             shares[-1][kind] -= moved
-            surplus -= moved
+            duplicate_pages -= moved
     assert all(sum(share) <= amount.minor for amount, share in zip(amounts, shares, strict=True)), (
         "tax and fee are parts of the whole"
     )
@@ -509,7 +509,7 @@ def content_hash(data: CreateInvoice, original: Invoice | None = None) -> bytes:
     return hashlib.sha256(msgspec.json.encode(given)).digest()
 
 
-def made_from(invoice: Invoice, data: CreateInvoice, original: Invoice | None = None) -> bool:
+def matches(invoice: Invoice, data: CreateInvoice, original: Invoice | None = None) -> bool:
     """
     Whether *data* asks for what *invoice* is, though it may have become invalid since: its account closed,
     its expiry near.
@@ -537,22 +537,26 @@ def _check_original(original: Invoice) -> None:
         )
 
 
-def _check_account(rules: Rules, data: CreateInvoice, account: Account | None) -> None:
+def _check_account(violations: Violations, data: CreateInvoice, account: Account | None) -> None:
     if data.currency not in EXPONENT:
-        rules.refuse("#/currency", f"{data.currency!r} is not an active ISO 4217 currency code")
+        violations.add("#/currency", f"{data.currency!r} is not an active ISO 4217 currency code")
     elif account is not None and data.currency not in account.fees:
-        rules.refuse(
+        violations.add(
             "#/currency",
             f"this gateway account collects {', '.join(sorted(account.fees)) or 'nothing'}, not {data.currency}",
         )
     if account is None:
-        rules.refuse("#/gateway_id", "there is no such gateway account")
+        violations.add("#/gateway_id", "there is no such gateway account")
 
 
 def _lines(
-    rules: Rules, data: CreateInvoice, new_id: Callable[[], UUID], tax_rules: Sequence[TaxRule], now: datetime
+    violations: Violations,
+    data: CreateInvoice,
+    new_id: Callable[[], UUID],
+    tax_rules: Sequence[TaxRule],
+    now: datetime,
 ) -> list[LineItem]:
-    made = [_line(rules, n, new, data, new_id) for n, new in enumerate(data.line_items, 1)]
+    made = [_line(violations, n, new, data, new_id) for n, new in enumerate(data.line_items, 1)]
     return [
         _taxed(line, new, data, tax_rules, now)
         for line, new in zip(made, data.line_items, strict=True)
@@ -561,24 +565,26 @@ def _lines(
 
 
 def _line(
-    rules: Rules, number: int, new: NewLineItem, data: CreateInvoice, new_id: Callable[[], UUID]
+    violations: Violations, number: int, new: NewLineItem, data: CreateInvoice, new_id: Callable[[], UUID]
 ) -> LineItem | None:
     at = f"#/line_items/{number - 1}"
     currency = data.currency
     # How many decimals a price may have depends on a currency that is known.
     price = (
-        rules.read(f"{at}/unit_price", lambda: positive(new.unit_price, currency))
+        violations.parse(f"{at}/unit_price", lambda: positive(new.unit_price, currency))
         if currency in EXPONENT
         else None
     )
-    rate = rules.read(
+    rate = violations.parse(
         f"{at}/tax_rate", lambda: parse_rate("0" if (text := literal(new.tax_rate)) is None else text)
     )
     if new.country_code is not None and new.country_code not in iso3166.countries_by_alpha2:
-        rules.refuse(f"{at}/country_code", f"{new.country_code!r} is not an ISO 3166-1 alpha-2 country code")
+        violations.add(
+            f"{at}/country_code", f"{new.country_code!r} is not an ISO 3166-1 alpha-2 country code"
+        )
     if price is None or rate is None:
         return None
-    subtotal = rules.read(f"{at}/quantity", lambda: price * new.quantity)
+    subtotal = violations.parse(f"{at}/quantity", lambda: price * new.quantity)
     if subtotal is None:
         return None
     return LineItem(
@@ -638,92 +644,96 @@ def _total(amounts: list[Money]) -> Money:
     return Money(total, amounts[0].currency)
 
 
-def _due_dates(rules: Rules, plan: NewInstallments | None, now: datetime) -> list[datetime]:
+def _due_dates(violations: Violations, plan: NewInstallments | None, now: datetime) -> list[datetime]:
     """When each installment is due; empty for an invoice that is paid at once."""
     if plan is None:
         return []
     if (plan.count is None) == (plan.amounts is None):
-        rules.refuse("#/installments", "give either count or amounts")
+        violations.add("#/installments", "give either count or amounts")
         return []
     number = plan.count or len(plan.amounts or ())
     if plan.due_dates is None:
         return [now + INSTALLMENT_EVERY * n for n in range(1, number + 1)]
     if len(plan.due_dates) != number:
-        rules.refuse("#/installments/due_dates", f"expected {number} dates, one for each installment")
+        violations.add("#/installments/due_dates", f"expected {number} dates, one for each installment")
     elif any(later <= earlier for earlier, later in itertools.pairwise([now, *plan.due_dates])):
-        rules.refuse("#/installments/due_dates", "must lie in the future, each after the one before")
+        violations.add("#/installments/due_dates", "must lie in the future, each after the one before")
     return plan.due_dates
 
 
-def _amounts(rules: Rules, plan: NewInstallments | None, total: Money) -> list[Money]:
+def _amounts(violations: Violations, plan: NewInstallments | None, total: Money) -> list[Money]:
     """What each installment asks for. Equal parts round down, the last takes the rest (FR-063)."""
     if plan is None:
         return [total]
     if plan.amounts is None:
         assert plan.count is not None
         if total.minor < plan.count:
-            rules.refuse(
+            violations.add(
                 "#/installments/count",
                 f"{total} cannot be split into {plan.count} parts of at least one minor unit",
             )
             return [total]
         return split(total, plan.count)
     given = [
-        rules.read(f"#/installments/amounts/{n}", lambda raw=raw: positive(raw, total.currency))  # type: ignore[misc]
+        violations.parse(f"#/installments/amounts/{n}", lambda raw=raw: positive(raw, total.currency))  # type: ignore[misc]
         for n, raw in enumerate(plan.amounts)
     ]
     amounts = [amount for amount in given if amount is not None]
     if len(amounts) == len(given) and sum(amount.minor for amount in amounts) != total.minor:
-        rules.refuse("#/installments/amounts", f"must sum to the invoice's total, which is {total}")
+        violations.add("#/installments/amounts", f"must sum to the invoice's total, which is {total}")
     return amounts
 
 
-def _check_limits(rules: Rules, plan: NewInstallments | None, amounts: list[Money], limits: Limits) -> None:
+def _check_limits(
+    violations: Violations, plan: NewInstallments | None, amounts: list[Money], limits: Limits
+) -> None:
     """Each part is one payment at the gateway; of an invoice that is paid at once that is the total."""
     for n, amount in enumerate(amounts):
         objection = limits.objection(amount)
         if objection is None:
             continue
         if plan is None:
-            rules.refuse("#/line_items", f"the total: {objection}")
+            violations.add("#/line_items", f"the total: {objection}")
         elif plan.amounts is not None:
-            rules.refuse(f"#/installments/amounts/{n}", objection)
+            violations.add(f"#/installments/amounts/{n}", objection)
         else:
-            rules.refuse("#/installments/count", f"installment {n + 1}: {objection}")
+            violations.add("#/installments/count", f"installment {n + 1}: {objection}")
             return  # equal parts break the same rule
 
 
-def _expiry(rules: Rules, asked: datetime | None, now: datetime, *, last_due_at: datetime | None) -> datetime:
+def _expiry(
+    violations: Violations, asked: datetime | None, now: datetime, *, last_due_at: datetime | None
+) -> datetime:
     """With installments everything counts from the last due date."""
     start = last_due_at or now
     if asked is None:
         return start + EXPIRY_DEFAULT
     if asked < now + EXPIRY_MIN:
-        rules.refuse("#/expires_at", "must be at least 1 hour from now")
+        violations.add("#/expires_at", "must be at least 1 hour from now")
     elif last_due_at is not None and asked < last_due_at:
-        rules.refuse("#/expires_at", "must not be before the last installment is due")
+        violations.add("#/expires_at", "must not be before the last installment is due")
     elif asked > start + EXPIRY_MAX:
-        rules.refuse(
+        violations.add(
             "#/expires_at", "must be at most 30 days from " + ("the last due date" if last_due_at else "now")
         )
     return asked
 
 
-def _check_people(rules: Rules, data: CreateInvoice, *, insecure: bool) -> None:
+def _check_people(violations: Violations, data: CreateInvoice, *, insecure: bool) -> None:
     country = data.customer.country if data.customer else None
     if country is not None and country not in iso3166.countries_by_alpha2:
-        rules.refuse("#/customer/country", f"{country!r} is not an ISO 3166-1 alpha-2 country code")
+        violations.add("#/customer/country", f"{country!r} is not an ISO 3166-1 alpha-2 country code")
     for field, form, example in (
         ("email", _EMAIL, "siti@example.com"),
         ("phone", _PHONE, "+62 812 3456 7890"),
     ):
         given = getattr(data.customer, field, None)
         if given is not None and not form.fullmatch(given):
-            rules.refuse(f"#/customer/{field}", f"expected something like {example}")
+            violations.add(f"#/customer/{field}", f"expected something like {example}")
     for field in ("success_url", "failure_url"):
         url = getattr(data, field)
         if url is not None:
-            rules.read(f"#/{field}", lambda url=url: urls.read(url, insecure=insecure))  # type: ignore[misc]
+            violations.parse(f"#/{field}", lambda url=url: urls.parse(url, insecure=insecure))  # type: ignore[misc]
 
 
 def move(invoice: Invoice, target: InvoiceStatus) -> Invoice:

@@ -16,9 +16,9 @@ from paytrust.api.pagination import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
-    Moment,
+    Timestamp,
     decode_cursor,
-    decode_moment,
+    decode_timestamp,
     encode_cursor,
 )
 from paytrust.api.problems import problems
@@ -179,8 +179,8 @@ async def list_invoices(
     currency: Annotated[str | None, QueryParameter(max_length=3)] = None,
     gateway_id: FromQuery[UUID | None] = None,
     external_id: Annotated[str | None, QueryParameter(max_length=255)] = None,
-    created_from: Moment = None,
-    created_to: Moment = None,
+    created_from: Timestamp = None,
+    created_to: Timestamp = None,
     original_invoice_id: FromQuery[UUID | None] = None,
     flag: FromQuery[ReceiptFlag | None] = None,
 ) -> InvoicePage:
@@ -193,8 +193,8 @@ async def list_invoices(
         currency=currency,
         account_id=gateway_id,
         external_id=external_id,
-        created_from=decode_moment("created_from", created_from),
-        created_to=decode_moment("created_to", created_to),
+        created_from=decode_timestamp("created_from", created_from),
+        created_to=decode_timestamp("created_to", created_to),
         original_id=original_invoice_id,
         flag=flag,
     )
@@ -251,20 +251,20 @@ def invoice_out(invoice: Invoice) -> InvoiceOut:
 
 
 def schedule_out(invoice: Invoice) -> list[InstallmentOut]:
-    next_number = next_part.number if (next_part := invoice.due_next) else 0
+    next_number = next_installment.number if (next_installment := invoice.due_next) else 0
     return [
         InstallmentOut(
-            number=part.number,
-            due_date=part.due_at,
-            amount=part.amount.major,
-            tax_amount=part.tax.major,
-            service_fee_amount=part.fee.major,
-            paid_amount=part.paid.major,
-            status=part.status(invoice.read_at),
-            paid_at=part.paid_at,
-            payment_url=invoice.payment_url if part.number == next_number else None,
+            number=installment.number,
+            due_date=installment.due_at,
+            amount=installment.amount.major,
+            tax_amount=installment.tax.major,
+            service_fee_amount=installment.fee.major,
+            paid_amount=installment.paid.major,
+            status=installment.status(invoice.read_at),
+            paid_at=installment.paid_at,
+            payment_url=invoice.payment_url if installment.number == next_number else None,
         )
-        for part in invoice.installments
+        for installment in invoice.installments
     ]
 
 

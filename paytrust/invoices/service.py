@@ -25,8 +25,8 @@ from paytrust.invoices.model import (
     ExternalIdTaken,
     Invoice,
     InvoiceStatus,
-    Moment,
     ReceiptFlag,
+    TimelineEntry,
 )
 
 HIGH_TAX_RATE: Final = Decimal("0.27")
@@ -49,7 +49,7 @@ class OpensPayments(Protocol):
         """Return the invoice with a live payment page for what is due next, making one when there is none."""
         ...
 
-    async def withdraw(self, tenant_id: UUID, invoice_id: UUID) -> None:
+    async def expire_open_attempts(self, tenant_id: UUID, invoice_id: UUID) -> None:
         """Make every live attempt unpayable at its gateway; what was paid meanwhile is applied first."""
         ...
 
@@ -163,9 +163,9 @@ class Invoices:
         except (Invalid, TaxRuleFailed, GatewayUnavailable):
             repeatable = claim is not None or data.external_id is not None
             existing = (
-                await store.find_made(tx, tenant_id, invoice_id, data.external_id) if repeatable else None
+                await store.find_existing(tx, tenant_id, invoice_id, data.external_id) if repeatable else None
             )
-            if existing is None or not model.made_from(existing, data, original):
+            if existing is None or not model.matches(existing, data, original):
                 raise
             return (
                 existing,
@@ -175,7 +175,7 @@ class Invoices:
         reference = model.payment_reference(invoice.id, 1, 1)
         if await store.insert(tx, invoice, payment_id=payment_id, reference=reference):
             return invoice, (usable, now)
-        existing = await store.find_made(tx, tenant_id, invoice_id, data.external_id)
+        existing = await store.find_existing(tx, tenant_id, invoice_id, data.external_id)
         assert existing is not None, "a conflicting row is visible to the next statement"
         if existing.content_hash != invoice.content_hash:
             raise ExternalIdTaken(existing.external_id or "", existing.id)
@@ -195,7 +195,7 @@ class Invoices:
         invoice = await self.get(tenant_id, invoice_id)
         model.move(invoice, InvoiceStatus.CANCELLED)
         if invoice.status is not InvoiceStatus.CANCELLED:
-            await self._payments.withdraw(tenant_id, invoice_id)
+            await self._payments.expire_open_attempts(tenant_id, invoice_id)
         return await self._db.run(lambda tx: _cancel(tx, tenant_id, invoice_id), tenant=tenant_id)
 
     async def page(
@@ -287,7 +287,7 @@ async def note(
     )
 
 
-async def history(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, limit: int) -> list[Moment]:
+async def history(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, limit: int) -> list[TimelineEntry]:
     """The newest *limit* notes about an invoice, newest first."""
     return await store.history(tx, tenant_id, invoice_id, limit=limit)
 

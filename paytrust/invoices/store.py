@@ -15,9 +15,9 @@ from paytrust.invoices.model import (
     Invoice,
     InvoiceStatus,
     LineItem,
-    Moment,
     NewCustomer,
     ReceiptFlag,
+    TimelineEntry,
 )
 from paytrust.money import Money
 
@@ -112,7 +112,7 @@ async def insert(tx: Transaction, invoice: Invoice, *, payment_id: UUID, referen
         invoice.original_invoice_id,
         invoice.expires_at,
         _json([_line_out(line) for line in invoice.lines]),
-        _json([_part_out(part) for part in invoice.installments]),
+        _json([_installment_out(installment) for installment in invoice.installments]),
         payment_id,
         reference,
         first.amount.minor,
@@ -127,7 +127,7 @@ async def find(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | 
     return _invoice(row) if row else None
 
 
-async def find_made(
+async def find_existing(
     tx: Transaction, tenant_id: UUID, invoice_id: UUID, external_id: str | None
 ) -> Invoice | None:
     """What an earlier request for the same invoice made: it has its id, or its external_id."""
@@ -213,7 +213,7 @@ async def note(
     )
 
 
-async def history(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, limit: int) -> list[Moment]:
+async def history(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, limit: int) -> list[TimelineEntry]:
     """The newest *limit* notes, newest first."""
     rows = await tx.fetch(
         "SELECT happened_at, event, reason, details FROM paytrust.invoice_history WHERE tenant_id = $1 AND invoice_id = $2"
@@ -223,7 +223,7 @@ async def history(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, limit: 
         limit,
     )
     return [
-        Moment(
+        TimelineEntry(
             at=row["happened_at"],
             event=row["event"],
             reason=row["reason"],
@@ -286,13 +286,13 @@ def _line_out(line: LineItem) -> dict[str, Any]:
     }
 
 
-def _part_out(part: Installment) -> dict[str, Any]:
+def _installment_out(installment: Installment) -> dict[str, Any]:
     return {
-        "number": part.number,
-        "due_at": part.due_at,
-        "amount": part.amount.minor,
-        "tax": part.tax.minor,
-        "fee": part.fee.minor,
+        "number": installment.number,
+        "due_at": installment.due_at,
+        "amount": installment.amount.minor,
+        "tax": installment.tax.minor,
+        "fee": installment.fee.minor,
     }
 
 
@@ -332,7 +332,9 @@ def _invoice(row: Record) -> Invoice:
         expires_at=row["expires_at"],
         read_at=row["read_at"],
         lines=tuple(_line(currency, *line) for line in _Lines.decode(row["lines"])),
-        installments=tuple(_part(currency, *part) for part in _Schedule.decode(row["schedule"])),
+        installments=tuple(
+            _installment(currency, *installment) for installment in _Schedule.decode(row["schedule"])
+        ),
         payment_url=row["payment_url"],
         instructions=msgspec.json.decode(row["instructions"]) if row["instructions"] else None,
         flags=tuple(map(ReceiptFlag, row["flags"])),
@@ -368,7 +370,7 @@ def _line(
     )
 
 
-def _part(
+def _installment(
     currency: str,
     number: int,
     due_at: datetime,

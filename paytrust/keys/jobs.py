@@ -75,7 +75,7 @@ class KeyChanges:
         try:
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, self._heard)
-            self._keys.doubt()
+            self._keys.revalidate_all()
             self._told = False
             await self._check(connection)
             while not lost.is_set():
@@ -93,9 +93,9 @@ class KeyChanges:
             self._echo.set_result(None)
             return
         try:
-            self._keys.forget(UUID(str(word)))
+            self._keys.invalidate(UUID(str(word)))
         except ValueError:
-            self._keys.doubt()
+            self._keys.revalidate_all()
 
     async def _check(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         """

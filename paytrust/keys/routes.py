@@ -12,9 +12,9 @@ from paytrust.api.pagination import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
-    Moment,
+    Timestamp,
     decode_cursor,
-    decode_moment,
+    decode_timestamp,
     encode_cursor,
 )
 from paytrust.api.problems import problems
@@ -103,8 +103,8 @@ async def read_audit(
     cursor: Cursor = None,
     tenant_id: FromQuery[UUID | None] = None,
     key_id: FromQuery[UUID | None] = None,
-    created_from: Moment = None,
-    created_to: Moment = None,
+    created_from: Timestamp = None,
+    created_to: Timestamp = None,
 ) -> AuditPage:
     """
     What was done with keys and tried with them, newest first. Use and failures are counted: at most one entry
@@ -113,8 +113,8 @@ async def read_audit(
     filters = AuditFilters(
         tenant_id,
         key_id,
-        decode_moment("created_from", created_from),
-        decode_moment("created_to", created_to),
+        decode_timestamp("created_from", created_from),
+        decode_timestamp("created_to", created_to),
     )
     found = await keys.audit(filters, limit=limit, before=decode_cursor(cursor))
     return AuditPage(found, encode_cursor(found[-1].audit_id) if len(found) == limit else None)

@@ -81,7 +81,7 @@ class _Verified(msgspec.Struct, frozen=True):
     fresh_until_s: float
 
 
-class _Look:
+class _LookupBatch:
     """One question to the database, about all keys that were shown while the one before it was under way."""
 
     def __init__(self) -> None:
@@ -167,7 +167,7 @@ class AdminKeys:
         self._audit.note(Audited(Action.USED, admin.actor, admin.address), admin)
         return admin
 
-    def knows(self, key: str) -> bool:
+    def is_cached(self, key: str) -> bool:
         """Whether *key* is an admin key, without a word about it in the audit."""
         return bool(self._matches(key))
 
@@ -196,7 +196,7 @@ class Keys:
         self._waiting = 0
         self._recognising: dict[bytes, asyncio.Task[_Verified]] = {}
         self._looking = asyncio.Lock()
-        self._next_look = _Look()
+        self._next_look = _LookupBatch()
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
         self._changes = 0
 
@@ -256,7 +256,7 @@ class Keys:
         hash_ = await self._hash(secret)
         async with self._db.transaction(system=True) as tx:
             key = await self._replace(tx, key_id, was, secret, hash_, by)
-        self.forget(key_id)
+        self.invalidate(key_id)
         return ShownKey(**msgspec.structs.asdict(key), api_key=secret)
 
     async def _replace(
@@ -289,7 +289,7 @@ class Keys:
                 await store.add_audit(tx, [_entry(Action.REVOKED, by, tenant_id, key_id)])
             elif await store.get(tx, key_id) is None:
                 raise NotFound(f"there is no API key {key_id}")
-        self.forget(key_id)
+        self.invalidate(key_id)
 
     async def page(self, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[Key]:
         async with self._db.transaction(system=True, readonly=True) as tx:
@@ -316,7 +316,7 @@ class Keys:
         lookup = model.lookup(self._pepper, key)
         known = self._verified.get(lookup)
         if known is None or time.monotonic() >= known.fresh_until_s:
-            known = await self._recognise(lookup, key, caller)
+            known = await self._verify_once(lookup, key, caller)
         who = known.principal
         if known.networks and not access.contains(known.networks, caller.address):
             self._refuse(Reason.ADDRESS_NOT_ALLOWED, who, caller)
@@ -329,7 +329,7 @@ class Keys:
         )
         return who
 
-    def knows(self, key: str | None) -> bool:
+    def is_cached(self, key: str | None) -> bool:
         """
         Whether this process has verified *key*, or is about to: `authenticate` then costs one look at its row
         at most.
@@ -337,14 +337,14 @@ class Keys:
         lookup = model.lookup(self._pepper, key or "")
         return lookup in self._verified or lookup in self._recognising
 
-    def forget(self, key_id: UUID) -> None:
+    def invalidate(self, key_id: UUID) -> None:
         """A key was changed: read its row again before it is believed."""
         self._changes += 1
         for lookup, verified in list(self._verified.items()):
             if verified.principal.key_id == key_id:
                 del self._verified[lookup]
 
-    def doubt(self) -> None:
+    def revalidate_all(self) -> None:
         """
         Keys may have been changed without our hearing of it: read every row again, but verify no hash twice.
         """
@@ -352,7 +352,7 @@ class Keys:
         for lookup, verified in list(self._verified.items()):
             self._verified[lookup] = msgspec.structs.replace(verified, fresh_until_s=0.0)
 
-    async def _recognise(self, lookup: bytes, key: str, caller: Caller) -> _Verified:
+    async def _verify_once(self, lookup: bytes, key: str, caller: Caller) -> _Verified:
         """All who ask for the same key at once wait for one look at its row, and for one verification."""
         recognition = self._recognising.get(lookup)
         if recognition is None:
@@ -412,7 +412,7 @@ class Keys:
             if look.failure is not None:
                 raise look.failure
             if look.rows is None:
-                self._next_look = _Look()
+                self._next_look = _LookupBatch()
                 try:
                     async with self._db.transaction(system=True, readonly=True) as tx:
                         look.rows = await store.find(tx, look.lookups)

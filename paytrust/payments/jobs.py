@@ -26,16 +26,16 @@ from paytrust.invoices import service as invoices
 from paytrust.invoices.model import OUR_REFERENCE, Invoice, InvoiceStatus, move
 from paytrust.money import Money
 from paytrust.payments import model, store
-from paytrust.payments.model import Attempt, AttemptStatus, Check, Difference, DifferenceKind
+from paytrust.payments.model import Attempt, AttemptStatus, Check, Discrepancy, DiscrepancyKind
 from paytrust.payments.service import Payments
 
-AT_ONCE: Final = 8
+BATCH_SIZE: Final = 8
 LEASE: Final = timedelta(minutes=5)
 """Also when a look that failed is repeated."""
 
 COMPARE_AGAIN: Final = timedelta(hours=1)
-OVERLAP: Final = timedelta(days=1)
-LONGEST: Final = timedelta(days=30)
+LOOKBACK_OVERLAP: Final = timedelta(days=1)
+MAX_LOOKBACK: Final = timedelta(days=30)
 SKEW: Final = timedelta(hours=1)
 """How far a gateway's clock may be from ours."""
 UNDER_WAY: Final = timedelta(minutes=15)
@@ -47,7 +47,7 @@ MAX_MISSING: Final = 100
 log = structlog.stdlib.get_logger("paytrust.payments")
 
 
-class Reconciler:
+class StatusPoller:
     """
     Ask gateways about payments on a schedule: money whose webhook never came, unknown outcomes, pages that
     must not stay payable.
@@ -60,7 +60,7 @@ class Reconciler:
     async def step(self) -> int:
         """Look at what is due, a few at once. Returns how many were claimed."""
         async with self._db.transaction(system=True) as tx:
-            claimed = await store.claim_checks(tx, AT_ONCE, lease=LEASE)
+            claimed = await store.claim_checks(tx, BATCH_SIZE, lease=LEASE)
         of_invoice: defaultdict[UUID, list[Check]] = defaultdict(list)
         for check in claimed:
             of_invoice[check.invoice_id].append(check)
@@ -110,10 +110,10 @@ class Reconciler:
             if live:
                 return
         elif live and not model.asks_for_what_is_due(attempt, invoice):
-            await self._payments.withdraw(check.tenant_id, invoice.id, stale_only=True)
+            await self._payments.expire_open_attempts(check.tenant_id, invoice.id, stale_only=True)
             return
         if attempt.status in {AttemptStatus.CREATING, AttemptStatus.UNKNOWN}:
-            await self._payments.look_up(account, attempt)
+            await self._payments.resolve_unknown(account, attempt)
         elif attempt.status is not AttemptStatus.UNAVAILABLE:
             await self._ask(check, account, attempt)
 
@@ -125,17 +125,17 @@ class Reconciler:
             )
         async with self._db.transaction(tenant=check.tenant_id, readonly=True) as tx:
             _, attempt, _ = await _read(tx, check)
-        for page in model.surplus(attempt, found):
+        for page in model.duplicate_pages(attempt, found):
             await self._payments.expire(account, page, check.tenant_id)
             log.warning(
-                "a surplus page was closed",
+                "a duplicate_pages page was closed",
                 reference=attempt.reference,
                 gateway_payment_id=page.gateway_payment_id,
             )
 
     async def _expire(self, check: Check) -> None:
         """End an invoice whose time is up: the gateway is asked first, because paid beats expired."""
-        await self._payments.withdraw(check.tenant_id, check.invoice_id)
+        await self._payments.expire_open_attempts(check.tenant_id, check.invoice_id)
 
         async def work(tx: Transaction) -> None:
             current = await invoices.lock(tx, check.tenant_id, check.invoice_id)
@@ -154,7 +154,7 @@ async def _read(tx: Transaction, check: Check) -> tuple[Invoice, Attempt, dateti
     return invoice, next(attempt for attempt in attempts if attempt.id == check.payment_id), now
 
 
-class Comparison:
+class Reconciliation:
     """
     Compare a gateway's own list with our books. Money found there is applied; everything else is told to a
     person.
@@ -173,7 +173,7 @@ class Comparison:
         if claimed is None:
             return 0
         account, now, reached = claimed
-        since = max((reached or now - OVERLAP) - OVERLAP, now - LONGEST)
+        since = max((reached or now - LOOKBACK_OVERLAP) - LOOKBACK_OVERLAP, now - MAX_LOOKBACK)
         try:
             await self.compare(account, since, now)
         except GatewayError as exc:
@@ -190,7 +190,7 @@ class Comparison:
 
     async def compare_all(
         self, account_id: UUID | None, *, days: int
-    ) -> AsyncIterator[tuple[Account, list[Difference] | GatewayError]]:
+    ) -> AsyncIterator[tuple[Account, list[Discrepancy] | GatewayError]]:
         """
         Compare the last *days* of one gateway account, or of each that can be listed. Raises `NotFound`.
         """
@@ -208,12 +208,12 @@ class Comparison:
             except GatewayError as exc:
                 yield account, exc
 
-    async def found(self, account_id: UUID | None, *, limit: int) -> list[Difference]:
+    async def found(self, account_id: UUID | None, *, limit: int) -> list[Discrepancy]:
         """What earlier comparisons found, newest first."""
         async with self._db.transaction(system=True, readonly=True) as tx:
             return await store.differences(tx, account_id, limit=limit)
 
-    async def compare(self, account: Account, since: datetime, until: datetime) -> list[Difference]:
+    async def compare(self, account: Account, since: datetime, until: datetime) -> list[Discrepancy]:
         """
         Compare what the gateway lists of [since, until) with what we know of it, keep and return the
         differences.
@@ -222,7 +222,7 @@ class Comparison:
         """
         if not self._payments.lists(account):
             return []
-        differences: list[Difference] = []
+        differences: list[Discrepancy] = []
         seen: set[str] = set()
         async for batch in self._batches(account, since, until):
             seen.update(payment.reference for payment in batch)
@@ -238,7 +238,7 @@ class Comparison:
                 reference=difference.reference,
                 ours=difference.ours,
                 theirs=difference.theirs,
-                settled=difference.settled,
+                resolved=difference.resolved,
             )
         return differences
 
@@ -260,7 +260,7 @@ class Comparison:
 
     async def _judge(
         self, account: Account, batch: Sequence[GatewayPayment], until: datetime
-    ) -> list[Difference]:
+    ) -> list[Discrepancy]:
         async with self._db.transaction(system=True, readonly=True) as tx:
             known = await store.asked_for(tx, [account.id], [payment.reference for payment in batch])
             strange = [payment.reference for payment in batch if payment.reference not in known]
@@ -271,7 +271,7 @@ class Comparison:
                 else {}
             )
         booked = await self._booked(account, batch, {tenant_id for tenant_id, _ in known.values()})
-        differences: list[Difference] = []
+        differences: list[Discrepancy] = []
         for payment in batch:
             if payment.reference in known:
                 tenant_id, asked = known[payment.reference]
@@ -283,7 +283,7 @@ class Comparison:
                 elif payment.status is PaymentStatus.PAID and paid != payment.paid:
                     differences.append(
                         _difference(
-                            DifferenceKind.AMOUNT_DIFFERS,
+                            DiscrepancyKind.AMOUNT_DIFFERS,
                             account,
                             tenant_id,
                             payment,
@@ -293,13 +293,13 @@ class Comparison:
                 if payment.amount != asked:
                     differences.append(
                         _difference(
-                            DifferenceKind.AMOUNT_DIFFERS, account, tenant_id, payment, ours=f"asked {asked}"
+                            DiscrepancyKind.AMOUNT_DIFFERS, account, tenant_id, payment, ours=f"asked {asked}"
                         )
                     )
             elif payment.reference not in elsewhere and OUR_REFERENCE.fullmatch(payment.reference):
                 differences.append(
                     _difference(
-                        DifferenceKind.UNKNOWN_HERE, account, account.tenant_id, payment, ours="unknown"
+                        DiscrepancyKind.UNKNOWN_HERE, account, account.tenant_id, payment, ours="unknown"
                     )
                 )
         return differences
@@ -314,28 +314,30 @@ class Comparison:
                 booked |= await store.received(tx, tenant_id, account.id, ids)
         return booked
 
-    async def _apply(self, account: Account, tenant_id: UUID, payment: GatewayPayment) -> list[Difference]:
+    async def _apply(self, account: Account, tenant_id: UUID, payment: GatewayPayment) -> list[Discrepancy]:
         """Apply money that we had not heard of; nothing to tell when somebody else has just done it."""
-        ours, settled = "not received", False
+        ours, resolved = "not received", False
         try:
-            settled = await self._payments.confirm(tenant_id, account, payment.reference)
+            resolved = await self._payments.confirm(tenant_id, account, payment.reference)
         except GatewayError:
             raise
         except PayTrustError as exc:
             ours = f"not received: {exc.code}"
-        if not settled and payment.gateway_payment_id in await self._booked(account, [payment], {tenant_id}):
+        if not resolved and payment.gateway_payment_id in await self._booked(account, [payment], {tenant_id}):
             return []
         return [
-            _difference(DifferenceKind.NOT_APPLIED, account, tenant_id, payment, ours=ours, settled=settled)
+            _difference(
+                DiscrepancyKind.NOT_APPLIED, account, tenant_id, payment, ours=ours, resolved=resolved
+            )
         ]
 
     async def _missing(
         self, account: Account, seen: set[str], since: datetime, until: datetime
-    ) -> list[Difference]:
+    ) -> list[Discrepancy]:
         async with self._db.transaction(system=True, readonly=True) as tx:
             made = await store.made_between(tx, account.id, since, until - UNDER_WAY)
         missing = [each for each in made if each[1] not in seen]
-        differences: list[Difference] = []
+        differences: list[Discrepancy] = []
         for tenant_id, reference, amount in missing[:MAX_MISSING]:
             theirs = "unknown"
             try:
@@ -346,9 +348,9 @@ class Comparison:
             except PayTrustError as exc:
                 theirs = exc.detail
             differences.append(
-                Difference(
+                Discrepancy(
                     account_id=account.id,
-                    kind=DifferenceKind.MISSING_THERE,
+                    kind=DiscrepancyKind.MISSING_THERE,
                     reference=reference,
                     gateway_payment_id="",
                     tenant_id=tenant_id,
@@ -364,16 +366,16 @@ class Comparison:
 
 
 def _difference(
-    kind: DifferenceKind,
+    kind: DiscrepancyKind,
     account: Account,
     tenant_id: UUID | None,
     payment: GatewayPayment,
     *,
     ours: str,
-    settled: bool = False,
-) -> Difference:
+    resolved: bool = False,
+) -> Discrepancy:
     theirs = f"{payment.status} {payment.paid or payment.amount}"
-    return Difference(
+    return Discrepancy(
         account_id=account.id,
         kind=kind,
         reference=payment.reference,
@@ -381,5 +383,5 @@ def _difference(
         tenant_id=tenant_id,
         ours=ours,
         theirs=theirs,
-        settled=settled,
+        resolved=resolved,
     )

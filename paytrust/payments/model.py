@@ -14,7 +14,7 @@ from paytrust.books import model as books
 from paytrust.books.model import BoundedAccount, Cause, Transfer
 from paytrust.contract.gateways import Customer, GatewayPayment, PaymentLine, PaymentRequest, PaymentStatus
 from paytrust.errors import Conflict, PayTrustError
-from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, Moment, ReceiptFlag
+from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, ReceiptFlag, TimelineEntry
 from paytrust.money import Money
 from paytrust.security import urls
 
@@ -91,7 +91,7 @@ class Check(msgspec.Struct, frozen=True):
     lease_until: datetime
 
 
-class DifferenceKind(StrEnum):
+class DiscrepancyKind(StrEnum):
     NOT_APPLIED = "not_applied"
     """Paid there, and not in our books."""
     UNKNOWN_HERE = "unknown_here"
@@ -102,20 +102,20 @@ class DifferenceKind(StrEnum):
     """Another amount or currency than we asked for, or than is in our books."""
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class Discrepancy(msgspec.Struct, frozen=True, kw_only=True):
     """
-    One point on which a gateway's list and our books do not agree. *settled*: it was applied when it was
+    One point on which a gateway's list and our books do not agree. *resolved*: it was applied when it was
     found.
     """
 
     account_id: UUID
-    kind: DifferenceKind
+    kind: DiscrepancyKind
     reference: str
     gateway_payment_id: str
     tenant_id: UUID | None
     ours: str
     theirs: str
-    settled: bool = False
+    resolved: bool = False
     seen_at: datetime | None = None
 
 
@@ -165,7 +165,7 @@ def check_page(payment: GatewayPayment, *, hosts: Collection[str], insecure: boo
     *hosts* if there are any.
     """
     if payment.payment_url is not None:
-        host = urls.read(payment.payment_url, insecure=insecure).host
+        host = urls.parse(payment.payment_url, insecure=insecure).host
         if hosts and not urls.is_within(host, hosts):
             raise ValueError(f"{host} is none of its hosts")
     if any(urls.runs_code(text) for text in (payment.instructions or {}).values()):
@@ -182,15 +182,15 @@ NO_NEW_PAYMENT: Final = {
 
 def check_payable(invoice: Invoice, now: datetime, *, number: int | None = None) -> Installment:
     """The installment to collect next, or `NothingDue`; `OutOfSequence` when it is not *number* (FR-060)."""
-    part = invoice.due_next
+    installment = invoice.due_next
     reason = NO_NEW_PAYMENT.get(invoice.status)
     if reason is None and invoice.expires_at <= now:
         reason = "has expired"
-    if reason is not None or part is None:
+    if reason is not None or installment is None:
         raise NothingDue(f"invoice {invoice.id} {reason or 'is paid'}")
-    if number not in {None, part.number}:
-        raise OutOfSequence(f"installment {part.number} is due next, not {number}")
-    return part
+    if number not in {None, installment.number}:
+        raise OutOfSequence(f"installment {installment.number} is due next, not {number}")
+    return installment
 
 
 def asks_for_what_is_due(attempt: Attempt, invoice: Invoice) -> bool:
@@ -244,7 +244,7 @@ def next_check(attempt: Attempt, expires_at: datetime, now: datetime) -> datetim
     return min((at for at in times if now < at <= last), default=None)
 
 
-def surplus(attempt: Attempt, found: Sequence[GatewayPayment]) -> list[GatewayPayment]:
+def duplicate_pages(attempt: Attempt, found: Sequence[GatewayPayment]) -> list[GatewayPayment]:
     """
     What a payer could still pay and should not: pages beside the one we gave out, and every page of an
     attempt that is over.
@@ -272,12 +272,18 @@ def as_created(attempt: Attempt, gateway_payment_id: str) -> GatewayPayment:
 
 
 def request_for(
-    invoice: Invoice, *, reference: str, part: Installment, amount: Money, webhook_url: str, now: datetime
+    invoice: Invoice,
+    *,
+    reference: str,
+    installment: Installment,
+    amount: Money,
+    webhook_url: str,
+    now: datetime,
 ) -> PaymentRequest:
     """What the gateway is asked. *amount* is what is due of *part*, all of it or the rest."""
     title = invoice.description or f"Invoice {invoice.external_id or invoice.id}"
     if len(invoice.installments) > 1:
-        title = f"{title}, installment {part.number} of {len(invoice.installments)}"
+        title = f"{title}, installment {installment.number} of {len(invoice.installments)}"
     customer = invoice.customer
     return PaymentRequest(
         reference=reference,
@@ -300,7 +306,7 @@ def _lines(invoice: Invoice, amount: Money, title: str) -> tuple[PaymentLine, ..
         return (PaymentLine(title, 1, amount),)
     lines = [PaymentLine(line.product_name, line.quantity, line.unit_price) for line in invoice.lines]
     extra = (("Tax", invoice.tax), ("Service fee", invoice.fee))
-    lines += [PaymentLine(name, 1, part) for name, part in extra if part.minor]
+    lines += [PaymentLine(name, 1, amount) for name, amount in extra if amount.minor]
     return tuple(lines)
 
 
@@ -308,10 +314,14 @@ def issue(invoice: Invoice) -> tuple[list[BoundedAccount], list[Transfer]]:
     """What issuing an invoice posts: each installment owes its part of revenue, tax and fee."""
     accounts: list[BoundedAccount] = []
     transfers: list[Transfer] = []
-    for part in invoice.installments:
-        accounts.append(BoundedAccount(invoice.id, part.number, invoice.currency))
-        net = part.amount - part.tax - part.fee
-        for credit, amount in ((books.REVENUE, net), (books.TAX, part.tax), (books.FEE, part.fee)):
+    for installment in invoice.installments:
+        accounts.append(BoundedAccount(invoice.id, installment.number, invoice.currency))
+        net = installment.amount - installment.tax - installment.fee
+        for credit, amount in (
+            (books.REVENUE, net),
+            (books.TAX, installment.tax),
+            (books.FEE, installment.fee),
+        ):
             if amount.minor:
                 transfers.append(
                     Transfer(
@@ -319,7 +329,7 @@ def issue(invoice: Invoice) -> tuple[list[BoundedAccount], list[Transfer]]:
                         cause_id=invoice.id,
                         leg=len(transfers),
                         invoice_id=invoice.id,
-                        debit=books.receivable(invoice.id, part.number),
+                        debit=books.receivable(invoice.id, installment.number),
                         credit=credit,
                         amount=amount,
                     )
@@ -348,11 +358,11 @@ def apply(invoice: Invoice, amount: Money, *, receipt_id: UUID) -> Application:
     rest = amount
     credited: dict[int, Money] = {}
     if invoice.status is not InvoiceStatus.CANCELLED:
-        for part in invoice.installments:
-            taken = min(rest.minor, part.due.minor)
+        for installment in invoice.installments:
+            taken = min(rest.minor, installment.due.minor)
             if taken:
-                credited[part.number] = Money(taken, amount.currency)
-                rest -= credited[part.number]
+                credited[installment.number] = Money(taken, amount.currency)
+                rest -= credited[installment.number]
     transfers = [
         Transfer(
             cause=Cause.RECEIPT,
@@ -361,25 +371,25 @@ def apply(invoice: Invoice, amount: Money, *, receipt_id: UUID) -> Application:
             invoice_id=invoice.id,
             debit=books.clearing(invoice.account_id),
             credit=credit,
-            amount=part,
+            amount=share,
         )
-        for leg, (credit, part) in enumerate(
+        for leg, (credit, share) in enumerate(
             [
-                *((books.receivable(invoice.id, n), part) for n, part in credited.items()),
+                *((books.receivable(invoice.id, n), share) for n, share in credited.items()),
                 (books.overpaid(invoice.id), rest),
             ]
         )
-        if part.minor
+        if share.minor
     ]
     assert sum(t.amount.minor for t in transfers) == amount.minor
     accounts = [BoundedAccount(invoice.id, None, invoice.currency)] if rest.minor else []
     closed = [
-        part.number
-        for part in invoice.installments
-        if part.number in credited and credited[part.number] == part.due
+        installment.number
+        for installment in invoice.installments
+        if installment.number in credited and credited[installment.number] == installment.due
     ]
-    owed = sum(part.due.minor for part in invoice.installments) - sum(
-        part.minor for part in credited.values()
+    owed = sum(installment.due.minor for installment in invoice.installments) - sum(
+        share.minor for share in credited.values()
     )
     return Application(
         accounts, transfers, closed, _status_after(invoice, owed=owed, credited=bool(credited))
@@ -393,26 +403,26 @@ def _status_after(invoice: Invoice, *, owed: int, credited: bool) -> InvoiceStat
 
 
 def timeline(
-    invoice: Invoice, notes: Sequence[Moment], attempts: Sequence[Attempt], receipts: Sequence[Receipt]
-) -> list[Moment]:
+    invoice: Invoice, notes: Sequence[TimelineEntry], attempts: Sequence[Attempt], receipts: Sequence[Receipt]
+) -> list[TimelineEntry]:
     """
     What happened to an invoice, oldest first: from its own row, its attempts, the money that came, and the
     notes about the rest.
     """
-    moments = [Moment(at=invoice.created_at, event="created", details={"amount": invoice.total.major})]
+    moments = [TimelineEntry(at=invoice.created_at, event="created", details={"amount": invoice.total.major})]
     for attempt in attempts:
         named = {
             "installment_number": attempt.installment_number,
             "reference": attempt.reference,
             "amount": attempt.amount.major,
         }
-        moments.append(Moment(at=attempt.created_at, event="payment_requested", details=named))
+        moments.append(TimelineEntry(at=attempt.created_at, event="payment_requested", details=named))
         if attempt.opened_at is not None:
-            moments.append(Moment(at=attempt.opened_at, event="payment_opened", details=named))
+            moments.append(TimelineEntry(at=attempt.opened_at, event="payment_opened", details=named))
     if invoice.payment_initiated_at is not None:
         change = {"from": InvoiceStatus.DRAFT, "to": InvoiceStatus.PENDING}
         moments.append(
-            Moment(
+            TimelineEntry(
                 at=invoice.payment_initiated_at,
                 event="status_changed",
                 reason="its first payment was opened",
@@ -430,7 +440,7 @@ def timeline(
             "paid_at": receipt.paid_at,
             "flag": receipt.flag,
         }
-        moments.append(Moment(at=receipt.received_at, event="payment_received", details=named))
+        moments.append(TimelineEntry(at=receipt.received_at, event="payment_received", details=named))
     # The sort is stable: of one moment, what the notes say comes last, in the order in which they were
     # written.
     return sorted([*moments, *reversed(notes)], key=lambda moment: moment.at)

@@ -11,7 +11,7 @@ from litestar.params import FromPath, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from paytrust.api.problems import problems
-from paytrust.invoices.model import Moment
+from paytrust.invoices.model import TimelineEntry
 from paytrust.payments.model import Attempt, AttemptStatus
 from paytrust.payments.service import Payments
 from paytrust.security.access import Principal
@@ -41,7 +41,7 @@ class PaymentList(msgspec.Struct, frozen=True):
 
 class TimelineOut(msgspec.Struct, frozen=True):
     invoice_id: UUID
-    timeline: list[Moment]
+    timeline: list[TimelineEntry]
 
 
 class PaymentPageOut(msgspec.Struct, frozen=True):

@@ -27,7 +27,14 @@ from paytrust.errors import (
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.invoices import service as invoices
-from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, Moment, move, payment_reference
+from paytrust.invoices.model import (
+    Installment,
+    Invoice,
+    InvoiceStatus,
+    TimelineEntry,
+    move,
+    payment_reference,
+)
 from paytrust.money import Money
 from paytrust.payments import model, store
 from paytrust.payments.model import (
@@ -37,7 +44,7 @@ from paytrust.payments.model import (
     CurrencyMismatch,
     PaymentReversed,
 )
-from paytrust.plugins.calls import GuardedGateway, Lane
+from paytrust.plugins.calls import Bulkhead, GatewayClient
 
 ABANDONED_AFTER: Final = timedelta(seconds=60)
 """An attempt that has been "creating" for longer lost the process that was creating it."""
@@ -58,13 +65,13 @@ class Payments:
     Open payments at gateways and apply the money that comes. No transaction is open while a gateway is asked.
     """
 
-    def __init__(self, db: Database, gateways: Accounts, *, calls: Lane, insecure: bool) -> None:
+    def __init__(self, db: Database, gateways: Accounts, *, calls: Bulkhead, insecure: bool) -> None:
         self._db = db
         self._gateways = gateways
         self._calls = calls
         self._insecure = insecure
 
-    def _at(self, account: Account, tenant_id: UUID | None) -> GuardedGateway:
+    def _at(self, account: Account, tenant_id: UUID | None) -> GatewayClient:
         """The account's gateway, for calls on behalf of this tenant; None: of all that share it."""
         return self._calls.guard(self._gateways.gateway(account), account_id=account.id, tenant_id=tenant_id)
 
@@ -88,10 +95,10 @@ class Payments:
         `NothingDue`, `AmountNotCollectable`, `Busy` or a `GatewayError`.
         """
         invoice, account, attempt, now = await self._db.run(
-            lambda tx: self._take(tx, tenant_id, invoice_id, number), tenant=tenant_id
+            lambda tx: self._claim_attempt(tx, tenant_id, invoice_id, number), tenant=tenant_id
         )
         if not model.asks_for_what_is_due(attempt, invoice):
-            await self._withdraw(account, attempt)
+            await self._expire_attempt(account, attempt)
             return await self.ensure_open(tenant_id, invoice_id, number=number)
         if attempt.status is AttemptStatus.OPEN:
             return invoice
@@ -101,18 +108,18 @@ class Payments:
             invoice, account, attempt, now
         )
 
-    async def look_up(self, account: Account, attempt: Attempt) -> None:
+    async def resolve_unknown(self, account: Account, attempt: Attempt) -> None:
         """
         Ask the gateway what became of an attempt whose outcome is not known, and adopt what it has; nothing
         new is made.
 
         Raises `Busy` while it is being made, or a `GatewayError`.
         """
-        invoice = await self._db.run(lambda tx: self._retake(tx, attempt), tenant=attempt.tenant_id)
+        invoice = await self._db.run(lambda tx: self._reclaim(tx, attempt), tenant=attempt.tenant_id)
         if invoice is not None and await self._resolve(invoice, account, attempt) is None:
             await self._note_failure(attempt, OutcomeUnknown("the gateway does not know it (yet)"))
 
-    async def _retake(self, tx: Transaction, attempt: Attempt) -> Invoice | None:
+    async def _reclaim(self, tx: Transaction, attempt: Attempt) -> Invoice | None:
         attempt, invoice = await _locked(tx, attempt.tenant_id, attempt.account_id, attempt.reference)
         if (
             attempt.status is AttemptStatus.CREATING
@@ -121,10 +128,10 @@ class Payments:
             raise Busy("another request is opening this payment; try again in a moment")
         if attempt.status not in {AttemptStatus.CREATING, AttemptStatus.UNKNOWN}:
             return None
-        await store.retake(tx, attempt)
+        await store.reclaim(tx, attempt)
         return invoice
 
-    async def _take(
+    async def _claim_attempt(
         self, tx: Transaction, tenant_id: UUID, invoice_id: UUID, number: int | None
     ) -> tuple[Invoice, Account, Attempt, datetime]:
         """
@@ -135,40 +142,44 @@ class Payments:
         found = await accounts.find(tx, invoice.account_id)
         assert found is not None, "the foreign key keeps the account"
         account, now = found
-        part = model.check_payable(invoice, now, number=number)
-        newest = await store.latest(tx, tenant_id, invoice_id, part.number)
+        installment = model.check_payable(invoice, now, number=number)
+        newest = await store.latest(tx, tenant_id, invoice_id, installment.number)
         if newest is None:
-            attempt = self._next_attempt(invoice, account, part, 1, now)
+            attempt = self._next_attempt(invoice, account, installment, 1, now)
             await store.insert(tx, attempt)
             return invoice, account, attempt, now
         attempt = newest[0]
         if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
             raise Busy("another request is opening this payment; try again in a moment")
         if attempt.status not in model.LIVE:
-            attempt = self._next_attempt(invoice, account, part, attempt.attempt + 1, now)
+            attempt = self._next_attempt(invoice, account, installment, attempt.attempt + 1, now)
             await store.insert(tx, attempt)
         elif attempt.status is not AttemptStatus.OPEN and model.asks_for_what_is_due(attempt, invoice):
-            await store.retake(tx, attempt)
+            await store.reclaim(tx, attempt)
         return invoice, account, attempt, now
 
     def _next_attempt(
-        self, invoice: Invoice, account: Account, part: Installment, number: int, now: datetime
+        self, invoice: Invoice, account: Account, installment: Installment, number: int, now: datetime
     ) -> Attempt:
-        objection = self._gateways.limits(account, invoice.currency).objection(part.due)
+        objection = self._gateways.limits(account, invoice.currency).objection(installment.due)
         if objection is not None:
             raise AmountNotCollectable(
-                f"what is due on installment {part.number} cannot be collected: {objection}"
+                f"what is due on installment {installment.number} cannot be collected: {objection}"
             )
-        return _new_attempt(invoice, part, number, now, new_id())
+        return _new_attempt(invoice, installment, number, now, new_id())
 
     async def _create(self, invoice: Invoice, account: Account, attempt: Attempt, now: datetime) -> Invoice:
-        part = next(part for part in invoice.installments if part.number == attempt.installment_number)
+        installment = next(
+            installment
+            for installment in invoice.installments
+            if installment.number == attempt.installment_number
+        )
         try:
             hosts = self._gateways.page_hosts(account)
             request = model.request_for(
                 invoice,
                 reference=attempt.reference,
-                part=part,
+                installment=installment,
                 amount=attempt.amount,
                 webhook_url=self._gateways.webhook_url(account),
                 now=now,
@@ -194,9 +205,9 @@ class Payments:
                 payment for payment in found if payment.status in {PaymentStatus.OPEN, PaymentStatus.PAID}
             ]
             live.sort(key=lambda payment: payment.status is not PaymentStatus.PAID)
-            for surplus in live[1:]:
-                if surplus.status is PaymentStatus.OPEN:
-                    await gateway.expire_payment(surplus)
+            for duplicate_pages in live[1:]:
+                if duplicate_pages.status is PaymentStatus.OPEN:
+                    await gateway.expire_payment(duplicate_pages)
             if live:
                 self._check(attempt, live[0], self._gateways.page_hosts(account))
         except GatewayError as exc:
@@ -251,7 +262,7 @@ class Payments:
     async def _note_failure(self, attempt: Attempt, exc: GatewayError) -> None:
         status = FAILED_AS.get(type(exc), AttemptStatus.UNKNOWN)
         async with self._db.transaction(tenant=attempt.tenant_id) as tx:
-            if not await store.settle(tx, attempt, status, code=exc.code, detail=exc.detail):
+            if not await store.finish_attempt(tx, attempt, status, code=exc.code, detail=exc.detail):
                 return
             await invoices.note(
                 tx,
@@ -277,7 +288,9 @@ class Payments:
 
     # --- closing -----------------------------------------------------------------------------------------------------
 
-    async def withdraw(self, tenant_id: UUID, invoice_id: UUID, *, stale_only: bool = False) -> None:
+    async def expire_open_attempts(
+        self, tenant_id: UUID, invoice_id: UUID, *, stale_only: bool = False
+    ) -> None:
         """
         Make every live attempt of an invoice unpayable at its gateway; what was paid meanwhile is applied
         first.
@@ -300,9 +313,9 @@ class Payments:
         for attempt in attempts:
             if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
                 raise Busy("another request is opening this payment; try again in a moment")
-            await self._withdraw(account, attempt)
+            await self._expire_attempt(account, attempt)
 
-    async def _withdraw(self, account: Account, attempt: Attempt) -> None:
+    async def _expire_attempt(self, account: Account, attempt: Attempt) -> None:
         gateway = self._at(account, attempt.tenant_id)
         found = await gateway.find_payments(attempt.reference)
         handles = {
@@ -321,7 +334,7 @@ class Payments:
             if not paid:
                 raise
         except OutcomeUnknown as exc:
-            await self._doubt(attempt, exc)
+            await self._mark_unknown(attempt, exc)
             raise
         await self._record_all(
             attempt.tenant_id, attempt.account_id, paid
@@ -329,10 +342,10 @@ class Payments:
         if not paid:
             await self.close(attempt.tenant_id, attempt.account_id, attempt.reference)
 
-    async def _doubt(self, attempt: Attempt, exc: OutcomeUnknown) -> None:
+    async def _mark_unknown(self, attempt: Attempt, exc: OutcomeUnknown) -> None:
         """Its page may be closed by now, so it is shown to nobody before the gateway was asked."""
         async with self._db.transaction(tenant=attempt.tenant_id) as tx:
-            await store.doubt(tx, attempt, code=exc.code, detail=exc.detail)
+            await store.mark_unknown(tx, attempt, code=exc.code, detail=exc.detail)
             details = _named(attempt) | {"status": AttemptStatus.UNKNOWN, "code": exc.code}
             await invoices.note(
                 tx, attempt.tenant_id, attempt.invoice_id, "payment_failed", exc.detail, details=details
@@ -409,7 +422,7 @@ class Payments:
         assert attempt is not None, "callers found the tenant by this reference"
         known = {None, *(payment.gateway_payment_id for payment in found)}
         if attempt.status in model.LIVE and attempt.gateway_payment_id not in known:
-            await self._withdraw(account, attempt)
+            await self._expire_attempt(account, attempt)
             return True
         return await self.close(tenant_id, account.id, reference)
 
@@ -437,7 +450,7 @@ class Payments:
             assert attempt is not None
             invoice = await invoices.get(tx, tenant_id, attempt.invoice_id)
         try:
-            await self.withdraw(tenant_id, invoice.id, stale_only=True)
+            await self.expire_open_attempts(tenant_id, invoice.id, stale_only=True)
             if invoice.status is InvoiceStatus.PARTIALLY_PAID:
                 await self.ensure_open(tenant_id, invoice.id)
         except (GatewayError, Conflict) as exc:
@@ -481,7 +494,7 @@ class Payments:
             details = _named(attempt) | {"code": exc.code}
             once_as = uuid5(attempt.id, exc.code)
             if attempt.status in model.LIVE:
-                await store.settle(tx, attempt, AttemptStatus.EXPIRED)  # its page is used up
+                await store.finish_attempt(tx, attempt, AttemptStatus.EXPIRED)  # its page is used up
             await invoices.note(
                 tx,
                 tenant_id,
@@ -521,7 +534,7 @@ class Payments:
         applied = model.apply(invoice, paid, receipt_id=receipt_id)
         await books.post(tx, tenant_id, applied.accounts, applied.transfers)
         await invoices.close_installments(tx, invoice, applied.closed)
-        await store.settle(tx, attempt, AttemptStatus.PAID)
+        await store.finish_attempt(tx, attempt, AttemptStatus.PAID)
         await invoices.save(tx, move(invoice, applied.status), was=invoice.status, reason=f"{paid} came in")
         if flag is not None:
             log.warning("money needs a look", invoice_id=str(invoice.id), amount=str(paid), flag=flag)
@@ -546,7 +559,7 @@ class Payments:
             )
         if attempt.status is AttemptStatus.EXPIRED:
             return False
-        await store.settle(tx, attempt, AttemptStatus.EXPIRED)
+        await store.finish_attempt(tx, attempt, AttemptStatus.EXPIRED)
         await invoices.note(
             tx,
             tenant_id,
@@ -581,7 +594,7 @@ class Payments:
             attempt.installment_number: attempt.amount for attempt in attempts if attempt.status in model.LIVE
         }
 
-    async def timeline(self, tenant_id: UUID, invoice_id: UUID) -> list[Moment]:
+    async def timeline(self, tenant_id: UUID, invoice_id: UUID) -> list[TimelineEntry]:
         """Everything that happened to an invoice, oldest first; of its notes the newest 1,000."""
         async with self._db.transaction(tenant=tenant_id, isolation="REPEATABLE READ", readonly=True) as tx:
             invoice = await invoices.get(tx, tenant_id, invoice_id)
@@ -609,17 +622,17 @@ async def _locked(
 
 
 def _new_attempt(
-    invoice: Invoice, part: Installment, number: int, now: datetime, payment_id: UUID
+    invoice: Invoice, installment: Installment, number: int, now: datetime, payment_id: UUID
 ) -> Attempt:
     return Attempt(
         id=payment_id,
         tenant_id=invoice.tenant_id,
         invoice_id=invoice.id,
-        installment_number=part.number,
+        installment_number=installment.number,
         account_id=invoice.account_id,
         attempt=number,
-        reference=payment_reference(invoice.id, part.number, number),
-        amount=part.due,
+        reference=payment_reference(invoice.id, installment.number, number),
+        amount=installment.due,
         status=AttemptStatus.CREATING,
         gateway_payment_id=None,
         payment_url=None,

@@ -10,7 +10,7 @@ from paytrust.contract.gateways import GatewayPayment
 from paytrust.infra.db import Record, Transaction
 from paytrust.invoices.model import ReceiptFlag
 from paytrust.money import Money
-from paytrust.payments.model import Attempt, AttemptStatus, Check, Difference, DifferenceKind, Receipt
+from paytrust.payments.model import Attempt, AttemptStatus, Check, Discrepancy, DiscrepancyKind, Receipt
 
 _SELECT = """
 SELECT p.*, now() AS now, coalesce((SELECT sum(r.amount) FROM paytrust.receipts r
@@ -21,7 +21,7 @@ FROM paytrust.payments p
 
 async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> bool:
     """
-    Creating -> open; False when somebody else settled the attempt meanwhile (a webhook can be quicker than
+    Creating -> open; False when another process finished the attempt meanwhile (a webhook can be quicker than
     the answer).
     """
     return bool(
@@ -38,7 +38,7 @@ async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> 
     )
 
 
-async def settle(
+async def finish_attempt(
     tx: Transaction,
     attempt: Attempt,
     status: AttemptStatus,
@@ -67,7 +67,7 @@ async def settle(
     )
 
 
-async def retake(tx: Transaction, attempt: Attempt) -> None:
+async def reclaim(tx: Transaction, attempt: Attempt) -> None:
     """Put a failed attempt back to work, under the lock of its invoice."""
     await tx.execute(
         "UPDATE paytrust.payments SET status = 'creating', updated_at = now() WHERE tenant_id = $1 AND id = $2",
@@ -76,7 +76,7 @@ async def retake(tx: Transaction, attempt: Attempt) -> None:
     )
 
 
-async def doubt(tx: Transaction, attempt: Attempt, *, code: str, detail: str) -> None:
+async def mark_unknown(tx: Transaction, attempt: Attempt, *, code: str, detail: str) -> None:
     """Whether it can still be paid is not known; unless it came to an end meanwhile."""
     await tx.execute(
         "UPDATE paytrust.payments SET status = 'unknown', error_code = $3, error_detail = left($4, 500), updated_at = now(),"
@@ -290,7 +290,7 @@ async def made_between(
     return [(row["tenant_id"], row["reference"], Money(row["amount"], row["currency"])) for row in rows]
 
 
-async def save_differences(tx: Transaction, differences: Sequence[Difference]) -> None:
+async def save_differences(tx: Transaction, differences: Sequence[Discrepancy]) -> None:
     """Keep them, once each however often they are seen. Needs a system transaction."""
     for difference in differences:
         await tx.execute(
@@ -305,11 +305,11 @@ async def save_differences(tx: Transaction, differences: Sequence[Difference]) -
             difference.tenant_id,
             difference.ours,
             difference.theirs,
-            difference.settled,
+            difference.resolved,
         )
 
 
-async def differences(tx: Transaction, account_id: UUID | None, *, limit: int) -> list[Difference]:
+async def differences(tx: Transaction, account_id: UUID | None, *, limit: int) -> list[Discrepancy]:
     """What was found, newest first. Needs a system transaction."""
     rows = await tx.fetch(
         "SELECT * FROM paytrust.differences WHERE $1::uuid IS NULL OR gateway_account_id = $1 ORDER BY last_seen_at DESC LIMIT $2",
@@ -317,15 +317,15 @@ async def differences(tx: Transaction, account_id: UUID | None, *, limit: int) -
         limit,
     )
     return [
-        Difference(
+        Discrepancy(
             account_id=row["gateway_account_id"],
-            kind=DifferenceKind(row["kind"]),
+            kind=DiscrepancyKind(row["kind"]),
             reference=row["reference"],
             gateway_payment_id=row["gateway_payment_id"],
             tenant_id=row["tenant_id"],
             ours=row["ours"],
             theirs=row["theirs"],
-            settled=row["settled_at"] is not None,
+            resolved=row["settled_at"] is not None,
             seen_at=row["last_seen_at"],
         )
         for row in rows

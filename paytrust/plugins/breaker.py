@@ -87,7 +87,7 @@ class Breakers:
             error.retry_after_s = max(1, round(wait_s))
             raise error
 
-    def begin(self, account_id: UUID) -> bool:
+    def try_acquire(self, account_id: UUID) -> bool:
         """A call begins; True when it is the one that tries whether the gateway is back."""
         breaker = self._known.get(account_id)
         if breaker is None or breaker.open_until is None:
@@ -95,7 +95,7 @@ class Breakers:
         breaker.probing = True
         return True
 
-    def end(self, account_id: UUID, *, probe: bool, failed: bool | None) -> None:
+    def record(self, account_id: UUID, *, probe: bool, failed: bool | None) -> None:
         """A call ended; *failed* is None when that says nothing about the gateway."""
         breaker = self._known.get(account_id) or (
             self._new(account_id) if failed and self._failures else None
@@ -107,7 +107,7 @@ class Breakers:
             del self._known[account_id]
         if was_open is not (breaker.open_until is not None):
             log.warning(
-                "gateway account is back" if was_open else "gateway account is left alone",
+                "circuit closed for gateway account" if was_open else "circuit opened for gateway account",
                 gateway_id=str(account_id),
             )
 

@@ -1,7 +1,7 @@
 """
 Calls to gateways, kept apart: one that is slow, broken or crowded stalls no other.
 
-A call needs a place at its gateway and one of its tenant's places there, and waits for them only shortly. It
+A call needs a slot at its gateway and one of its tenant's slots there, and waits for them only shortly. It
 runs in a task of its own under a deadline, and an account whose calls keep failing is left alone for a while.
 What a plugin raises or returns is checked here. Each process learns for itself: nothing of this is in the
 database (docs/adr/0022).
@@ -19,7 +19,7 @@ from uuid import UUID
 import structlog
 
 from paytrust.contract.gateways import Gateway, GatewayPayment, ListsPayments, PaymentRequest
-from paytrust.contract.validation import PluginFailed, as_promised
+from paytrust.contract.validation import PluginError, validated
 from paytrust.errors import GatewayError, GatewayUnavailable, OutcomeUnknown, PayTrustError, UnreadableWebhook
 from paytrust.plugins.breaker import Breakers
 
@@ -27,15 +27,15 @@ T = TypeVar("T")
 
 PLUGIN_DEADLINE_S: Final = 15.0
 """For a whole plugin call, which may make several HTTP calls of up to 10 s."""
-FAREWELL_S: Final = 0.5
+CANCEL_GRACE_S: Final = 0.5
 """For a call that was cut off to close its connections."""
-PLACE_WAIT_S: Final = 1.0
+SLOT_WAIT_S: Final = 1.0
 """Long enough for a burst at a healthy gateway, short enough for a client to be told to come back."""
 SHARE: Final = 4
-"""A tenant may have a quarter of a gateway's places, so that four slow accounts are needed to fill them."""
+"""A tenant may have a quarter of a gateway's slots, so that four slow accounts are needed to fill them."""
 WORK_SHARE: Final = 4
 """
-Work in the background has places of its own, a quarter as many: neither it nor the API can take the other's.
+Work in the background has slots of its own, a quarter as many: neither it nor the API can take the other's.
 """
 MAX_FOUND: Final = 100
 """Payments under one reference. Two are an accident; this many are a plugin that does not filter."""
@@ -43,7 +43,7 @@ MAX_FOUND: Final = 100
 log = structlog.stdlib.get_logger("paytrust.gateways")
 
 
-class _Places:
+class _Slots:
     """So many at once for each key. Only keys in use are kept."""
 
     def __init__(self, size: int) -> None:
@@ -51,7 +51,7 @@ class _Places:
         self._semaphores: dict[Hashable, asyncio.Semaphore] = {}
         self._users: Counter[Hashable] = Counter()
 
-    async def take(self, key: Hashable) -> None:
+    async def acquire(self, key: Hashable) -> None:
         self._users[key] += 1
         try:
             await self._semaphores.setdefault(key, asyncio.Semaphore(self._size)).acquire()
@@ -59,7 +59,7 @@ class _Places:
             self._forget(key)
             raise
 
-    def give_back(self, key: Hashable) -> None:
+    def release(self, key: Hashable) -> None:
         self._semaphores[key].release()
         self._forget(key)
 
@@ -69,18 +69,16 @@ class _Places:
             del self._users[key], self._semaphores[key]
 
 
-class Lane:
-    """The places of one kind of caller: requests, or work in the background."""
+class Bulkhead:
+    """The slots of one kind of caller: requests, or work in the background."""
 
     def __init__(self, breakers: Breakers, *, calls: int) -> None:
         self._breakers = breakers
-        self._gateways = _Places(calls)
-        self._tenants = _Places(max(1, calls // SHARE))
+        self._gateways = _Slots(calls)
+        self._tenants = _Slots(max(1, calls // SHARE))
 
-    def guard(
-        self, gateway: Gateway[Any, Any], *, account_id: UUID, tenant_id: UUID | None
-    ) -> GuardedGateway:
-        return GuardedGateway(self, gateway, account_id, tenant_id)
+    def guard(self, gateway: Gateway[Any, Any], *, account_id: UUID, tenant_id: UUID | None) -> GatewayClient:
+        return GatewayClient(self, gateway, account_id, tenant_id)
 
     async def call(
         self,
@@ -89,13 +87,13 @@ class Lane:
         tenant_id: UUID | None,
         make: Callable[[], Awaitable[T]],
         *,
-        unsure: type[GatewayError],
+        on_ambiguous: type[GatewayError],
     ) -> T:
         """
-        Let a plugin make one call. What goes wrong with it is *unsure*, what could not even begin is
+        Let a plugin make one call. What goes wrong with it is *on_ambiguous*, what could not even begin is
         `GatewayUnavailable`.
 
-        Never repeats anything. A plugin that cannot be stopped keeps its place until it ends: it takes no
+        Never repeats anything. A plugin that cannot be stopped keeps its slot until it ends: it takes no
         more than its gateway has.
         """
         self._breakers.check(account_id, gateway)
@@ -103,7 +101,7 @@ class Lane:
         await self._enter(gateway, tenant)
         try:
             self._breakers.check(account_id, gateway)  # it may have closed while we waited
-            probe = self._breakers.begin(account_id)
+            probe = self._breakers.try_acquire(account_id)
             task = asyncio.create_task(_contained(make))
         except BaseException:
             self._leave(gateway, tenant)
@@ -117,12 +115,12 @@ class Lane:
             raise
         except TimeoutError as exc:
             failed = True
-            raise unsure(
+            raise on_ambiguous(
                 f"the plugin of the gateway {gateway} did not finish within {PLUGIN_DEADLINE_S:g} s"
             ) from exc
-        except PluginFailed as exc:
+        except PluginError as exc:
             log.exception("gateway plugin failed", gateway=gateway, gateway_id=str(account_id))
-            raise unsure(f"the plugin of the gateway {gateway} failed: {exc}") from exc
+            raise on_ambiguous(f"the plugin of the gateway {gateway} failed: {exc}") from exc
         except PayTrustError:
             failed = False  # a refusal, or a status nobody knows: an answer
             raise
@@ -130,38 +128,38 @@ class Lane:
             failed = False
             return result
         finally:
-            self._breakers.end(account_id, probe=probe, failed=failed)
+            self._breakers.record(account_id, probe=probe, failed=failed)
 
     async def _enter(self, gateway: str, tenant: tuple[UUID | None, UUID]) -> None:
         try:
-            async with asyncio.timeout(PLACE_WAIT_S):
-                await self._tenants.take(tenant)
+            async with asyncio.timeout(SLOT_WAIT_S):
+                await self._tenants.acquire(tenant)
                 try:
-                    await self._gateways.take(gateway)
+                    await self._gateways.acquire(gateway)
                 except BaseException:
-                    self._tenants.give_back(tenant)
+                    self._tenants.release(tenant)
                     raise
         except TimeoutError as exc:
             raise GatewayUnavailable(f"too many calls to {gateway} are under way; nothing was sent") from exc
 
     def _leave(self, gateway: str, tenant: tuple[UUID | None, UUID]) -> None:
-        self._gateways.give_back(gateway)
-        self._tenants.give_back(tenant)
+        self._gateways.release(gateway)
+        self._tenants.release(tenant)
 
 
 async def _contained(make: Callable[[], Awaitable[T]]) -> T:
     """Turn whatever a plugin raises into an error that stops this call and nothing else."""
     try:
         return await make()
-    except (GatewayError, UnreadableWebhook, PluginFailed, GeneratorExit):
+    except (GatewayError, UnreadableWebhook, PluginError, GeneratorExit):
         raise
     except asyncio.CancelledError as exc:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        raise PluginFailed("it cancelled itself") from exc
+        raise PluginError("it cancelled itself") from exc
     except BaseException as exc:  # SystemExit and KeyboardInterrupt would end the service
-        raise PluginFailed(type(exc).__name__) from exc
+        raise PluginError(type(exc).__name__) from exc
 
 
 async def _finished(task: asyncio.Task[T]) -> T:
@@ -173,42 +171,42 @@ async def _finished(task: asyncio.Task[T]) -> T:
         await asyncio.wait({task}, timeout=PLUGIN_DEADLINE_S)
     finally:
         if not task.done():
-            task.add_done_callback(_say_nothing)
+            task.add_done_callback(_swallow)
             task.cancel()
             # The loop waits for every task it knows before it closes: one that cannot be stopped would keep
             # the process from ending.
             asyncio.tasks._unregister_task(task)  # noqa: SLF001 - documented, under "Extending"
     if task.done():
         return task.result()
-    await asyncio.wait({task}, timeout=FAREWELL_S)
+    await asyncio.wait({task}, timeout=CANCEL_GRACE_S)
     raise TimeoutError
 
 
-def _say_nothing(task: asyncio.Task[Any]) -> None:
+def _swallow(task: asyncio.Task[Any]) -> None:
     """Take the outcome of a call that nobody waits for, or the loop would complain about it."""
     if not task.cancelled():
         task.exception()
 
 
-class GuardedGateway:
+class GatewayClient:
     """
-    One account's gateway as the core calls it: in its lane, and with its answers checked. Raises a
+    One account's gateway as the core calls it: in its bulkhead, and with its answers checked. Raises a
     `GatewayError`.
     """
 
     def __init__(
-        self, lane: Lane, gateway: Gateway[Any, Any], account_id: UUID, tenant_id: UUID | None
+        self, bulkhead: Bulkhead, gateway: Gateway[Any, Any], account_id: UUID, tenant_id: UUID | None
     ) -> None:
-        self._lane = lane
+        self._bulkhead = bulkhead
         self._gateway = gateway
         self._account_id = account_id
         self._tenant_id = tenant_id
 
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
         async def call() -> GatewayPayment:
-            return as_promised(await self._gateway.create_payment(request), GatewayPayment)
+            return validated(await self._gateway.create_payment(request), GatewayPayment)
 
-        return await self._call(call, unsure=OutcomeUnknown)
+        return await self._call(call, on_ambiguous=OutcomeUnknown)
 
     async def find_payments(
         self, reference: str, *, unreadable: type[PayTrustError] = OutcomeUnknown
@@ -218,18 +216,18 @@ class GuardedGateway:
         async def call() -> Sequence[GatewayPayment]:
             found = await self._gateway.find_payments(reference)
             if not isinstance(found, (list, tuple)) or len(found) > MAX_FOUND:
-                raise PluginFailed(
+                raise PluginError(
                     f"find_payments answered {_described(found)}, not a list of at most {MAX_FOUND} payments"
                 )
-            checked = [as_promised(payment, GatewayPayment) for payment in found]
+            checked = [validated(payment, GatewayPayment) for payment in found]
             if any(payment.reference != reference for payment in checked):
-                raise PluginFailed("find_payments answered with a payment of another reference")
+                raise PluginError("find_payments answered with a payment of another reference")
             return checked
 
-        return await self._call(call, unsure=GatewayUnavailable, unreadable=unreadable)
+        return await self._call(call, on_ambiguous=GatewayUnavailable, unreadable=unreadable)
 
     async def expire_payment(self, payment: GatewayPayment) -> None:
-        await self._call(lambda: self._gateway.expire_payment(payment), unsure=OutcomeUnknown)
+        await self._call(lambda: self._gateway.expire_payment(payment), on_ambiguous=OutcomeUnknown)
 
     async def list_payments(self, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
         """
@@ -245,21 +243,21 @@ class GuardedGateway:
             if pages is None:
                 pages = gateway.list_payments(since, until)
             found = await anext(pages, None)
-            return None if found is None else as_promised(found, GatewayPayment)
+            return None if found is None else validated(found, GatewayPayment)
 
-        while (payment := await self._call(call, unsure=GatewayUnavailable)) is not None:
+        while (payment := await self._call(call, on_ambiguous=GatewayUnavailable)) is not None:
             yield payment
 
     async def _call(
         self,
         make: Callable[[], Awaitable[T]],
         *,
-        unsure: type[GatewayError],
+        on_ambiguous: type[GatewayError],
         unreadable: type[PayTrustError] = OutcomeUnknown,
     ) -> T:
         try:
-            return await self._lane.call(
-                self._gateway.code, self._account_id, self._tenant_id, make, unsure=unsure
+            return await self._bulkhead.call(
+                self._gateway.code, self._account_id, self._tenant_id, make, on_ambiguous=on_ambiguous
             )
         except UnreadableWebhook as exc:
             raise unreadable(exc.detail) from exc

@@ -14,16 +14,16 @@ from typing import Any, Protocol
 
 import msgspec
 
-from paytrust.secrets.model import NOBODY, Place, Stale
-from paytrust.secrets.service import FIRST, HEARD_AFTER_S, Change, Secrets
-from paytrust.security.encryption import DoesNotOpen
+from paytrust.secrets.model import NO_TENANT, EncryptionContext, Outdated
+from paytrust.secrets.service import FIRST, PROPAGATION_S, Change, Secrets
+from paytrust.security.encryption import DecryptionFailed
 
 
-class Keeper(Protocol):
+class SealedStore(Protocol):
     """Who keeps sealed values, and can write them anew."""
 
-    async def sealed_before(self, after: tuple[Any, ...] | None) -> list[Stale]: ...
-    async def replace_sealed(self, stale: Stale, sealed: bytes) -> bool: ...
+    async def sealed_before(self, after: tuple[Any, ...] | None) -> list[Outdated]: ...
+    async def replace_sealed(self, stale: Outdated, sealed: bytes) -> bool: ...
     async def under_master_keys(self) -> dict[str, int]: ...
 
 
@@ -31,7 +31,7 @@ class Report(msgspec.Struct, frozen=True):
     """What a rotation did, what it could not open, and what needs which master key afterwards."""
 
     rewrapped: int
-    made: int
+    created: int
     resealed: dict[str, int]
     failed: list[str]
     needed: dict[str, dict[str, int]]
@@ -40,11 +40,11 @@ class Report(msgspec.Struct, frozen=True):
 
 async def rotate(
     secrets: Secrets,
-    keepers: Mapping[str, Keeper],
+    stores: Mapping[str, SealedStore],
     *,
     new_data_keys: bool = False,
-    heard_after_s: float = HEARD_AFTER_S,
-    tell: Callable[[str], None] = lambda _: None,
+    propagation_s: float = PROPAGATION_S,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """
     Seal every data key with the first master key, and with data keys what the master key itself sealed
@@ -53,37 +53,37 @@ async def rotate(
     With *new_data_keys* every scope gets another data key, and what is kept is sealed anew with that.
     """
     started = await secrets.clock()
-    rewrapped, failed = await _rewrap_all(secrets, tell)
+    rewrapped, failed = await _rewrap_all(secrets, progress)
     made = 0
     while change := (await secrets.replace(made_before=started if new_data_keys else None)).changed:
         made += change
-        tell(f"new data keys: {made}")
-    while (wait_s := await secrets.unheard_s(heard_after_s)) > 0:
-        tell(f"waiting {wait_s:.0f} s, until no process seals with what was replaced")
+        progress(f"new data keys: {made}")
+    while (wait_s := await secrets.propagation_left_s(propagation_s)) > 0:
+        progress(f"waiting {wait_s:.0f} s, until no process seals with what was replaced")
         await asyncio.sleep(wait_s)
     resealed: Counter[str] = Counter()
-    for what, keeper in keepers.items():
-        resealed[what] = await _reseal_all(secrets, what, keeper, failed, tell)
-    return Report(rewrapped, made, dict(resealed), failed, await needed(secrets, keepers))
+    for what, store in stores.items():
+        resealed[what] = await _reseal_all(secrets, what, store, failed, progress)
+    return Report(rewrapped, made, dict(resealed), failed, await needed(secrets, stores))
 
 
-async def needed(secrets: Secrets, keepers: Mapping[str, Keeper]) -> dict[str, dict[str, int]]:
+async def needed(secrets: Secrets, stores: Mapping[str, SealedStore]) -> dict[str, dict[str, int]]:
     """For each master key that something in the database is sealed with: of what how many."""
     found: dict[str, dict[str, int]] = {}
     counts = {"data keys": await secrets.counts()}
-    counts |= {what: await keeper.under_master_keys() for what, keeper in keepers.items()}
+    counts |= {what: await store.under_master_keys() for what, store in stores.items()}
     for what, by_key in counts.items():
         for master_key, count in by_key.items():
             found.setdefault(master_key, {})[what] = count
     return found
 
 
-def named(uses: dict[str, int]) -> str:
+def describe(uses: dict[str, int]) -> str:
     """What a master key is needed for, for people: "data keys (3), credentials (1)"."""
     return ", ".join(f"{what} ({count})" for what, count in uses.items())
 
 
-async def _rewrap_all(secrets: Secrets, tell: Callable[[str], None]) -> tuple[int, list[str]]:
+async def _rewrap_all(secrets: Secrets, progress: Callable[[str], None]) -> tuple[int, list[str]]:
     done = 0
     failed: list[str] = []
     change = Change(0, [], FIRST)
@@ -91,27 +91,27 @@ async def _rewrap_all(secrets: Secrets, tell: Callable[[str], None]) -> tuple[in
         change = await secrets.rewrap(change.last)
         done, failed = done + change.changed, [*failed, *change.failed]
         if change.changed:
-            tell(f"data keys sealed anew: {done}")
+            progress(f"data keys sealed anew: {done}")
     return done, failed
 
 
 async def _reseal_all(
-    secrets: Secrets, what: str, keeper: Keeper, failed: list[str], tell: Callable[[str], None]
+    secrets: Secrets, what: str, store: SealedStore, failed: list[str], progress: Callable[[str], None]
 ) -> int:
     done, after = 0, None
-    while found := await keeper.sealed_before(after):
+    while found := await store.sealed_before(after):
         for stale in found:
             try:
-                sealed = await secrets.seal(secrets.open(stale.sealed, stale.place), stale.place)
-            except DoesNotOpen as exc:
-                failed.append(f"{_name(stale.place)}: {exc.detail}")
+                sealed = await secrets.seal(secrets.open(stale.sealed, stale.context), stale.context)
+            except DecryptionFailed as exc:
+                failed.append(f"{_name(stale.context)}: {exc.detail}")
                 continue
-            done += await keeper.replace_sealed(stale, sealed)
+            done += await store.replace_sealed(stale, sealed)
         after = found[-1].at
-        tell(f"{what} sealed anew: {done}")
+        progress(f"{what} sealed anew: {done}")
     return done
 
 
-def _name(place: Place) -> str:
-    owner = "" if place.scope == NOBODY else f" of tenant {place.scope}"
-    return f"{place.table}.{place.field} in row {place.row}{owner}"
+def _name(context: EncryptionContext) -> str:
+    owner = "" if context.scope == NO_TENANT else f" of tenant {context.scope}"
+    return f"{context.table}.{context.field} in row {context.row}{owner}"

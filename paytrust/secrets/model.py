@@ -6,19 +6,19 @@ from uuid import UUID
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from paytrust.security.encryption import DoesNotOpen, decrypt, encrypt
+from paytrust.security.encryption import DecryptionFailed, decrypt, encrypt
 
 VERSION: Final = b"\x02"
 KEY_BYTES: Final = 32
-NOBODY: Final = UUID(int=0)
+NO_TENANT: Final = UUID(int=0)
 """The scope of what belongs to no tenant: accounts that all share, and answers to administrators."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class EncryptionContext(msgspec.Struct, frozen=True):
     """Where a secret is kept. It opens there and nowhere else."""
 
     scope: UUID
-    """The tenant, or `NOBODY`."""
+    """The tenant, or `NO_TENANT`."""
     table: str
     field: str
     row: str
@@ -39,10 +39,10 @@ class Sealed(msgspec.Struct, frozen=True):
     wrapped_key: bytes | None = None
 
 
-class Stale(msgspec.Struct, frozen=True):
+class Outdated(msgspec.Struct, frozen=True):
     """A secret that another key has sealed than the one that seals for its scope now."""
 
-    place: Place
+    context: EncryptionContext
     sealed: Sealed
     at: tuple[Any, ...]
     """The row's key; `after` for those that follow."""
@@ -55,21 +55,21 @@ class DataKey:
         assert len(key) == KEY_BYTES
         self._scope, self._header, self._key = scope, VERSION + key_id.bytes, AESGCM(key)
 
-    def seal(self, plain: bytes, place: Place) -> bytes:
+    def seal(self, plain: bytes, context: EncryptionContext) -> bytes:
         """
-        Layout: version, id of the data key, nonce, ciphertext with tag. Bound to version, key and place.
+        Layout: version, id of the data key, nonce, ciphertext with tag. Bound to version, key and context.
         """
-        return self._header + encrypt(self._key, plain, self._bound_to(place))
+        return self._header + encrypt(self._key, plain, self._bound_to(context))
 
-    def open(self, value: bytes, place: Place) -> bytes:
-        """Raises `DoesNotOpen`."""
+    def open(self, value: bytes, context: EncryptionContext) -> bytes:
+        """Raises `DecryptionFailed`."""
         if not value.startswith(self._header):
-            raise DoesNotOpen("a stored secret was encrypted with another data key")
-        return decrypt(self._key, value[len(self._header) :], self._bound_to(place))
+            raise DecryptionFailed("a stored secret was encrypted with another data key")
+        return decrypt(self._key, value[len(self._header) :], self._bound_to(context))
 
-    def _bound_to(self, place: Place) -> bytes:
+    def _bound_to(self, context: EncryptionContext) -> bytes:
         # Only a row's name may hold any character: what comes before it cannot be mistaken for part of it.
-        return self._header + f"{self._scope}|{place.table}|{place.field}|{place.row}".encode()
+        return self._header + f"{self._scope}|{context.table}|{context.field}|{context.row}".encode()
 
 
 def key_id_of(value: bytes) -> UUID | None:

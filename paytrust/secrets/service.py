@@ -21,20 +21,20 @@ from paytrust.errors import ConfigurationError, NotFound
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.secrets import model, store
-from paytrust.secrets.model import NOBODY, DataKey, Place, Sealed
+from paytrust.secrets.model import NO_TENANT, DataKey, EncryptionContext, Sealed
 from paytrust.secrets.store import Wrapped
-from paytrust.security.encryption import DoesNotOpen, Vault
+from paytrust.security.encryption import DecryptionFailed, MasterKeys
 
 FRESH_S: Final = 15.0
 """How long a process goes on with the key it knows before it looks whether there is another."""
-HEARD_AFTER_S: Final = 40.0
+PROPAGATION_S: Final = 40.0
 """
 From then on no process seals with a key that was replaced: FRESH_S, the time a look takes, and the time to
 write what was sealed.
 """
 KEYS_KEPT: Final = 10_000
-AT_ONCE: Final = 100
-FIRST: Final = (NOBODY, NOBODY)
+BATCH_SIZE: Final = 100
+FIRST: Final = (NO_TENANT, NO_TENANT)
 
 
 class _Known(msgspec.Struct):
@@ -58,34 +58,38 @@ class Change(msgspec.Struct, frozen=True):
 class Secrets:
     """Everything that is sealed passes here."""
 
-    def __init__(self, db: Database, vault: Vault) -> None:
+    def __init__(self, db: Database, vault: MasterKeys) -> None:
         self._db = db
-        self._vault = vault
+        self._master_keys = vault
         self._known: dict[UUID, _Known] = {}
 
     @property
     def master_keys(self) -> list[str]:
         """The ids of the master keys in the settings, the one that seals first."""
-        return self._vault.ids
+        return self._master_keys.ids
 
-    async def seal(self, plain: bytes, place: Place) -> bytes:
+    async def seal(self, plain: bytes, context: EncryptionContext) -> bytes:
         """
         Not inside of a transaction: the first time for a scope, its key is read, or made. Raises `NotFound`
         without the tenant.
         """
-        key = await self._current(place.scope)
-        return key.seal(plain, place) if key else self._vault.seal(plain, context=place.under_master_key)
+        key = await self._current(context.scope)
+        return (
+            key.seal(plain, context)
+            if key
+            else self._master_keys.seal(plain, context=context.under_master_key)
+        )
 
-    def open(self, sealed: Sealed, place: Place) -> bytes:
-        """Raises `DoesNotOpen`."""
+    def open(self, sealed: Sealed, context: EncryptionContext) -> bytes:
+        """Raises `DecryptionFailed`."""
         key_id = model.key_id_of(sealed.value)
         if key_id is None:
-            return self._vault.open(sealed.value, context=place.under_master_key)
+            return self._master_keys.open(sealed.value, context=context.under_master_key)
         if sealed.wrapped_key is None:
-            raise DoesNotOpen(
+            raise DecryptionFailed(
                 "a stored secret does not open: its tenant has no such data key, so it was moved here from another row"
             )
-        return self._unwrap(Wrapped(place.scope, key_id, sealed.wrapped_key)).open(sealed.value, place)
+        return self._unwrap(Wrapped(context.scope, key_id, sealed.wrapped_key)).open(sealed.value, context)
 
     async def _current(self, scope: UUID) -> DataKey | None:
         known, now_s = self._known.get(scope), time.monotonic()
@@ -114,16 +118,16 @@ class Secrets:
 
     async def _make(self, tx: Transaction, scope: UUID) -> None:
         key_id = new_id()
-        wrapped = self._vault.seal(os.urandom(model.KEY_BYTES), context=model.wrapping(scope, key_id))
+        wrapped = self._master_keys.seal(os.urandom(model.KEY_BYTES), context=model.wrapping(scope, key_id))
         try:
-            await store.insert(tx, None if scope == NOBODY else scope, key_id, wrapped)
+            await store.insert(tx, None if scope == NO_TENANT else scope, key_id, wrapped)
         except asyncpg.ForeignKeyViolationError as exc:
             raise NotFound(f"there is no tenant {scope}") from exc
 
     def _unwrap(self, key: Wrapped) -> DataKey:
         assert key.value is not None
         return DataKey(
-            key.scope, key.id, self._vault.open(key.value, context=model.wrapping(key.scope, key.id))
+            key.scope, key.id, self._master_keys.open(key.value, context=model.wrapping(key.scope, key.id))
         )
 
     # --- changing keys -----------------------------------------------------------------------------------------------
@@ -143,11 +147,11 @@ class Secrets:
         return {master_key: self._objection(master_key, sample) for master_key, sample in samples}
 
     def _objection(self, master_key: str, sample: Wrapped) -> str | None:
-        if master_key not in self._vault.ids:
+        if master_key not in self._master_keys.ids:
             return f"PAYTRUST_ENCRYPTION_KEYS lacks the master key {master_key}, which stored secrets need"
         try:
             self._unwrap(sample)
-        except DoesNotOpen:
+        except DecryptionFailed:
             return f"the master key {master_key} in PAYTRUST_ENCRYPTION_KEYS is not the one of that name that stored secrets need"
         return None
 
@@ -158,16 +162,18 @@ class Secrets:
         """
         failed, changed = [], 0
         async with self._db.transaction(system=True) as tx:
-            found = await store.lock_under_others(tx, self._vault.primary, after, AT_ONCE)
+            found = await store.lock_under_others(tx, self._master_keys.primary, after, BATCH_SIZE)
             for key in found:
                 assert key.value is not None
                 context = model.wrapping(key.scope, key.id)
                 try:
-                    plain = self._vault.open(key.value, context=context)
-                except DoesNotOpen as exc:
+                    plain = self._master_keys.open(key.value, context=context)
+                except DecryptionFailed as exc:
                     failed.append(f"data key {key.id} of {_owner(key.scope)}: {exc.detail}")
                     continue
-                await store.rewrap(tx, Wrapped(key.scope, key.id, self._vault.seal(plain, context=context)))
+                await store.rewrap(
+                    tx, Wrapped(key.scope, key.id, self._master_keys.seal(plain, context=context))
+                )
                 changed += 1
         return Change(changed, failed, _last(found))
 
@@ -177,7 +183,7 @@ class Secrets:
         *made_before* another.
         """
         async with self._db.transaction(system=True) as tx:
-            found = await store.lock_replaceable(tx, made_before, AT_ONCE)
+            found = await store.lock_replaceable(tx, made_before, BATCH_SIZE)
             for old in found:
                 await store.retire(tx, old)
                 await self._make(tx, old.scope)
@@ -189,10 +195,10 @@ class Secrets:
         async with self._db.transaction(system=True, readonly=True) as tx:
             return await store.clock(tx)
 
-    async def unheard_s(self, heard_after_s: float = HEARD_AFTER_S) -> float:
+    async def propagation_left_s(self, propagation_s: float = PROPAGATION_S) -> float:
         """For how many seconds a process may still seal with a key that was replaced."""
         async with self._db.transaction(system=True, readonly=True) as tx:
-            return await store.unheard_s(tx, heard_after_s)
+            return await store.propagation_left_s(tx, propagation_s)
 
     async def counts(self) -> dict[str, int]:
         """How many data keys each master key wraps."""
@@ -205,4 +211,4 @@ def _last(keys: list[Wrapped]) -> tuple[UUID, UUID] | None:
 
 
 def _owner(scope: UUID) -> str:
-    return "what belongs to no tenant" if scope == NOBODY else f"tenant {scope}"
+    return "what belongs to no tenant" if scope == NO_TENANT else f"tenant {scope}"

@@ -83,13 +83,13 @@ async def clock(tx: Transaction) -> datetime:
     return now
 
 
-async def unheard_s(tx: Transaction, heard_after_s: float) -> float:
+async def propagation_left_s(tx: Transaction, propagation_s: float) -> float:
     """
     How many seconds ago it has to become until every process has heard of the latest replacement; 0: it has.
     """
     seconds = await tx.fetchval(
         "SELECT greatest(0, $1 - extract(epoch FROM clock_timestamp() - max(retired_at)))::float8 FROM paytrust.data_keys",
-        heard_after_s,
+        propagation_s,
     )
     return float(seconds or 0)
 

@@ -62,7 +62,7 @@ def network(text: str) -> Network:
 
 
 @functools.lru_cache(maxsize=4096)
-def neighbourhood(address: str | None) -> str:
+def subnet(address: str | None) -> str:
     """
     The /24 of an IPv4 address, the /64 of an IPv6 address: what one subscriber can easily have many addresses
     of.

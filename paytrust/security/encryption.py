@@ -20,13 +20,13 @@ VERSION: Final = b"\x01"
 NONCE_BYTES: Final = 12
 
 
-class DoesNotOpen(ConfigurationError):
+class DecryptionFailed(ConfigurationError):
     """
     A stored secret is of no use: its key is missing, or it was changed, cut off, or moved to another row.
     """
 
 
-class Vault:
+class MasterKeys:
     """Seals with the first of *keys*, each of 32 bytes, and opens with any of them."""
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
@@ -50,13 +50,15 @@ class Vault:
         )
 
     def open(self, sealed: bytes, *, context: str) -> bytes:
-        """Raises `DoesNotOpen`."""
+        """Raises `DecryptionFailed`."""
         end = 2 + sealed[1] if sealed[:1] == VERSION and len(sealed) > 1 else 0
         key_id = sealed[2:end].decode(errors="replace")
         key = self._keys.get(key_id)
         if key is None:
             named = f"with the master key {key_id!r}, which" if key_id.isalnum() else "with a key that"
-            raise DoesNotOpen(f"a stored secret was encrypted {named} PAYTRUST_ENCRYPTION_KEYS does not hold")
+            raise DecryptionFailed(
+                f"a stored secret was encrypted {named} PAYTRUST_ENCRYPTION_KEYS does not hold"
+            )
         return decrypt(key, sealed[end:], context.encode())
 
 
@@ -67,10 +69,10 @@ def encrypt(key: AESGCM, plain: bytes, bound_to: bytes) -> bytes:
 
 
 def decrypt(key: AESGCM, sealed: bytes, bound_to: bytes) -> bytes:
-    """Raises `DoesNotOpen`."""
+    """Raises `DecryptionFailed`."""
     try:
         return key.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)
     except (InvalidTag, ValueError) as exc:  # a ValueError: cut off within the nonce
-        raise DoesNotOpen(
+        raise DecryptionFailed(
             "a stored secret does not open: it was changed, moved, or encrypted with another key"
         ) from exc

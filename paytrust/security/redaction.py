@@ -31,7 +31,7 @@ KEPT: Final = 10_000
 _known: dict[str, None] = {}
 
 
-def hide(*values: object) -> None:
+def register_secret(*values: object) -> None:
     """From now on these values, where they are strings, are taken out of what this process says."""
     for value in values:
         if isinstance(value, str) and len(value) >= SHORTEST:
@@ -40,7 +40,7 @@ def hide(*values: object) -> None:
             _known[value] = None
 
 
-def clean(text: str) -> str:
+def redact(text: str) -> str:
     """*text* without secrets."""
     for value in list(_known):
         if value in text:
@@ -48,12 +48,12 @@ def clean(text: str) -> str:
     return _without_shapes(text)
 
 
-def clean_event(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def redact_event(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """
     A structlog processor, for after `format_exc_info`: what goes wrong may hold anything, so there every
     value is searched.
     """
-    search = clean if method not in {"debug", "info"} else _without_shapes
+    search = redact if method not in {"debug", "info"} else _without_shapes
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = REMOVED if _is_secret(name) else search(value)

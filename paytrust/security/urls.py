@@ -61,7 +61,7 @@ IANA's special-purpose registries, written down because Python's `is_global` dif
 """
 
 
-class Form(msgspec.Struct, frozen=True):
+class ParsedURL(msgspec.Struct, frozen=True):
     """
     What an acceptable address consists of: its *scheme*, its *host* in lower case without brackets, its
     *port* if it names one.
@@ -72,7 +72,7 @@ class Form(msgspec.Struct, frozen=True):
     port: int | None
 
 
-def read(url: str, *, insecure: bool = False) -> Form:
+def parse(url: str, *, insecure: bool = False) -> ParsedURL:
     """
     Read a web address: https, or with *insecure* http too; a host, and perhaps a port, a path, a query and a
     fragment.
@@ -92,7 +92,7 @@ def read(url: str, *, insecure: bool = False) -> Form:
     if port is not None and not 1 <= port <= 65_535:
         raise ValueError("this port does not exist")
     try:
-        return Form(found["scheme"], _host(found["host"]), port)
+        return ParsedURL(found["scheme"], _host(found["host"]), port)
     except ValueError as exc:
         raise ValueError("this host is none") from exc
 
@@ -134,12 +134,12 @@ class Reach(msgspec.Struct, frozen=True):
     insecure: bool = False
     networks: tuple[Network, ...] = ()
 
-    def read(self, url: str) -> Form:
+    def read(self, url: str) -> ParsedURL:
         """
         Read the address below which something is called. Raises `ValueError`; a name is looked at when it is
         connected to.
         """
-        form = read(url, insecure=self.insecure)
+        form = parse(url, insecure=self.insecure)
         if {"?", "#"} & set(url):
             raise ValueError("paths are added to it, so it has neither a query nor a fragment")
         if _NUMBER.fullmatch(form.host.rpartition(".")[2]) or ":" in form.host:

@@ -18,14 +18,14 @@ from paytrust.webhooks.model import (
     MAX_CLAIMS,
     RETRY_AFTER,
     TRANSIENT,
-    Received,
+    ClaimedWebhook,
     UnknownReference,
     WebhookStatus,
     WorkerLost,
     checked,
 )
 
-AT_ONCE: Final = 4
+BATCH_SIZE: Final = 4
 MATCH_AT_ONCE: Final = 100
 MATCH_AGAIN: Final = timedelta(hours=1)
 MATCH_FOR: Final = timedelta(days=30)
@@ -44,11 +44,11 @@ class WebhookJobs:
     async def step(self) -> int:
         """Process what is due, a few at once. Returns how many were claimed."""
         async with self._db.transaction(system=True) as tx:
-            claimed = await store.claim(tx, AT_ONCE)
+            claimed = await store.claim(tx, BATCH_SIZE)
         await asyncio.gather(*(self._process(webhook) for webhook in claimed))
         return len(claimed)
 
-    async def _process(self, webhook: Received) -> None:
+    async def _process(self, webhook: ClaimedWebhook) -> None:
         tenant_id = webhook.tenant_id
         try:
             tenant_id, account, reference = await self._locate(webhook)
@@ -71,7 +71,7 @@ class WebhookJobs:
                 status = WebhookStatus.APPLIED if changed else WebhookStatus.IGNORED
                 await store.finish(tx, webhook, status, tenant_id=tenant_id)
 
-    async def _locate(self, webhook: Received) -> tuple[UUID, Account, str]:
+    async def _locate(self, webhook: ClaimedWebhook) -> tuple[UUID, Account, str]:
         """
         Whose payment it is about, and which. The account is the one its URL named, so nobody can speak of
         another's invoices.
@@ -88,7 +88,7 @@ class WebhookJobs:
             raise UnknownReference(f"no payment has the reference {reference!r}")
         return tenant_id, account, reference
 
-    async def _read_again(self, webhook: Received, account: Account) -> str:
+    async def _read_again(self, webhook: ClaimedWebhook, account: Account) -> str:
         """
         Read what could not be read when it came, and was replayed: the plugin may have learned it meanwhile.
         """
@@ -117,7 +117,7 @@ class WebhookJobs:
         return len(unmatched)
 
     async def _failed(
-        self, webhook: Received, tenant_id: UUID | None, code: str, detail: str, *, transient: bool
+        self, webhook: ClaimedWebhook, tenant_id: UUID | None, code: str, detail: str, *, transient: bool
     ) -> None:
         retry_after = _retry_after(webhook.tries) if transient else None
         async with self._db.transaction(system=True) as tx:

@@ -39,7 +39,7 @@ class WebhookStatus(StrEnum):
     """Given up: kept for a person."""
 
 
-class Received(msgspec.Struct, frozen=True, kw_only=True):
+class ClaimedWebhook(msgspec.Struct, frozen=True, kw_only=True):
     """
     One stored webhook, claimed for processing. *attempt* counts from 1, *tries* from 1 since it came or was
     last replayed.
@@ -54,7 +54,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     tries: int
 
 
-class Try(msgspec.Struct, frozen=True, kw_only=True):
+class ProcessingAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt to process a webhook, and how it ended."""
 
     number: int
@@ -80,7 +80,7 @@ class WebhookOut(msgspec.Struct, frozen=True, kw_only=True):
     error_detail: str | None
     received_at: datetime
     processed_at: datetime | None
-    attempts: list[Try]
+    attempts: list[ProcessingAttempt]
 
 
 class WebhookContent(WebhookOut, frozen=True, kw_only=True):

@@ -16,9 +16,9 @@ from paytrust.api.pagination import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
-    Moment,
+    Timestamp,
     decode_cursor,
-    decode_moment,
+    decode_timestamp,
     encode_cursor,
 )
 from paytrust.api.problems import BodyTooLarge, problems
@@ -106,8 +106,8 @@ async def list_failed(
     code: Annotated[
         str | None, QueryParameter(max_length=MAX_CODE, description="`error_code` of the last attempt.")
     ] = None,
-    received_from: Moment = None,
-    received_to: Moment = None,
+    received_from: Timestamp = None,
+    received_to: Timestamp = None,
 ) -> WebhookPage:
     """List webhooks that were given up, newest first, with every attempt to process them."""
     found = await inbox.failed(
@@ -115,8 +115,8 @@ async def list_failed(
         before=decode_cursor(cursor),
         account_id=gateway_id,
         code=code,
-        received_from=decode_moment("received_from", received_from),
-        received_to=decode_moment("received_to", received_to),
+        received_from=decode_timestamp("received_from", received_from),
+        received_to=decode_timestamp("received_to", received_to),
     )
     return WebhookPage(found, encode_cursor(found[-1].event_id) if len(found) == limit else None)
 
@@ -162,7 +162,7 @@ async def replay_failed(data: JSONBody[ReplayFailed], inbox: NamedDependency[Inb
     Have failed webhooks of a period processed again, oldest first, at most 1000 in one call; `next_cursor`
     goes on.
     """
-    since, until = (decode_moment(name, getattr(data, name)) for name in ("received_from", "received_to"))
+    since, until = (decode_timestamp(name, getattr(data, name)) for name in ("received_from", "received_to"))
     assert since is not None
     assert until is not None
     if until < since:

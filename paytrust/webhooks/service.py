@@ -16,8 +16,8 @@ from paytrust.contract.gateways import Gateway, Webhook, WebhookNotice
 from paytrust.errors import Busy, InvalidSignature, NotFound, Unavailable, UnreadableWebhook
 from paytrust.infra.db import Database
 from paytrust.infra.ids import new_id
-from paytrust.infra.rate_limits import Allowance, Windows
-from paytrust.security.access import neighbourhood
+from paytrust.infra.rate_limits import Decision, SlidingWindow
+from paytrust.security.access import subnet
 from paytrust.webhooks import model, store
 from paytrust.webhooks.model import WebhookContent, WebhookOut
 
@@ -35,9 +35,9 @@ class Webhooks:
         self._db = db
         self._gateways = gateways
         self._on_stored = on_stored
-        self._addresses = Windows("webhook", limit)
+        self._addresses = SlidingWindow("webhook", limit)
         """What came to each address of a webhook that has proved to be one."""
-        self._strangers = Windows("webhook", limit)
+        self._anonymous = SlidingWindow("webhook", limit)
         """What came to addresses that are none, by sender."""
         self.refused: Counter[str] = Counter()
         """Forged webhooks per gateway since the start; nothing else of them is kept."""
@@ -53,7 +53,7 @@ class Webhooks:
         """
         address = f"{gateway}/{token}"
         known = address in self._addresses
-        _require(self._addresses.take(address) if known else self._strangers.take(neighbourhood(sender)))
+        _require(self._addresses.hit(address) if known else self._anonymous.hit(subnet(sender)))
         if not model.ADDRESS.fullmatch(address):
             raise NotFound("there is nothing at this path")
         webhook = Webhook(headers, body)
@@ -62,8 +62,8 @@ class Webhooks:
             if account is None:
                 raise NotFound("there is nothing at this path")
             if not known:
-                self._strangers.give_back(neighbourhood(sender))
-                self._addresses.take(address)
+                self._anonymous.undo(subnet(sender))
+                self._addresses.hit(address)
             notice, failure = self._examine(account, webhook)
             stored = await store.insert(
                 tx,
@@ -103,11 +103,11 @@ class Webhooks:
             ) from exc
 
 
-def _require(allowance: Allowance) -> None:
+def _require(decision: Decision) -> None:
     # Not 429: gateways repeat what is answered with 503, and some take a 4xx for final.
-    if not allowance.granted:
-        error = Unavailable(f"more than {allowance.limit} webhooks came within a minute")
-        error.retry_after_s = allowance.more_in_s
+    if not decision.granted:
+        error = Unavailable(f"more than {decision.limit} webhooks came within a minute")
+        error.retry_after_s = decision.more_in_s
         raise error
 
 

@@ -9,7 +9,13 @@ import msgspec
 
 from paytrust.contract.gateways import Webhook, WebhookNotice
 from paytrust.infra.db import Record, Transaction
-from paytrust.webhooks.model import Received, Try, WebhookContent, WebhookOut, WebhookStatus
+from paytrust.webhooks.model import (
+    ClaimedWebhook,
+    ProcessingAttempt,
+    WebhookContent,
+    WebhookOut,
+    WebhookStatus,
+)
 
 LEASE = timedelta(seconds=60)
 
@@ -48,7 +54,7 @@ async def insert(
     return bool(written)
 
 
-async def claim(tx: Transaction, limit: int) -> list[Received]:
+async def claim(tx: Transaction, limit: int) -> list[ClaimedWebhook]:
     """Take what is due: nobody else gets it while the lease lasts, and the attempt counts even if we die."""
     rows = await tx.fetch(
         """
@@ -68,7 +74,7 @@ async def claim(tx: Transaction, limit: int) -> list[Received]:
 
 
 async def finish(
-    tx: Transaction, webhook: Received, status: WebhookStatus, *, tenant_id: UUID | None
+    tx: Transaction, webhook: ClaimedWebhook, status: WebhookStatus, *, tenant_id: UUID | None
 ) -> None:
     """Write the outcome, unless another worker took over after our lease had run out."""
     done = await tx.execute(
@@ -83,7 +89,7 @@ async def finish(
         await _log_attempt(tx, webhook, status, None, None)
 
 
-async def give_back(tx: Transaction, webhook: Received) -> None:
+async def give_back(tx: Transaction, webhook: ClaimedWebhook) -> None:
     """End our lease before its time: whoever looks next may take the webhook."""
     await tx.execute(
         "UPDATE paytrust.webhooks SET lease_until = NULL WHERE id = $1 AND attempts = $2",
@@ -94,7 +100,7 @@ async def give_back(tx: Transaction, webhook: Received) -> None:
 
 async def fail(
     tx: Transaction,
-    webhook: Received,
+    webhook: ClaimedWebhook,
     *,
     tenant_id: UUID | None,
     code: str,
@@ -125,7 +131,7 @@ async def contents(tx: Transaction, webhook_id: UUID) -> Webhook:
     return Webhook(msgspec.json.decode(row["headers"]), row["body"])
 
 
-async def reread(tx: Transaction, webhook: Received, notice: WebhookNotice) -> None:
+async def reread(tx: Transaction, webhook: ClaimedWebhook, notice: WebhookNotice) -> None:
     """Write down what a webhook is about that could not be read when it came."""
     await tx.execute(
         "UPDATE paytrust.webhooks SET event = $2, reference = $3 WHERE id = $1",
@@ -257,12 +263,12 @@ def _told(row: Record) -> dict[str, Any]:
         "error_detail": row["error_detail"],
         "received_at": row["received_at"],
         "processed_at": row["processed_at"],
-        "attempts": msgspec.json.decode(row["tries"] or "[]", type=list[Try]),
+        "attempts": msgspec.json.decode(row["tries"] or "[]", type=list[ProcessingAttempt]),
     }
 
 
 async def _log_attempt(
-    tx: Transaction, webhook: Received, outcome: str, code: str | None, detail: str | None
+    tx: Transaction, webhook: ClaimedWebhook, outcome: str, code: str | None, detail: str | None
 ) -> None:
     await tx.execute(
         "INSERT INTO paytrust.webhook_attempts (webhook_id, number, outcome, error_code, error_detail) VALUES ($1, $2, $3, $4, left($5, 500))",
@@ -274,8 +280,8 @@ async def _log_attempt(
     )
 
 
-def _received(row: Record) -> Received:
-    return Received(
+def _received(row: Record) -> ClaimedWebhook:
+    return ClaimedWebhook(
         id=row["id"],
         tenant_id=row["tenant_id"],
         gateway_account_id=row["gateway_account_id"],

@@ -10,7 +10,7 @@ from litestar.testing import AsyncTestClient
 from paytrust.api import guards, problems
 from paytrust.app import create_app
 from paytrust.infra.ids import new_id
-from paytrust.infra.rate_limits import Quota, Rates, Windows
+from paytrust.infra.rate_limits import RateLimits, SharedLimit, SlidingWindow
 from paytrust.security.access import LOCAL, Principal, Scope
 
 PUBLIC = {"/health/live", "/health/ready", "/webhooks/{gateway:str}/{token:str}", "/{rest:path}"}
@@ -51,9 +51,9 @@ async def test_a_route_that_says_nothing_we_know_opens_for_nobody(opt):
     async def authenticate(*_):
         return Principal(new_id(), new_id(), frozenset(Scope))
 
-    rates = Rates(Quota("api-key", 9), Quota("admin-key", 9), Windows("address", 9))
+    rates = RateLimits(SharedLimit("api-key", 9), SharedLimit("admin-key", 9), SlidingWindow("address", 9))
     guard = guards.access_guard(
-        authenticate, lambda *_: LOCAL, knows=lambda _: True, rates=rates, trusted_proxies=()
+        authenticate, lambda *_: LOCAL, is_cached=lambda _: True, rates=rates, trusted_proxies=()
     )
     app = Litestar([forgotten], guards=[guard], exception_handlers={Exception: problems.on_error})
     async with AsyncTestClient(app) as client:

@@ -11,10 +11,10 @@ import signal
 from paytrust.infra import logs
 from paytrust.infra.settings import load
 from paytrust.infra.worker import Worker
-from paytrust.payments.jobs import Reconciler
+from paytrust.payments.jobs import StatusPoller
 from paytrust.payments.service import Payments
 from paytrust.plugins.breaker import Breakers
-from paytrust.plugins.calls import Lane
+from paytrust.plugins.calls import Bulkhead
 from paytrust.plugins.registry import Registry
 from paytrust.services import Services
 from paytrust.webhooks.jobs import WebhookJobs
@@ -29,10 +29,10 @@ async def main() -> None:
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     async with services.running():
-        calls = Lane(Breakers(failures=settings.gateway_failures), calls=settings.gateway_calls)
+        calls = Bulkhead(Breakers(failures=settings.gateway_failures), calls=settings.gateway_calls)
         payments = Payments(services.work_db, services.accounts, calls=calls, insecure=True)
         workers = [
-            Worker("reconciler", Reconciler(services.work_db, payments).step, poll_s=POLL_S),
+            Worker("reconciler", StatusPoller(services.work_db, payments).step, poll_s=POLL_S),
             Worker(
                 "webhooks", WebhookJobs(services.work_db, services.accounts, payments).step, poll_s=POLL_S
             ),

@@ -167,23 +167,23 @@ class Director(Client):
 
 WAYS: tuple[tuple[str, Callable[[Director], Any]], ...] = (
     (
-        r"(claim_guard|Idempotency|create_invoice).*(give_back|payments\.settle|payments\.retake)",
+        r"(claim_guard|Idempotency|create_invoice).*(give_back|payments\.finish_attempt|payments\.reclaim)",
         Director.create_unanswered,
     ),
     (r"claim_guard|Idempotency|create_invoice", Director.create_once),
     (r"create_supplementary", Director.supplement_once),
-    (r"make_payment_url.*(find_payments|payments\.retake)", Director.page_of_unknown),
+    (r"make_payment_url.*(find_payments|payments\.reclaim)", Director.page_of_unknown),
     (r"make_payment_url", Director.page_again),
     (r"cancel_invoice", Director.cancel_once),
     (r"adjust_installments", Director.adjust_once),
     (r"WebhookJobs._process.*webhooks\.fail", Director.pay_unheard),
     (r"receive_webhook|WebhookJobs", Director.pay_a_part),
-    (r"Reconciler.step", Director.look_at_everything),
-    (r"Reconciler.*(payments\.retake|invoices\.initiate)", Director.leave_unknown),
-    (r"Reconciler.*insert_receipt", Director.pay_untold),
-    (r"Reconciler.*save_status", Director.let_expire_unpayable),
-    (r"Reconciler", Director.let_expire),
-    (r"Comparison", Director.compare),
+    (r"StatusPoller.step", Director.look_at_everything),
+    (r"StatusPoller.*(payments\.reclaim|invoices\.initiate)", Director.leave_unknown),
+    (r"StatusPoller.*insert_receipt", Director.pay_untold),
+    (r"StatusPoller.*save_status", Director.let_expire_unpayable),
+    (r"StatusPoller", Director.let_expire),
+    (r"Reconciliation", Director.compare),
     (r"(create|rotate|revoke)_key", Director.change_keys),
 )
 """What leads to a point: the first that fits."""

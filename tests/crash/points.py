@@ -3,7 +3,7 @@ Where the service can be killed: before and after every COMMIT that changes some
 gateway.
 
 The core has no word of this. A point is found by what happens at two seams of it, `Transaction` and
-`GuardedGateway`, and named by the functions of the core that are at work: `verb: moment work`. So a new
+`GatewayClient`, and named by the functions of the core that are at work: `verb: moment work`. So a new
 transaction has its points without anybody thinking of it, and nothing in production can be armed
 (docs/adr/0024).
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from paytrust.infra import db
-from paytrust.plugins.calls import GuardedGateway
+from paytrust.plugins.calls import GatewayClient
 
 WRITES = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) paytrust\.")
 ROOMS = re.compile(r"paytrust\.\w+\.(?:routes|jobs|service)")
@@ -33,8 +33,8 @@ def watch(reached: Reached) -> None:
         setattr(db.Transaction, name, _noting(getattr(db.Transaction, name)))
     db._commit, db._end = _committing(db._commit, reached), _forgetting(db._end)
     for name in ("create_payment", "find_payments", "expire_payment"):
-        setattr(GuardedGateway, name, _calling(getattr(GuardedGateway, name), name, reached))
-    GuardedGateway.list_payments = _listing(GuardedGateway.list_payments, reached)
+        setattr(GatewayClient, name, _calling(getattr(GatewayClient, name), name, reached))
+    GatewayClient.list_payments = _listing(GatewayClient.list_payments, reached)
 
 
 wrote: dict[int, str] = {}
@@ -76,7 +76,7 @@ def _forgetting(end: Any) -> Any:
 
 
 def _calling(call: Any, name: str, reached: Reached) -> Any:
-    async def calling(self: GuardedGateway, *args: Any, **kwargs: Any) -> Any:
+    async def calling(self: GatewayClient, *args: Any, **kwargs: Any) -> Any:
         verb = _verb()
         reached(f"{verb}: before {name}")
         answer = await call(self, *args, **kwargs)
@@ -87,7 +87,7 @@ def _calling(call: Any, name: str, reached: Reached) -> Any:
 
 
 def _listing(pages: Any, reached: Reached) -> Any:
-    async def listing(self: GuardedGateway, *args: Any) -> Any:
+    async def listing(self: GatewayClient, *args: Any) -> Any:
         verb = _verb()
         reached(f"{verb}: before list_payments")
         async for payment in pages(self, *args):
@@ -127,7 +127,7 @@ POINTS = tuple(
     f"{verb}: {moment}"
     for verb, moments in {
         "claim_guard.guard": ("before COMMIT of idempotency.claim", "after COMMIT of idempotency.claim"),
-        "Idempotency.settle": (
+        "Idempotency.complete": (
             "before COMMIT of idempotency.keep",
             "after COMMIT of idempotency.keep",
             "after COMMIT of idempotency.give_back",
@@ -138,8 +138,8 @@ POINTS = tuple(
             "after create_payment",
             "before COMMIT of invoices.initiate",
             "after COMMIT of invoices.initiate",
-            "before COMMIT of payments.settle",
-            "after COMMIT of payments.retake",
+            "before COMMIT of payments.finish_attempt",
+            "after COMMIT of payments.reclaim",
         ),
         "create_supplementary": (
             "after COMMIT of invoices.insert",
@@ -148,7 +148,7 @@ POINTS = tuple(
         ),
         "make_payment_url": (
             "after COMMIT of payments.insert",
-            "after COMMIT of payments.retake",
+            "after COMMIT of payments.reclaim",
             "after find_payments",
             "after create_payment",
             "after COMMIT of invoices.initiate",
@@ -156,13 +156,13 @@ POINTS = tuple(
         "cancel_invoice": (
             "after find_payments",
             "after expire_payment",
-            "after COMMIT of payments.settle",
+            "after COMMIT of payments.finish_attempt",
             "before COMMIT of invoices.save_status",
             "after COMMIT of invoices.save_status",
         ),
         "adjust_installments": (
             "after expire_payment",
-            "after COMMIT of payments.settle",
+            "after COMMIT of payments.finish_attempt",
             "before COMMIT of installments.save",
             "after COMMIT of installments.save",
             "after COMMIT of payments.insert",
@@ -180,18 +180,18 @@ POINTS = tuple(
             "after COMMIT of webhooks.finish",
             "after COMMIT of webhooks.fail",
         ),
-        "Reconciler.step": ("after COMMIT of payments.claim_checks",),
-        "Reconciler._one_by_one": (
-            "after COMMIT of payments.retake",
+        "StatusPoller.step": ("after COMMIT of payments.claim_checks",),
+        "StatusPoller._one_by_one": (
+            "after COMMIT of payments.reclaim",
             "before COMMIT of invoices.initiate",
             "after expire_payment",
-            "after COMMIT of payments.settle",
+            "after COMMIT of payments.finish_attempt",
             "before COMMIT of invoices.save_status",
             "after COMMIT of invoices.save_status",
             "after COMMIT of payments.insert_receipt",
             "before COMMIT of payments.checked",
         ),
-        "Comparison.step": (
+        "Reconciliation.step": (
             "after COMMIT of accounts.claim_comparison",
             "after list_payments",
             "after COMMIT of payments.save_differences",

@@ -66,7 +66,7 @@ def main(path: Path, log: Path) -> None:
     trap = Trap(log)
     points.watch(trap.reached)
     # What only waits for its next turn need not wait long.
-    paytrust.services.RECONCILER_POLL_S = paytrust.services.SLOW_POLL_S = 0.5
+    paytrust.services.STATUS_POLL_S = paytrust.services.SLOW_POLL_S = 0.5
     app.create_app()  # which imports the plugins, and what is imported late
     for _ in sys.stdin:
         pid = os.fork()

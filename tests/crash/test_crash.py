@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from crash.points import POINTS
 
-from paytrust.plugins.calls import GuardedGateway
+from paytrust.plugins.calls import GatewayClient
 
 TESTS = Path(__file__).parents[1]
 ROOMS = sorted(
@@ -42,7 +42,7 @@ def test_no_point_has_a_dead_name(point):
     assert any(has(module, verb) for _, module in functions(["routes", "jobs", "service"])), verb
     room, _, function = work.rpartition(".")
     assert (
-        hasattr(GuardedGateway, work)
+        hasattr(GatewayClient, work)
         if not room
         else any(found == room and has(module, function) for found, module in functions(["store"]))
     )

@@ -25,7 +25,7 @@ ROOMS = ("tenants", "keys", "accounts", "invoices", "installments", "payments", 
 
 def every_error():
     for module in pkgutil.walk_packages(paytrust.__path__, "paytrust."):
-        if not module.name.endswith(("__main__", ".guardian")):
+        if not module.name.endswith(("__main__", ".supervisor")):
             importlib.import_module(module.name)
     todo = [PayTrustError]
     while todo:

@@ -19,7 +19,7 @@ import paytrust
 from paytrust.embedded import DataUnusableError, EmbeddedPostgresError, binaries
 
 QUICK = {"fsync": "off"}
-NOBODY = pwd.getpwnam("nobody")
+NO_TENANT = pwd.getpwnam("nobody")
 LIFE = """
 import asyncio, os, sys
 from pathlib import Path
@@ -55,7 +55,7 @@ def strict_umask():
 
 def test_the_server_is_not_root(make, data, postmaster):
     make().start()
-    assert Path(f"/proc/{postmaster(data)}").stat().st_uid == NOBODY.pw_uid
+    assert Path(f"/proc/{postmaster(data)}").stat().st_uid == NO_TENANT.pw_uid
 
 
 def test_the_user_can_be_chosen(monkeypatch, make, place, ask):
@@ -135,8 +135,8 @@ def as_nobody(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
             "HOME": "/nonexistent",
             "PATH": os.defpath,
         },
-        user=NOBODY.pw_uid,
-        group=NOBODY.pw_gid,
+        user=NO_TENANT.pw_uid,
+        group=NO_TENANT.pw_gid,
         extra_groups=[],
     )
 
@@ -159,7 +159,7 @@ def can_run(python: str, probe: list[str]) -> bool:
 if PYTHONS := reachable_pythons():
 
     def test_an_ordinary_user_needs_no_root(place):
-        os.chown(place, NOBODY.pw_uid, NOBODY.pw_gid)
+        os.chown(place, NO_TENANT.pw_uid, NO_TENANT.pw_gid)
         done = as_nobody(PYTHONS[0], "-W", "error", "-c", LIFE, str(place / "own" / "data"))
         assert (done.stdout, done.stderr) == ("answered\nanswered\n", "")
 

@@ -20,8 +20,8 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 @pytest.fixture
-def guardian(postmaster):
-    """Return the pid of the guardian of the server over a data directory."""
+def supervisor(postmaster):
+    """Return the pid of the supervisor of the server over a data directory."""
 
     def parent(data):
         status = Path(f"/proc/{postmaster(data)}/status").read_text()
@@ -31,12 +31,12 @@ def guardian(postmaster):
 
 
 @pytest.fixture
-def crash(data, postmaster, guardian, processes, eventually):
+def crash(data, postmaster, supervisor, processes, eventually):
     """Kill the whole server at once, as a power cut does; its files stay."""
 
     def kill():
         # The postmaster first: it must not get round to shutting down.
-        for pid in [postmaster(data), *processes(data), guardian(data)]:
+        for pid in [postmaster(data), *processes(data), supervisor(data)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         eventually(lambda: not processes(data))
@@ -74,19 +74,19 @@ def test_a_killed_application_takes_the_server_down_cleanly(make, data, app, pro
     assert ask(server.start(), "select 1") == 1
 
 
-def test_a_killed_guardian_takes_the_server_down_cleanly(make, data, guardian, processes, eventually, ask):
+def test_a_killed_guardian_takes_the_server_down_cleanly(make, data, supervisor, processes, eventually, ask):
     server = make()
     server.start()
-    os.kill(guardian(data), signal.SIGKILL)
+    os.kill(supervisor(data), signal.SIGKILL)
     eventually(lambda: not processes(data))
     assert server.log.read_text().endswith("LOG:  database system is shut down\n")
     assert ask(server.start(), "select 1") == 1
 
 
-def test_a_killed_guardian_does_not_delay_the_next_start(make, data, guardian, ask):
+def test_a_killed_guardian_does_not_delay_the_next_start(make, data, supervisor, ask):
     server = make()
     server.start()
-    os.kill(guardian(data), signal.SIGKILL)
+    os.kill(supervisor(data), signal.SIGKILL)
     server.stop()
     assert ask(server.start(), "select 1") == 1
 
@@ -137,10 +137,10 @@ def state(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
-def test_a_zombie_postmaster_does_not_block(make, data, postmaster, guardian, eventually, ask):
+def test_a_zombie_postmaster_does_not_block(make, data, postmaster, supervisor, eventually, ask):
     server = make()
     server.start()
-    zombie, keeper = postmaster(data), guardian(data)
+    zombie, keeper = postmaster(data), supervisor(data)
     # We take the place of a PID 1 that reaps nothing.
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     try:

@@ -1,5 +1,5 @@
 """
-Fuzz the running service by its OpenAPI document, and by themselves the functions that read what strangers
+Fuzz the running service by its OpenAPI document, and by themselves the functions that read what anonymous
 send.
 
     make fuzz                      20,000 requests, and 45 seconds for each function; FUZZ_CASES= and FUZZ_SEED= change it

@@ -116,7 +116,7 @@ def _serve(settings: Settings, log: Path) -> None:
     server(create_app(settings), settings).run()
 
 
-def _world(ready: development.Ready, urls: list[str], logs: list[str]) -> World:
+def _world(ready: development.DevEnvironment, urls: list[str], logs: list[str]) -> World:
     admin_key = ready.settings.admin_api_key.get_secret_value()
     accounts = {gateway: str(account_id) for gateway, account_id in ready.accounts.items()}
     secrets = {

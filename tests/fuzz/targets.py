@@ -1,5 +1,5 @@
 """
-Functions that read what strangers send, each fuzzed by itself: whatever comes, it is taken or refused in
+Functions that read what anonymous send, each fuzzed by itself: whatever comes, it is taken or refused in
 words of ours, within 50 ms of CPU.
 
 Inputs are true ones that were damaged, and soup. Where an input is taken, a second way to the same answer is
@@ -375,7 +375,7 @@ def read_client(given_: tuple[str | None, list[str]]) -> None:
     if client is None:
         raise LookupError("nobody we can name")
     assert str(ip_address(client)) == client
-    access.neighbourhood(client)
+    access.subnet(client)
 
 
 PIECES: Final = [
@@ -430,7 +430,7 @@ def url(random: Random) -> str:
 
 
 def read_url(text_: str) -> None:
-    form = urls.read(text_, insecure=True)
+    form = urls.parse(text_, insecure=True)
     same = urlsplit(text_)
     assert (form.scheme, form.host, form.port) == (same.scheme, same.hostname, same.port)
     assert same.username is None

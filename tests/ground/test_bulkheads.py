@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from paytrust.contract.validation import PluginFailed
+from paytrust.contract.validation import PluginError
 from paytrust.errors import GatewayRejected, GatewayUnavailable, OutcomeUnknown
 from paytrust.plugins import breaker, calls
 from paytrust.plugins.breaker import Breakers
-from paytrust.plugins.calls import Lane
+from paytrust.plugins.calls import Bulkhead
 
 ACCOUNT, TENANT = uuid4(), uuid4()
 
@@ -36,21 +36,23 @@ def breakers(clock):
 
 
 @pytest.fixture
-def lane(breakers):
-    return Lane(breakers, calls=8)
+def bulkhead(breakers):
+    return Bulkhead(breakers, calls=8)
 
 
 @pytest.fixture
-def ask(lane):
+def ask(bulkhead):
     """Let a "plugin" do something: raise what it is given, or answer with it."""
 
-    async def ask_(outcome="fine", *, account=ACCOUNT, tenant=TENANT, gateway="acme", unsure=OutcomeUnknown):
+    async def ask_(
+        outcome="fine", *, account=ACCOUNT, tenant=TENANT, gateway="acme", on_ambiguous=OutcomeUnknown
+    ):
         async def call():
             if isinstance(outcome, BaseException):
                 raise outcome
             return await outcome() if callable(outcome) else outcome
 
-        return await lane.call(gateway, account, tenant, call, unsure=unsure)
+        return await bulkhead.call(gateway, account, tenant, call, on_ambiguous=on_ambiguous)
 
     return ask_
 
@@ -169,19 +171,19 @@ async def test_a_cancelled_try_lets_another_one_try(ask, clock):
 async def test_with_zero_failures_no_account_is_ever_left_alone(clock):
     breakers = Breakers(failures=0, clock=clock)
     for _ in range(100):
-        breakers.end(ACCOUNT, probe=False, failed=True)
+        breakers.record(ACCOUNT, probe=False, failed=True)
     breakers.check(ACCOUNT, "acme")
     assert not breakers._known
 
 
 async def test_breakers_are_bounded(breakers):
     for _ in range(breaker.BREAKERS_KEPT + 100):
-        breakers.end(uuid4(), probe=False, failed=True)
+        breakers.record(uuid4(), probe=False, failed=True)
     assert len(breakers._known) == breaker.BREAKERS_KEPT
 
 
 async def test_one_tenant_takes_no_more_than_its_share_and_who_waits_too_long_is_told_that_nothing_was_sent(
-    ask, lane
+    ask, bulkhead
 ):
     go_on = asyncio.Event()
     hanging = [asyncio.create_task(ask(go_on.wait)) for _ in range(2)]  # a quarter of 8
@@ -191,13 +193,13 @@ async def test_one_tenant_takes_no_more_than_its_share_and_who_waits_too_long_is
         assert await ask(tenant=uuid4()) == "fine"
         assert await ask(account=uuid4()) == "fine"
         assert await ask(gateway="other", tenant=uuid4()) == "fine"
-    async with asyncio.timeout(calls.PLACE_WAIT_S + 2):
+    async with asyncio.timeout(calls.SLOT_WAIT_S + 2):
         assert all(await asyncio.gather(*crowd))
     go_on.set()
     await asyncio.gather(*hanging)
     assert await ask() == "fine"
-    assert not lane._gateways._users
-    assert not lane._tenants._semaphores
+    assert not bulkhead._gateways._users
+    assert not bulkhead._tenants._semaphores
 
 
 async def test_a_full_gateway_stalls_no_other(ask):
@@ -239,15 +241,15 @@ async def test_a_plugin_that_hangs_is_cut_off_and_that_counts(ask, monkeypatch):
     monkeypatch.setattr(calls, "PLUGIN_DEADLINE_S", 0.05)
     for _ in range(5):
         with pytest.raises(GatewayUnavailable, match="acme did not finish"):
-            await ask(lambda: asyncio.sleep(60), unsure=GatewayUnavailable)
+            await ask(lambda: asyncio.sleep(60), on_ambiguous=GatewayUnavailable)
     assert await refused(ask)
 
 
 async def test_a_plugin_that_cannot_be_stopped_keeps_its_place_until_it_ends_and_nobody_waits_for_it(
-    ask, lane, monkeypatch
+    ask, bulkhead, monkeypatch
 ):
     monkeypatch.setattr(calls, "PLUGIN_DEADLINE_S", 0.05)
-    monkeypatch.setattr(calls, "FAREWELL_S", 0.05)
+    monkeypatch.setattr(calls, "CANCEL_GRACE_S", 0.05)
     end = asyncio.Event()
 
     async def stubborn():
@@ -260,15 +262,15 @@ async def test_a_plugin_that_cannot_be_stopped_keeps_its_place_until_it_ends_and
     async with asyncio.timeout(1):
         with pytest.raises(OutcomeUnknown):
             await ask(stubborn)
-    assert lane._gateways._users["acme"] == 1
+    assert bulkhead._gateways._users["acme"] == 1
     end.set()
     await asyncio.sleep(0.05)
-    assert not lane._gateways._users
+    assert not bulkhead._gateways._users
 
 
 def test_a_plugin_that_cannot_be_stopped_does_not_keep_the_process_from_ending(monkeypatch):
     monkeypatch.setattr(calls, "PLUGIN_DEADLINE_S", 0.05)
-    monkeypatch.setattr(calls, "FAREWELL_S", 0.05)
+    monkeypatch.setattr(calls, "CANCEL_GRACE_S", 0.05)
     over = False
 
     async def stubborn():
@@ -277,10 +279,12 @@ def test_a_plugin_that_cannot_be_stopped_does_not_keep_the_process_from_ending(m
                 await asyncio.sleep(60)
 
     async def main():
-        lane = Lane(Breakers(failures=5), calls=8)
+        bulkhead = Bulkhead(Breakers(failures=5), calls=8)
         with pytest.raises(OutcomeUnknown):
-            await lane.call("acme", ACCOUNT, TENANT, stubborn, unsure=OutcomeUnknown)
-        begun = asyncio.create_task(lane.call("acme", ACCOUNT, TENANT, stubborn, unsure=OutcomeUnknown))
+            await bulkhead.call("acme", ACCOUNT, TENANT, stubborn, on_ambiguous=OutcomeUnknown)
+        begun = asyncio.create_task(
+            bulkhead.call("acme", ACCOUNT, TENANT, stubborn, on_ambiguous=OutcomeUnknown)
+        )
         await asyncio.sleep(0.01)
         begun.cancel()
 
@@ -297,11 +301,11 @@ def test_a_plugin_that_cannot_be_stopped_does_not_keep_the_process_from_ending(m
 async def test_nothing_a_plugin_raises_gets_further_than_its_call(ask, raised):
     with pytest.raises(OutcomeUnknown) as caught:
         await ask(raised)
-    assert isinstance(caught.value.__cause__, PluginFailed)
+    assert isinstance(caught.value.__cause__, PluginError)
     assert await ask() == "fine"
 
 
-async def test_cancelling_the_caller_cancels_the_call_and_leaks_no_place(ask, lane):
+async def test_cancelling_the_caller_cancels_the_call_and_leaks_no_place(ask, bulkhead):
     cancelled = False
 
     async def call():
@@ -320,5 +324,5 @@ async def test_cancelling_the_caller_cancels_the_call_and_leaks_no_place(ask, la
             await task
     await asyncio.sleep(0.05)
     assert cancelled
-    assert not lane._gateways._users
-    assert not lane._tenants._users
+    assert not bulkhead._gateways._users
+    assert not bulkhead._tenants._users

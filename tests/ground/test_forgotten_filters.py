@@ -27,7 +27,7 @@ from pydantic import SecretStr
 
 import paytrust.services
 from paytrust.accounts import service as accounts
-from paytrust.accounts.model import NOBODY, CreateAccount, NewFee, UpdateAccount
+from paytrust.accounts.model import NO_TENANT, CreateAccount, NewFee, UpdateAccount
 from paytrust.errors import OutcomeUnknown
 from paytrust.idempotency.model import Answer
 from paytrust.idempotency.service import hold
@@ -35,7 +35,7 @@ from paytrust.infra.db import Database
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary
 from paytrust.keys.model import AuditFilters
-from paytrust.payments.jobs import Reconciler
+from paytrust.payments.jobs import StatusPoller
 from paytrust.plugins.registry import Registry
 from paytrust.secrets.jobs import rotate
 from paytrust.services import Services
@@ -170,7 +170,7 @@ class Life:
         await self.owner.execute(
             "UPDATE paytrust.payments SET next_check_at = now() WHERE tenant_id = $1", self.tenant_id
         )
-        await Reconciler(self.services.db, self.services.payments).step()
+        await StatusPoller(self.services.db, self.services.payments).step()
 
     async def _read(self, invoice):
         services, tenant_id = self.services, self.tenant_id
@@ -210,7 +210,7 @@ class Life:
             async with self.services.db.transaction(tenant=self.tenant_id) as tx:
                 await hold(tx, claim)
             if status is not None:
-                await idempotency.settle(claim, Answer(status, [], b"{}"))
+                await idempotency.complete(claim, Answer(status, [], b"{}"))
         assert (await idempotency.claim(self.tenant_id, "key", fingerprint)).status == 200
 
 
@@ -255,7 +255,7 @@ class Arena:
         return sorted(row["written"] for row in await self.connection.fetch(" UNION ALL ".join(rows)))
 
     async def ids_of_b(self):
-        return {one for row in await self._rows_of_b() for one in UUIDS.findall(row)} - {str(NOBODY)}
+        return {one for row in await self._rows_of_b() for one in UUIDS.findall(row)} - {str(NO_TENANT)}
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +275,7 @@ async def arena(module_owner_url, settings_for, sandbox):
         await b.live()
         await b.administrate()
     async with rotating.running():
-        await rotate(rotating.secrets, rotating.sealed_stores, new_data_keys=True, heard_after_s=0)
+        await rotate(rotating.secrets, rotating.sealed_stores, new_data_keys=True, propagation_s=0)
     yield Arena(owner, a.tenant_id, b.tenant_id, list(Listening.heard[b.tenant_id]))
     await owner.close()
 

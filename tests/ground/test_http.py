@@ -79,7 +79,7 @@ def response(status, body=b"{}", *headers):
 
 async def test_a_reason_that_repeats_a_secret_is_quoted_without_it():
     """Providers do: "the API key xnd_... is not valid"."""
-    redaction.hide("planted-in-a-reason")
+    redaction.register_secret("planted-in-a-reason")
     body = b'{"why": "planted-in-a-reason is no key, and Basic cGxhbnRlZDo= is not either"}'
     async with answering(response(401, body)) as (http, _):
         with pytest.raises(GatewayRejected) as refused:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from paytrust import development
 from paytrust.errors import ConfigurationError
 from paytrust.infra import rate_limits
-from paytrust.infra.rate_limits import STORE_DEADLINE_S, WINDOW_S, Quota, Store, Windows
+from paytrust.infra.rate_limits import STORE_DEADLINE_S, WINDOW_S, RateStore, SharedLimit, SlidingWindow
 
 
 class Clock:
@@ -31,7 +31,7 @@ def clock():
 
 
 def test_as_many_pass_as_the_limit_says_and_the_answer_counts_down(clock):
-    windows = Windows("test", 3, clock=clock)
+    windows = SlidingWindow("test", 3, clock=clock)
     answers = [windows.take("a") for _ in range(5)]
     assert [answer.granted for answer in answers] == [True, True, True, False, False]
     assert [answer.remaining for answer in answers] == [2, 1, 0, 0, 0]
@@ -39,13 +39,13 @@ def test_as_many_pass_as_the_limit_says_and_the_answer_counts_down(clock):
 
 
 def test_asking_whether_one_is_refused_counts_nothing(clock):
-    windows = Windows("test", 2, clock=clock)
+    windows = SlidingWindow("test", 2, clock=clock)
     for _ in range(2):
         assert windows.refusal("a") is None
         assert windows.take("a").granted
     first, second = windows.refusal("a"), windows.take("a")
-    assert (first.granted, first.more_in_s, first.is_news) == (False, WINDOW_S, True)
-    assert (second.granted, second.more_in_s, second.is_news) == (False, WINDOW_S, False)
+    assert (first.granted, first.more_in_s, first.should_log) == (False, WINDOW_S, True)
+    assert (second.granted, second.more_in_s, second.should_log) == (False, WINDOW_S, False)
     clock.now_s += WINDOW_S
     assert windows.refusal("a") is None
     assert [windows.take("a").granted for _ in range(3)] == [True, True, False]
@@ -54,18 +54,18 @@ def test_asking_whether_one_is_refused_counts_nothing(clock):
 
 
 def test_one_refusal_in_a_window_is_news(clock):
-    windows = Windows("test", 1, clock=clock)
+    windows = SlidingWindow("test", 1, clock=clock)
     news = []
     for _ in range(300):
         clock.now_s += 1
-        news.append(windows.take("a").is_news)
+        news.append(windows.take("a").should_log)
     assert sum(news) == 5
     assert windows.take("b").granted
-    assert windows.take("b").is_news
+    assert windows.take("b").should_log
 
 
 def test_a_burst_at_the_edge_of_a_minute_does_not_pass_twice(clock):
-    windows = Windows("test", 100, clock=clock)
+    windows = SlidingWindow("test", 100, clock=clock)
     clock.now_s += 59.9
     assert sum(windows.take("a").granted for _ in range(150)) == 100
     clock.now_s += 0.2  # the next minute, for whoever counts by the clock
@@ -80,7 +80,7 @@ def test_a_burst_at_the_edge_of_a_minute_does_not_pass_twice(clock):
 )
 def test_no_minute_has_more_than_the_limit_and_what_is_refused_does_not_count(limit, pauses):
     clock = Clock()
-    windows = Windows("test", limit, clock=clock)
+    windows = SlidingWindow("test", limit, clock=clock)
     passed = []
     for pause in pauses:
         clock.now_s += pause
@@ -94,7 +94,7 @@ def test_no_minute_has_more_than_the_limit_and_what_is_refused_does_not_count(li
 @given(st.integers(1, 5), st.lists(st.floats(0, 30), min_size=5, max_size=30))
 def test_whoever_waits_as_long_as_he_is_told_passes(limit, pauses):
     clock = Clock()
-    windows = Windows("test", limit, clock=clock)
+    windows = SlidingWindow("test", limit, clock=clock)
     for pause in pauses:
         clock.now_s += pause
         answer = windows.take("a")
@@ -105,12 +105,12 @@ def test_whoever_waits_as_long_as_he_is_told_passes(limit, pauses):
 
 
 def test_each_subject_has_its_own_window(clock):
-    windows = Windows("test", 1, clock=clock)
+    windows = SlidingWindow("test", 1, clock=clock)
     assert [windows.take(name).granted for name in ("a", "b", "a", "b")] == [True, True, False, False]
 
 
 def test_what_is_given_back_does_not_count(clock):
-    windows = Windows("test", 1, clock=clock)
+    windows = SlidingWindow("test", 1, clock=clock)
     for _ in range(5):
         assert windows.take("a").granted
         windows.give_back("a")
@@ -120,7 +120,7 @@ def test_what_is_given_back_does_not_count(clock):
 
 
 def test_a_crowd_of_subjects_takes_a_bounded_memory(clock):
-    windows = Windows("test", 120, clock=clock)
+    windows = SlidingWindow("test", 120, clock=clock)
     tracemalloc.start()
     try:
         for number in range(60_000):
@@ -139,7 +139,7 @@ def test_a_crowd_of_subjects_takes_a_bounded_memory(clock):
 
 
 def test_whoever_keeps_asking_is_not_forgotten_for_others(clock):
-    windows = Windows("test", 1, subjects=10, clock=clock)
+    windows = SlidingWindow("test", 1, subjects=10, clock=clock)
     assert windows.take("a").granted
     for number in range(1_000):
         windows.take(str(number))
@@ -147,7 +147,7 @@ def test_whoever_keeps_asking_is_not_forgotten_for_others(clock):
 
 
 def test_the_silent_are_forgotten_while_others_ask(clock):
-    windows = Windows("test", 5, clock=clock)
+    windows = SlidingWindow("test", 5, clock=clock)
     for number in range(1_000):
         windows.take(str(number))
     clock.now_s += WINDOW_S + 1
@@ -161,7 +161,7 @@ def test_the_silent_are_forgotten_while_others_ask(clock):
 
 @pytest.fixture
 async def store(valkey):
-    made = [Store(valkey.url), Store(valkey.url)]
+    made = [RateStore(valkey.url), RateStore(valkey.url)]
     yield made
     for one in made:
         await one.close()
@@ -171,7 +171,7 @@ async def test_processes_that_share_a_store_let_the_limit_pass_together(store, m
     monkeypatch.setattr(
         rate_limits, "STORE_DEADLINE_S", 30
     )  # who is too slow to hear the store counts by itself
-    quotas = [Quota("test", 25, one) for one in store]
+    quotas = [SharedLimit("test", 25, one) for one in store]
     answers = await asyncio.gather(*(quotas[n % 2].take("together") for n in range(60)))
     assert sum(answer.granted for answer in answers) == 25
     refused = next(answer for answer in answers if not answer.granted)
@@ -180,16 +180,16 @@ async def test_processes_that_share_a_store_let_the_limit_pass_together(store, m
 
 
 async def test_what_was_counted_in_a_store_outlives_the_process(valkey):
-    before = Store(valkey.url)
+    before = RateStore(valkey.url)
     assert [(await before.take("test", 3, "restart")).granted for _ in range(3)] == [True] * 3
     await before.close()
-    after = Store(valkey.url)
+    after = RateStore(valkey.url)
     assert not (await after.take("test", 3, "restart")).granted
     await after.close()
 
 
 async def test_a_store_that_is_away_is_said_once_and_each_process_counts_by_itself(valkey, store, logged):
-    quotas = [Quota("test", 2, one) for one in store]
+    quotas = [SharedLimit("test", 2, one) for one in store]
     assert (await quotas[0].take("away")).granted
     logs = logged(rate_limits)
     valkey.stop()
@@ -209,8 +209,8 @@ async def test_a_store_that_is_away_is_said_once_and_each_process_counts_by_itse
 
 async def test_a_store_that_is_silent_holds_a_request_up_for_a_second_and_then_nobody():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        one = Store(f"redis://127.0.0.1:{silent.getsockname()[1]}")
-        quota = Quota("test", 100, one)
+        one = RateStore(f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        quota = SharedLimit("test", 100, one)
         started = time.monotonic()
         await quota.take("a")
         assert time.monotonic() - started < STORE_DEADLINE_S + 1
@@ -222,12 +222,12 @@ async def test_a_store_that_is_silent_holds_a_request_up_for_a_second_and_then_n
 
 
 async def test_a_store_nobody_listens_for_refuses_nobody():
-    one = Store(f"redis://127.0.0.1:{development.free_port()}")
-    assert (await Quota("test", 1, one).take("a")).granted
+    one = RateStore(f"redis://127.0.0.1:{development.free_port()}")
+    assert (await SharedLimit("test", 1, one).take("a")).granted
     await one.close()
 
 
 def test_a_store_without_its_libraries_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "limits", None)
     with pytest.raises(ConfigurationError, match=r"paytrust\[redis\]"):
-        Store("redis://127.0.0.1:1")
+        RateStore("redis://127.0.0.1:1")

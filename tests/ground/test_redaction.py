@@ -108,7 +108,7 @@ def test_a_plugin_that_fails_with_its_credentials_at_hand_does_not_show_them(for
     ],
 )
 def test_what_has_the_shape_of_a_secret_is_taken_out(text):
-    cleaned = redaction.clean(text)
+    cleaned = redaction.redact(text)
     assert redaction.REMOVED in cleaned
     assert not any(part in cleaned for part in ("ab12", "eG5k", "abcdef.1", "hunter22", "0a0a", "C2FV"))
 
@@ -127,7 +127,7 @@ def test_what_has_the_shape_of_a_secret_is_taken_out(text):
     ],
 )
 def test_a_field_named_as_a_secret_is_taken_out(name):
-    assert redaction.clean_event(None, "info", {"event": "x", name: "plain"}) == {
+    assert redaction.redact_event(None, "info", {"event": "x", name: "plain"}) == {
         "event": "x",
         name: redaction.REMOVED,
     }
@@ -143,11 +143,11 @@ def test_what_is_no_secret_stays():
         "status": 200,
         "route": "/api-keys",
     }
-    assert redaction.clean_event(None, "warning", dict(event)) == event
+    assert redaction.redact_event(None, "warning", dict(event)) == event
 
 
 def test_what_is_remembered_of_secrets_is_bounded(monkeypatch):
     monkeypatch.setattr(redaction, "KEPT", 3)
     monkeypatch.setattr(redaction, "_known", {})
-    redaction.hide(*(f"secret-{number}" for number in range(10)), "short", None, 7)
+    redaction.register_secret(*(f"secret-{number}" for number in range(10)), "short", None, 7)
     assert list(redaction._known) == ["secret-7", "secret-8", "secret-9"]

@@ -26,7 +26,7 @@ def uuid(number):
 
 
 SHARED = uuid(0)  # the scope of accounts that belong to nobody
-A, B, NOBODY = uuid(1), uuid(2), uuid(99)
+A, B, NO_TENANT = uuid(1), uuid(2), uuid(99)
 ACCOUNT, ACCOUNT_OF_B, SHARED_ACCOUNT, KEY = uuid(11), uuid(12), uuid(13), uuid(14)
 DRAFT, ISSUED, PAID = uuid(21), uuid(22), uuid(23)
 BARE_DRAFT, BARE_ISSUED, TAXED = uuid(24), uuid(25), uuid(26)  # without lines and parts
@@ -200,7 +200,7 @@ ATTACKS = {
     "tenants_name_length": attack(new("tenants", name="''"), new("tenants", name="repeat('x', 201)")),
     # keys
     "api_keys_pkey": attack(new("api_keys", id=KEY)),
-    "api_keys_tenant_id_fkey": attack(new("api_keys", tenant_id=NOBODY)),
+    "api_keys_tenant_id_fkey": attack(new("api_keys", tenant_id=NO_TENANT)),
     "api_keys_lookup_unique": attack(new("api_keys", lookup="sha256('known')")),
     "api_keys_lookup_length": attack(new("api_keys", lookup="'short'")),
     "api_keys_prefix_length": attack(new("api_keys", prefix="'abcde'")),
@@ -214,7 +214,7 @@ ATTACKS = {
     "key_audit_hash_of_rotation": attack(new("key_audit", old_hash="'x'"), new("key_audit", action="'rotated'")),
     "key_audit_times_positive": attack(new("key_audit", times=0)),
     "key_audit_whole_key": attack(new("key_audit", tenant_id="NULL"), new("key_audit", key_id="NULL")),
-    "key_audit_key": attack(new("key_audit", key_id=NOBODY), new("key_audit", tenant_id=B)),
+    "key_audit_key": attack(new("key_audit", key_id=NO_TENANT), new("key_audit", tenant_id=B)),
     "key_audit_append_only": attack("UPDATE key_audit SET actor = 'x'", "DELETE FROM key_audit", "TRUNCATE key_audit"),
     # idempotency keys
     "idempotency_keys_pkey": attack(new("idempotency_keys", key="'known'")),
@@ -224,7 +224,7 @@ ATTACKS = {
     "idempotency_keys_fingerprint_length": attack(new("idempotency_keys", fingerprint="'short'")),
     # data keys
     "data_keys_pkey": attack(new("data_keys", id=DATA_KEY)),
-    "data_keys_tenant_id_fkey": attack(new("data_keys", tenant_id=NOBODY)),
+    "data_keys_tenant_id_fkey": attack(new("data_keys", tenant_id=NO_TENANT)),
     "data_keys_one_current": attack(new("data_keys", retired_at="NULL")),
     "data_keys_wrapped": attack(
         new("data_keys", wrapped="sha256('a key in plain')"),
@@ -235,7 +235,7 @@ ATTACKS = {
     "data_keys_kept": attack("DELETE FROM data_keys", "TRUNCATE data_keys"),
     # gateway accounts
     "gateway_accounts_pkey": attack(new("gateway_accounts", id=ACCOUNT, tenant_id=B)),
-    "gateway_accounts_tenant_id_fkey": attack(new("gateway_accounts", tenant_id=NOBODY)),
+    "gateway_accounts_tenant_id_fkey": attack(new("gateway_accounts", tenant_id=NO_TENANT)),
     "gateway_accounts_token_unique": attack(new("gateway_accounts", webhook_token="repeat('0', 32)")),
     "gateway_accounts_token_length": attack(new("gateway_accounts", webhook_token="'guessed'")),
     "gateway_accounts_name_length": attack(new("gateway_accounts", name="''")),
@@ -248,7 +248,7 @@ ATTACKS = {
     "gateway_account_currencies_cap": attack(new("gateway_account_currencies", fee_minimum=2, fee_cap=1)),
     # invoices
     "invoices_pkey": attack(new("invoices", id=DRAFT, currency="'MYR'")),
-    "invoices_tenant_id_fkey": attack(new("invoices", tenant_id=NOBODY, account_scope=SHARED, gateway_account_id=SHARED_ACCOUNT)),
+    "invoices_tenant_id_fkey": attack(new("invoices", tenant_id=NO_TENANT, account_scope=SHARED, gateway_account_id=SHARED_ACCOUNT)),
     "invoices_account": attack(new("invoices", currency="'USD'"), new("invoices", gateway_account_id=ACCOUNT_OF_B)),
     "invoices_account_scope": attack(new("invoices", account_scope=B, gateway_account_id=ACCOUNT_OF_B)),
     "invoices_original": attack(new("invoices", original_invoice_id=ISSUED, currency="'MYR'")),
@@ -280,7 +280,7 @@ ATTACKS = {
     "invoices_kept": attack(f"DELETE FROM invoices WHERE id = {BARE_DRAFT}"),
     # lines
     "line_items_pkey": attack(new("line_items", {"quantity": 1, "subtotal": 50}, quantity=1, subtotal=50)),
-    "line_items_invoice": attack(new("line_items", invoice_id=NOBODY), new("line_items", currency="'MYR'")),
+    "line_items_invoice": attack(new("line_items", invoice_id=NO_TENANT), new("line_items", currency="'MYR'")),
     "line_items_number_positive": attack(new("line_items", number=0)),
     "line_items_product_name_length": attack(new("line_items", product_name="''"), new("line_items", product_name="repeat('x', 256)")),
     "line_items_quantity_positive": attack(new("line_items", {"number": 2, "quantity": 0, "subtotal": 0})),
@@ -299,7 +299,7 @@ ATTACKS = {
     "line_items_kept": attack("UPDATE line_items SET product_name = 'y'", "DELETE FROM line_items", "TRUNCATE line_items"),
     # installments
     "installments_pkey": attack(new("installments", invoice_id=DRAFT), then="installments_currency_key"),
-    "installments_invoice": attack(new("installments", invoice_id=NOBODY), new("installments", currency="'MYR'")),
+    "installments_invoice": attack(new("installments", invoice_id=NO_TENANT), new("installments", currency="'MYR'")),
     "installments_number": attack(new("installments", number=0), new("installments", number=13)),
     "installments_amount_positive": attack(new("installments", {"number": 2, "amount": 0})),
     "installments_tax_not_negative": attack(new("installments", {"number": 2, "amount": 50, "tax": 1}, amount=50, tax=-1)),
@@ -317,7 +317,7 @@ ATTACKS = {
     "installments_kept": attack(f"DELETE FROM installments WHERE invoice_id = {PAID}"),
     # payments
     "payments_pkey": attack(new("payments", id=PAYMENT, invoice_id=ISSUED)),
-    "payments_gateway_account_id_fkey": attack(new("payments", gateway_account_id=NOBODY)),
+    "payments_gateway_account_id_fkey": attack(new("payments", gateway_account_id=NO_TENANT)),
     "payments_installment": attack(new("payments", installment_number=2), new("payments", currency="'MYR'")),
     "payments_attempt_unique": attack(new("payments", attempt=1)),
     "payments_attempt_positive": attack(new("payments", attempt=0)),
@@ -333,14 +333,14 @@ ATTACKS = {
     # receipts
     "receipts_pkey": attack(new("receipts", id=RECEIPT)),
     "receipts_one_effect": attack(new("receipts", gateway_payment_id="'first'")),
-    "receipts_payment": attack(new("receipts", payment_id=NOBODY), new("receipts", currency="'MYR'"), new("receipts", invoice_id=ISSUED)),
-    "receipts_gateway_account_id_fkey": attack(new("receipts", gateway_account_id=NOBODY)),
+    "receipts_payment": attack(new("receipts", payment_id=NO_TENANT), new("receipts", currency="'MYR'"), new("receipts", invoice_id=ISSUED)),
+    "receipts_gateway_account_id_fkey": attack(new("receipts", gateway_account_id=NO_TENANT)),
     "receipts_flag_known": attack(new("receipts", flag="'odd'")),
     "receipts_amount_positive": attack(new("receipts", amount=0)),
     "receipts_append_only": attack("UPDATE receipts SET amount = 2", "DELETE FROM receipts", "TRUNCATE receipts"),
     # books
     "book_accounts_pkey": attack(new("book_accounts", name=receivable(DRAFT), installment_number=1)),
-    "book_accounts_invoice": attack(new("book_accounts", name=overpaid(NOBODY), invoice_id=NOBODY), new("book_accounts", currency="'MYR'")),
+    "book_accounts_invoice": attack(new("book_accounts", name=overpaid(NO_TENANT), invoice_id=NO_TENANT), new("book_accounts", currency="'MYR'")),
     "book_accounts_installment": attack(new("book_accounts", name=receivable(DRAFT, 9), installment_number=9)),
     "book_accounts_name": attack(new("book_accounts", name="'pocket'"), new("book_accounts", name=receivable(DRAFT, 2), installment_number=1)),
     "book_accounts_debits_not_negative": attack(new("book_accounts", debits=-1)),
@@ -365,27 +365,27 @@ ATTACKS = {
     "transfers_accounts_known": attack(
         new("transfers", debit="'pocket'"), new("transfers", credit="'pocket'"), then="transfers_fit_their_cause"
     ),
-    "transfers_invoice": attack(new("transfers", invoice_id=NOBODY, credit=receivable(NOBODY)), then="transfers_credit"),
+    "transfers_invoice": attack(new("transfers", invoice_id=NO_TENANT, credit=receivable(NO_TENANT)), then="transfers_credit"),
     "transfers_debit": attack(new("transfers", cause="'issue'", debit=receivable(DRAFT, 9), credit="'revenue'")),
     "transfers_credit": attack(new("transfers", credit=receivable(DRAFT, 9))),
     "transfers_post": attack(OVERPAY, by="book_accounts_receivable_bound"),
     "transfers_append_only": attack("UPDATE transfers SET amount = 2", "DELETE FROM transfers", "TRUNCATE transfers"),
     # webhooks
     "webhooks_pkey": attack(new("webhooks", id=WEBHOOK)),
-    "webhooks_tenant_id_fkey": attack(new("webhooks", tenant_id=NOBODY)),
-    "webhooks_gateway_account_id_fkey": attack(new("webhooks", gateway_account_id=NOBODY)),
+    "webhooks_tenant_id_fkey": attack(new("webhooks", tenant_id=NO_TENANT)),
+    "webhooks_gateway_account_id_fkey": attack(new("webhooks", gateway_account_id=NO_TENANT)),
     "webhooks_event_unique": attack(new("webhooks", event_key="'known'")),
     "webhooks_status_known": attack(new("webhooks", status="'lost'")),
     "webhook_attempts_pkey": attack(new("webhook_attempts", number=1)),
-    "webhook_attempts_webhook_id_fkey": attack(new("webhook_attempts", webhook_id=NOBODY)),
+    "webhook_attempts_webhook_id_fkey": attack(new("webhook_attempts", webhook_id=NO_TENANT)),
     # comparisons
     "differences_pkey": attack(new("differences", reference="'known'")),
     "differences_kind_known": attack(new("differences", kind="'odd'")),
-    "differences_gateway_account_id_fkey": attack(new("differences", gateway_account_id=NOBODY)),
-    "differences_tenant_id_fkey": attack(new("differences", tenant_id=NOBODY)),
+    "differences_gateway_account_id_fkey": attack(new("differences", gateway_account_id=NO_TENANT)),
+    "differences_tenant_id_fkey": attack(new("differences", tenant_id=NO_TENANT)),
     # history
     "invoice_history_pkey": attack(new("invoice_history", id=EVENT)),
-    "invoice_history_invoice": attack(new("invoice_history", invoice_id=NOBODY)),
+    "invoice_history_invoice": attack(new("invoice_history", invoice_id=NO_TENANT)),
     "invoice_history_event_length": attack(new("invoice_history", event="''")),
     "invoice_history_reason_length": attack(new("invoice_history", reason="repeat('x', 501)")),
     "invoice_history_append_only": attack(

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paytrust.errors import ConfigurationError
-from paytrust.security.encryption import Vault
+from paytrust.security.encryption import MasterKeys
 
 
 def vault(keys):
-    return Vault({name: key * 32 for name, key in keys.items()})
+    return MasterKeys({name: key * 32 for name, key in keys.items()})
 
 
 OLD, NEW = {"old": b"o"}, {"new": b"n"}

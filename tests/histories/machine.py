@@ -45,7 +45,7 @@ from paytrust.accounts.model import Account, CreateAccount, NewFee
 from paytrust.infra.settings import Settings
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary
-from paytrust.payments.jobs import Reconciler
+from paytrust.payments.jobs import StatusPoller
 from paytrust.plugins.registry import GROUP, Registry
 from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
@@ -106,7 +106,7 @@ class World:
         self.services = Services(
             settings, Registry(entry_points=[metadata.EntryPoint("history", "histories.gateway", GROUP)])
         )
-        self.reconciler = Reconciler(self.services.db, self.services.payments)
+        self.reconciler = StatusPoller(self.services.db, self.services.payments)
         self.owner_url = owner_url
         self.runner = asyncio.Runner()
         self.outcomes: Counter[str] = Counter()

@@ -15,7 +15,7 @@ from paytrust.infra.db import Database
 from paytrust.keys.model import CreateKey
 from paytrust.keys.service import KeyNotLive, Keys
 from paytrust.secrets.service import Secrets
-from paytrust.security.encryption import Vault
+from paytrust.security.encryption import MasterKeys
 from paytrust.tenants.model import CreateTenant
 from paytrust.tenants.service import Tenants
 
@@ -40,7 +40,7 @@ async def owner(owner_url):
 
 @pytest.fixture
 def idempotency(db, settings):
-    return Idempotency(db, Secrets(db, Vault(settings.master_keys())))
+    return Idempotency(db, Secrets(db, MasterKeys(settings.master_keys())))
 
 
 @pytest.fixture(params=["administration", "a tenant"])
@@ -92,7 +92,7 @@ async def test_a_lost_lease_is_taken_over_by_the_same_request_only(idempotency, 
 
 
 async def test_an_answer_is_kept_as_it_is(idempotency, scope, owner):
-    await idempotency.settle(await idempotency.claim(scope, "k", ONE), DONE)
+    await idempotency.complete(await idempotency.claim(scope, "k", ONE), DONE)
     await lose_the_lease(owner)
     assert await idempotency.claim(scope, "k", ONE) == DONE
     with pytest.raises(KeyReused):
@@ -104,12 +104,12 @@ async def test_the_answer_of_a_try_that_was_overtaken_is_neither_kept_nor_sent(i
     await lose_the_lease(owner)
     late = await idempotency.claim(scope, "k", ONE)
     with pytest.raises(RequestInProgress):
-        await idempotency.settle(early, Answer(201, [], b"early"))
-    await idempotency.settle(late, DONE)
+        await idempotency.complete(early, Answer(201, [], b"early"))
+    await idempotency.complete(late, DONE)
     with pytest.raises(RequestInProgress):
-        await idempotency.settle(early, Answer(201, [], b"early"))
+        await idempotency.complete(early, Answer(201, [], b"early"))
     for failed in (400, 503):
-        await idempotency.settle(early, Answer(failed, [], b""))
+        await idempotency.complete(early, Answer(failed, [], b""))
     assert await idempotency.claim(scope, "k", ONE) == DONE
 
 
@@ -152,7 +152,7 @@ async def test_a_day_later_the_key_is_gone_unless_somebody_is_at_it(idempotency,
     for key in ("old-and-done", "old-and-given-up", "old-and-at-work", "young"):
         claimed = await idempotency.claim(scope, key, ONE)
         if key == "old-and-done":
-            await idempotency.settle(claimed, DONE)
+            await idempotency.complete(claimed, DONE)
     await owner.execute(
         "UPDATE paytrust.idempotency_keys SET created_at = now() - interval '24 hours 1 second' WHERE key LIKE 'old%'"
     )
@@ -182,7 +182,7 @@ async def test_old_keys_go_in_batches_that_two_processes_share(idempotency, db, 
 
 async def test_an_answer_moved_to_another_key_does_not_open(idempotency, scope, owner):
     for key in ("a", "b"):
-        await idempotency.settle(await idempotency.claim(scope, key, ONE), DONE)
+        await idempotency.complete(await idempotency.claim(scope, key, ONE), DONE)
     await owner.execute(
         "UPDATE paytrust.idempotency_keys SET answer = (SELECT answer FROM paytrust.idempotency_keys WHERE key = 'a') WHERE key = 'b'"
     )

@@ -17,7 +17,7 @@ import pytest
 
 from paytrust.accounts import service as accounts
 from paytrust.errors import GatewayUnavailable
-from paytrust.payments.jobs import Comparison
+from paytrust.payments.jobs import Reconciliation
 from paytrust.plugins.registry import Registry
 from paytrust.services import Services
 
@@ -200,7 +200,7 @@ def test_an_account_is_compared_once_a_day_by_whoever_comes_first(
     database.rows("UPDATE gateway_accounts SET compare_at = now() WHERE id = $1", merchant.xendit_id)
 
     async def work(services):
-        workers = [Comparison(services.db, services.payments) for _ in range(4)]
+        workers = [Reconciliation(services.db, services.payments) for _ in range(4)]
         return await asyncio.gather(*(worker.step() for worker in workers))
 
     assert sum(with_comparison(work)) <= 1, "the service's own worker may have been first"
@@ -222,7 +222,7 @@ def test_a_comparison_that_failed_is_repeated_in_an_hour_and_starts_where_the_la
     database.rows("UPDATE gateway_accounts SET compare_at = now() + interval '1 day'")
     xendit.fault("http_503", on="list")
     database.rows("UPDATE gateway_accounts SET compare_at = now() WHERE id = $1", merchant.xendit_id)
-    with_comparison(lambda services: Comparison(services.db, services.payments).step())
+    with_comparison(lambda services: Reconciliation(services.db, services.payments).step())
     [row] = database.rows(
         "SELECT compared_until, compare_at - now() AS rest FROM gateway_accounts WHERE id = $1",
         merchant.xendit_id,

@@ -144,7 +144,7 @@ def test_counters_in_memory_end_with_the_process(serve, owner_url):
         assert [again.get(key=key).status_code for _ in range(2)] == [200, 429]
 
 
-# --- strangers --------------------------------------------------------------------------------------------------------------
+# --- anonymous --------------------------------------------------------------------------------------------------------------
 
 
 def test_whoever_shows_no_valid_key_is_limited_on_every_route_but_health(serve):

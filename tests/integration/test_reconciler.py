@@ -14,7 +14,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from paytrust.payments.jobs import Reconciler
+from paytrust.payments.jobs import StatusPoller
 from paytrust.plugins.registry import Registry
 from paytrust.services import Services
 
@@ -328,7 +328,7 @@ def test_two_more_workers_side_by_side_apply_each_payment_once(service, seller, 
         await services.work_db.open()
         await services.db.open()
         try:
-            workers = [Reconciler(services.work_db, services.payments) for _ in range(2)]
+            workers = [StatusPoller(services.work_db, services.payments) for _ in range(2)]
             while any(await asyncio.gather(*(worker.step() for worker in workers))):
                 pass
         finally:

@@ -140,18 +140,18 @@ BAD = [
 
 @pytest.mark.parametrize(("url", "host"), GOOD.items())
 def test_a_plain_https_address_is_read(url, host):
-    assert urls.read(url).host == host
+    assert urls.parse(url).host == host
 
 
 @pytest.mark.parametrize("url", BAD, ids=lambda url: ascii(url)[:40])
 def test_what_a_browser_may_read_in_another_way_is_refused_and_not_repeated(url):
     with pytest.raises(ValueError, match=r"\w") as refused:
-        urls.read(url)
+        urls.parse(url)
     assert len(url) < 6 or url not in str(refused.value)
 
 
 def test_http_is_for_those_who_ask_for_it():
-    assert urls.read("http://example.com/x", insecure=True) == urls.Form("http", "example.com", None)
+    assert urls.parse("http://example.com/x", insecure=True) == urls.ParsedURL("http", "example.com", None)
 
 
 # What an attacker puts together: pieces of addresses, and anything else.
@@ -211,7 +211,7 @@ ADDRESSES = st.lists(PIECES | st.text(max_size=3), max_size=12).map("".join) | s
 def test_whatever_comes_is_read_or_refused_and_quickly(least_cpu_s, url):
     def read():
         with contextlib.suppress(ValueError):
-            urls.read(url)
+            urls.parse(url)
 
     assert least_cpu_s(read, 0.05) < 0.05
     urls.runs_code(url)
@@ -220,7 +220,7 @@ def test_whatever_comes_is_read_or_refused_and_quickly(least_cpu_s, url):
 @given(ADDRESSES | st.from_regex(urls._FORM, fullmatch=True))
 def test_what_is_taken_means_the_same_to_urllib_and_to_what_connects(url):
     try:
-        form = urls.read(url, insecure=True)
+        form = urls.parse(url, insecure=True)
     except ValueError:
         return
     ours = form.scheme, form.host, form.port or {"https": 443, "http": 80}[form.scheme]

@@ -38,7 +38,7 @@ class Case(msgspec.Struct, frozen=True):
 
 class Sample(msgspec.Struct, frozen=True):
     """
-    One measurement. Rates are per second, CPU is per request (or transaction), *foreign* and *stolen* in
+    One measurement. RateLimits are per second, CPU is per request (or transaction), *foreign* and *stolen* in
     cores.
     """
 

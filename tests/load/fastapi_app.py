@@ -51,7 +51,7 @@ from paytrust.invoices.model import payment_reference
 from paytrust.money import EXPONENT
 from paytrust.secrets.model import Sealed
 from paytrust.secrets.service import Secrets
-from paytrust.security.encryption import Vault
+from paytrust.security.encryption import MasterKeys
 
 KEY_TTL_S: Final = 30.0
 HEADERS: Final = [
@@ -194,7 +194,7 @@ class Services:
             trust_env=False,
             limits=httpx.Limits(max_connections=100, max_keepalive_connections=50),
         )
-        self.secrets = Secrets(None, Vault(settings.master_keys()))  # opening asks the database nothing
+        self.secrets = Secrets(None, MasterKeys(settings.master_keys()))  # opening asks the database nothing
         self.pepper = settings.key_pepper.get_secret_value().encode()
         self.hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self.keys: dict[bytes, tuple[float, ApiKey]] = {}

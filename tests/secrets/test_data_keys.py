@@ -13,28 +13,28 @@ from hypothesis import strategies as st
 from paytrust.errors import ConfigurationError, NotFound
 from paytrust.idempotency.model import ADMINISTRATION, Answer
 from paytrust.secrets import service as secrets_service
-from paytrust.secrets.model import NOBODY, DataKey, Place, Sealed
-from paytrust.security.encryption import DoesNotOpen
+from paytrust.secrets.model import NO_TENANT, DataKey, EncryptionContext, Sealed
+from paytrust.security.encryption import DecryptionFailed
 from paytrust.tenants.model import CreateTenant
 
 SCOPE, KEY_ID = uuid4(), uuid4()
-PLACE = Place(SCOPE, "gateway_accounts", "credentials", "1")
+PLACE = EncryptionContext(SCOPE, "gateway_accounts", "credentials", "1")
 DONE = Answer(201, [], b"canary-answer-44d1")
 
 
 @given(st.binary(max_size=2000), st.text(max_size=50))
 def test_a_value_opens_in_its_row_and_in_no_other(plain, row):
     key = DataKey(SCOPE, KEY_ID, b"k" * 32)
-    place = Place(SCOPE, "t", "f", row)
+    place = EncryptionContext(SCOPE, "t", "f", row)
     sealed = key.seal(plain, place)
     assert key.open(sealed, place) == plain
     assert len(plain) < 8 or plain not in sealed
     for other in (
-        Place(SCOPE, "t", "f", row + "x"),
-        Place(SCOPE, "t", "g", row),
-        Place(SCOPE, "u", "f", row),
+        EncryptionContext(SCOPE, "t", "f", row + "x"),
+        EncryptionContext(SCOPE, "t", "g", row),
+        EncryptionContext(SCOPE, "u", "f", row),
     ):
-        with pytest.raises(DoesNotOpen):
+        with pytest.raises(DecryptionFailed):
             key.open(sealed, other)
 
 
@@ -43,7 +43,7 @@ def test_a_changed_byte_is_noticed(position, flip):
     key = DataKey(SCOPE, KEY_ID, b"k" * 32)
     sealed = bytearray(key.seal(b"secret", PLACE))
     sealed[position % len(sealed)] ^= flip
-    with pytest.raises(DoesNotOpen):
+    with pytest.raises(DecryptionFailed):
         key.open(bytes(sealed), PLACE)
 
 
@@ -52,13 +52,13 @@ def test_a_value_that_was_cut_off_does_not_open(length):
     key = DataKey(SCOPE, KEY_ID, b"k" * 32)
     whole = key.seal(b"secret", PLACE)
     assert len(whole) == 51
-    with pytest.raises(DoesNotOpen):
+    with pytest.raises(DecryptionFailed):
         key.open(whole[:length], PLACE)
 
 
 def test_a_key_belongs_to_one_tenant():
     sealed = DataKey(SCOPE, KEY_ID, b"k" * 32).seal(b"secret", PLACE)
-    with pytest.raises(DoesNotOpen):
+    with pytest.raises(DecryptionFailed):
         DataKey(uuid4(), KEY_ID, b"k" * 32).open(sealed, PLACE)
 
 
@@ -80,7 +80,7 @@ async def test_every_tenant_has_a_data_key_of_its_own(service_for, account_of, c
     )
     named = "SELECT count(*) FROM gateway_accounts a JOIN data_keys k ON k.scope = a.scope AND k.id = data_key_of(a.credentials)"
     assert await owner.fetchval(named) == 3
-    assert await owner.fetchval("SELECT scope FROM data_keys WHERE tenant_id IS NULL") == NOBODY
+    assert await owner.fetchval("SELECT scope FROM data_keys WHERE tenant_id IS NULL") == NO_TENANT
     for account_id in (first, second, shared):
         assert (await credentials_of(await service_for("one"), account_id))["secret_key"].startswith("canary")
 
@@ -88,7 +88,7 @@ async def test_every_tenant_has_a_data_key_of_its_own(service_for, account_of, c
 async def test_answers_to_administrators_have_the_key_that_belongs_to_no_tenant(service_for, owner):
     services = await service_for("one")
     claim = await services.idempotency.claim(ADMINISTRATION, "k", b"f" * 32)
-    await services.idempotency.settle(claim, DONE)
+    await services.idempotency.complete(claim, DONE)
     assert await services.idempotency.claim(ADMINISTRATION, "k", b"f" * 32) == DONE
     named = "SELECT k.tenant_id IS NULL FROM idempotency_keys i JOIN data_keys k ON k.scope = i.scope AND k.id = data_key_of(i.answer)"
     assert await owner.fetchval(named) is True
@@ -101,14 +101,14 @@ async def test_sealing_asks_the_database_once_for_each_tenant(service_for, trans
     begun = transactions(services.db)
     for number in range(20):
         claim = await services.idempotency.claim(tenant_id, str(number), b"f" * 32)
-        await services.idempotency.settle(claim, DONE)
+        await services.idempotency.complete(claim, DONE)
     assert len(begun) == 20 * 2 + 1
 
 
 async def test_one_looks_for_a_newer_key_while_the_others_go_on(service_for, transactions):
     services = await service_for("one")
     tenant_id = (await services.tenants.create(CreateTenant("T"))).tenant_id
-    place = Place(tenant_id, "t", "f", "r")
+    place = EncryptionContext(tenant_id, "t", "f", "r")
     await services.secrets.seal(b"x", place)
     services.secrets._known[tenant_id].until_s = 0
     begun = transactions(services.db)
@@ -121,14 +121,14 @@ async def test_what_is_kept_in_memory_is_bounded(service_for, monkeypatch):
     services = await service_for("one")
     for _ in range(5):
         tenant_id = (await services.tenants.create(CreateTenant("T"))).tenant_id
-        await services.secrets.seal(b"x", Place(tenant_id, "t", "f", "r"))
+        await services.secrets.seal(b"x", EncryptionContext(tenant_id, "t", "f", "r"))
     assert len(services.secrets._known) == 3
 
 
 async def test_of_many_processes_that_need_a_first_key_one_makes_it(service_for, owner):
     processes = [await service_for("one") for _ in range(6)]
     tenant_id = (await processes[0].tenants.create(CreateTenant("T"))).tenant_id
-    place = Place(tenant_id, "t", "f", "r")
+    place = EncryptionContext(tenant_id, "t", "f", "r")
     sealed = await asyncio.gather(
         *(services.secrets.seal(b"x", place) for services in processes for _ in range(3))
     )
@@ -168,7 +168,7 @@ async def test_what_was_moved_or_cut_does_not_open(service_for, account_of, cred
     services = await service_for("one")
     a, b = await account_of(services), await account_of(services)
     await owner.execute(MOVES[move], a, b)
-    with pytest.raises(DoesNotOpen) as failed:
+    with pytest.raises(DecryptionFailed) as failed:
         await credentials_of(services, b)
     assert "canary" not in str(failed.value)
     assert (await credentials_of(services, a))["secret_key"].startswith("canary")
@@ -178,12 +178,12 @@ async def test_an_answer_of_one_tenant_does_not_open_for_another(service_for, ow
     services = await service_for("one")
     tenants = [(await services.tenants.create(CreateTenant(name))).tenant_id for name in "AB"]
     for tenant_id in tenants:
-        await services.idempotency.settle(await services.idempotency.claim(tenant_id, "k", b"f" * 32), DONE)
+        await services.idempotency.complete(await services.idempotency.claim(tenant_id, "k", b"f" * 32), DONE)
     await owner.execute(
         "UPDATE idempotency_keys SET answer = (SELECT answer FROM idempotency_keys WHERE scope = $1) WHERE scope = $2",
         *tenants,
     )
-    with pytest.raises(DoesNotOpen):
+    with pytest.raises(DecryptionFailed):
         await services.idempotency.claim(tenants[1], "k", b"f" * 32)
 
 

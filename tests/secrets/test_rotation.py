@@ -22,7 +22,7 @@ from paytrust.idempotency.model import ADMINISTRATION, Answer
 from paytrust.infra import migrations
 from paytrust.secrets import jobs
 from paytrust.secrets import service as secrets_service
-from paytrust.secrets.model import Place
+from paytrust.secrets.model import EncryptionContext
 from paytrust.tenants.model import CreateTenant
 
 DONE = Answer(201, [], b"canary-answer-44d1")
@@ -31,14 +31,14 @@ STALE = "SELECT count(*) FROM gateway_accounts WHERE data_key_of(credentials) IS
 
 
 async def keep_an_answer(services, tenant_id, key):
-    await services.idempotency.settle(await services.idempotency.claim(tenant_id, key, ONE), DONE)
+    await services.idempotency.complete(await services.idempotency.claim(tenant_id, key, ONE), DONE)
 
 
 async def tenants(services, count):
     """Tenants with a data key each."""
     made = [(await services.tenants.create(CreateTenant("T"))).tenant_id for _ in range(count)]
     for tenant_id in made:
-        await services.secrets.seal(b"x", Place(tenant_id, "t", "f", "r"))
+        await services.secrets.seal(b"x", EncryptionContext(tenant_id, "t", "f", "r"))
     return made
 
 
@@ -55,7 +55,7 @@ async def test_after_a_rotation_the_old_master_key_can_go(service_for, account_o
     was = await owner.fetch("SELECT id, credentials FROM gateway_accounts ORDER BY id")
     both = await service_for("new", "old")
     report = await rotate(both)
-    assert (report.rewrapped, report.made, report.resealed, report.failed) == (
+    assert (report.rewrapped, report.created, report.resealed, report.failed) == (
         3,
         0,
         {"credentials": 0, "kept answers": 0},
@@ -112,7 +112,7 @@ async def test_a_wrong_key_of_the_right_name_changes_nothing(service_for, keys, 
 
 
 async def test_two_who_rotate_at_once_share_the_work(service_for, owner, monkeypatch):
-    monkeypatch.setattr(secrets_service, "AT_ONCE", 3)
+    monkeypatch.setattr(secrets_service, "BATCH_SIZE", 3)
     await tenants(await service_for("old"), 20)
     reports = await asyncio.gather(*[rotate(await service_for("new", "old")) for _ in range(4)])
     assert sum(report.rewrapped for report in reports) == 20
@@ -124,11 +124,11 @@ async def test_two_who_rotate_at_once_share_the_work(service_for, owner, monkeyp
 async def test_two_who_give_new_data_keys_at_once_leave_one_current_key_each(
     service_for, account_of, credentials_of, owner, monkeypatch
 ):
-    monkeypatch.setattr(secrets_service, "AT_ONCE", 3)
+    monkeypatch.setattr(secrets_service, "BATCH_SIZE", 3)
     services = await service_for("one")
     accounts = [await account_of(services) for _ in range(8)]
     both = [await service_for("one") for _ in range(3)]
-    await asyncio.gather(*(rotate(one, new_data_keys=True, heard_after_s=0) for one in both))
+    await asyncio.gather(*(rotate(one, new_data_keys=True, propagation_s=0) for one in both))
     assert await owner.fetchval("SELECT count(*) FROM data_keys WHERE retired_at IS NULL") == 8
     for account in accounts:
         assert await credentials_of(await service_for("one"), account)
@@ -143,8 +143,8 @@ async def test_new_data_keys_seal_everything_anew(service_for, account_of, crede
     tenant_id = await owner.fetchval("SELECT tenant_id FROM gateway_accounts")
     await keep_an_answer(services, tenant_id, "k")
     await keep_an_answer(services, ADMINISTRATION, "k")
-    report = await rotate(services, new_data_keys=True, heard_after_s=0)
-    assert (report.made, report.resealed, report.failed) == (2, {"credentials": 1, "kept answers": 2}, [])
+    report = await rotate(services, new_data_keys=True, propagation_s=0)
+    assert (report.created, report.resealed, report.failed) == (2, {"credentials": 1, "kept answers": 2}, [])
     used = "SELECT count(*) FROM data_keys k WHERE retired_at IS NOT NULL AND id IN (SELECT data_key_of(credentials) FROM gateway_accounts"
     assert await owner.fetchval(used + " UNION SELECT data_key_of(answer) FROM idempotency_keys)") == 0
     fresh = await service_for("one")
@@ -159,7 +159,7 @@ async def test_new_data_keys_seal_everything_anew(service_for, account_of, crede
 async def test_what_was_sealed_with_a_retired_key_still_opens(service_for, owner):
     slow = await service_for("one")
     (tenant_id,) = await tenants(slow, 1)
-    await rotate(await service_for("one"), new_data_keys=True, heard_after_s=0)
+    await rotate(await service_for("one"), new_data_keys=True, propagation_s=0)
     await keep_an_answer(slow, tenant_id, "late")  # it has not looked again yet
     assert await owner.fetchval(
         "SELECT retired_at IS NOT NULL FROM data_keys, idempotency_keys WHERE id = data_key_of(answer)"
@@ -188,7 +188,7 @@ async def test_a_damaged_value_is_named_and_the_rest_is_done(service_for, accoun
     await owner.execute(
         "UPDATE gateway_accounts SET credentials = substring(credentials FOR 30) WHERE id = $1", damaged
     )
-    report = await rotate(services, new_data_keys=True, heard_after_s=0)
+    report = await rotate(services, new_data_keys=True, propagation_s=0)
     (failed,) = report.failed
     assert str(damaged) in failed
     assert report.resealed["credentials"] == 1
@@ -294,8 +294,8 @@ async def test_a_rotation_puts_data_keys_under_what_the_version_before_left(
     assert (await jobs.needed(services.secrets, services.sealed_stores)) == {
         "old": {"credentials": 2, "kept answers": 1}
     }
-    report = await rotate(await service_for("new", "old"), heard_after_s=0)
-    assert (report.made, report.resealed, report.failed) == (2, {"credentials": 2, "kept answers": 1}, [])
+    report = await rotate(await service_for("new", "old"), propagation_s=0)
+    assert (report.created, report.resealed, report.failed) == (2, {"credentials": 2, "kept answers": 1}, [])
     assert report.needed == {"new": {"data keys": 2}}
     after = await service_for("new")
     for account in accounts:
@@ -324,7 +324,7 @@ async def test_a_rotation_waits_until_every_process_has_heard_and_leaves_nothing
     writing = asyncio.create_task(write())
     await asyncio.sleep(0.1)
     told = []
-    report = await rotate(await service_for("old"), heard_after_s=2, tell=told.append)
+    report = await rotate(await service_for("old"), propagation_s=2, progress=told.append)
     done.set()
     written = await writing
     assert any("waiting" in line for line in told)
@@ -342,9 +342,13 @@ async def test_killed_between_the_new_keys_and_the_rest_the_next_rotation_waits_
     while (await services.secrets.replace(made_before=None)).changed:
         pass  # and here it was killed
     told = []
-    report = await rotate(services, heard_after_s=1, tell=told.append)
+    report = await rotate(services, propagation_s=1, progress=told.append)
     assert any("waiting" in line for line in told)
-    assert (report.made, report.resealed["credentials"], report.needed) == (0, 2, {"old": {"data keys": 2}})
+    assert (report.created, report.resealed["credentials"], report.needed) == (
+        0,
+        2,
+        {"old": {"data keys": 2}},
+    )
 
 
 # --- the command ------------------------------------------------------------------------------------------------------------

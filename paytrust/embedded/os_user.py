@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class OSUser:
     """A user and its group; *switch* says that we are root and must drop to it."""
 
     uid: int
@@ -53,10 +53,10 @@ class Account:
             os.chown(directory, self.uid, self.gid)
 
 
-def named(user: str | None) -> Account:
+def named(user: str | None) -> OSUser:
     """Return who we are or, as root, *user*, else `$PAYTRUST_PG_USER`, else `nobody`."""
     if os.geteuid() != 0:
-        return Account(os.geteuid(), os.getegid(), switch=False)
+        return OSUser(os.geteuid(), os.getegid(), switch=False)
     name = user or os.environ.get("PAYTRUST_PG_USER") or "nobody"
     try:
         entry = pwd.getpwnam(name)
@@ -67,10 +67,10 @@ def named(user: str | None) -> Account:
             f"PostgreSQL cannot run as {name!r}: set PAYTRUST_PG_USER to an existing user that is not root"
         )
         raise EmbeddedPostgresError(detail)
-    return Account(entry.pw_uid, entry.pw_gid, switch=True)
+    return OSUser(entry.pw_uid, entry.pw_gid, switch=True)
 
 
-def owner_of(data: Path) -> Account | None:
+def owner_of(data: Path) -> OSUser | None:
     """
     Return the owner of an existing database, the only user PostgreSQL accepts for it; None when we cannot or
     need not choose.
@@ -78,7 +78,7 @@ def owner_of(data: Path) -> Account | None:
     if os.geteuid() != 0 or not (data / "PG_VERSION").exists():
         return None
     stat = data.stat()
-    return Account(stat.st_uid, stat.st_gid, switch=True) if stat.st_uid else None
+    return OSUser(stat.st_uid, stat.st_gid, switch=True) if stat.st_uid else None
 
 
 def environment() -> dict[str, str]:

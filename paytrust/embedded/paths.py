@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from paytrust.embedded.errors import DataUnusableError
 
 if TYPE_CHECKING:
-    from paytrust.embedded.account import Account
+    from paytrust.embedded.os_user import OSUser
 
 logger = logging.getLogger(__name__)
 
@@ -23,27 +23,27 @@ PORT = 5432
 SOCKET_PATH_BYTES = 103
 
 
-def settle(requested: Path, account: Account, home: Path) -> Path:
+def resolve_data_dir(requested: Path, user: OSUser, home: Path) -> Path:
     """
-    Return where the data lives: *requested*, or a directory in *home* named after it when *account* cannot
+    Return where the data lives: *requested*, or a directory in *home* named after it when *user* cannot
     get there.
 
     Once it is in *home* it stays there, also when the requested path becomes reachable later. No permission
     is ever changed.
     """
-    if not account.switch:
+    if not user.switch:
         requested.parent.mkdir(parents=True, exist_ok=True)
         return requested
     fallback = home / _digest(requested)
-    if not has_database(fallback) and _can_live_in(requested, account):
+    if not has_database(fallback) and _can_live_in(requested, user):
         return requested
     if has_database(requested) and not has_database(fallback):
-        reason = f"uid {account.uid}, which its server runs as, cannot reach it; let that user pass through the directories above"
+        reason = f"uid {user.uid}, which its server runs as, cannot reach it; let that user pass through the directories above"
         raise DataUnusableError(data=requested, reason=reason)
     logger.warning(
         "embedded PostgreSQL: %s is out of reach for uid %s, its data lives in %s",
         requested,
-        account.uid,
+        user.uid,
         fallback,
     )
     make_public(home)
@@ -65,7 +65,7 @@ def make_public(directory: Path) -> None:
         directory.chmod(0o755)
 
 
-def socket_directory(data: Path, account: Account) -> Path:
+def socket_directory(data: Path, user: OSUser) -> Path:
     """
     Return *data*, or a short private directory when its path is too long for a socket or holds what a DSN
     cannot.
@@ -74,11 +74,11 @@ def socket_directory(data: Path, account: Account) -> Path:
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES and re.fullmatch(r"[\w./-]+", path, re.ASCII):
         return data
     # Not tempfile.gettempdir(): every process must come to the same place, whatever its TMPDIR.
-    short = Path("/tmp") / f"paytrust-{account.uid}-{_digest(data)}"  # noqa: S108
+    short = Path("/tmp") / f"paytrust-{user.uid}-{_digest(data)}"  # noqa: S108
     if not os.path.lexists(short):
-        account.make_private(short)
+        user.make_private(short)
     found = short.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != account.uid or stat.S_IMODE(found.st_mode) != 0o700:
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user.uid or stat.S_IMODE(found.st_mode) != 0o700:
         raise DataUnusableError(
             data=data, reason=f"{short}, the place of its socket, belongs to somebody else; remove it"
         )
@@ -90,14 +90,14 @@ def locks(data: Path, socket: Path) -> list[Path]:
     return [data / "postmaster.pid", socket / f".s.PGSQL.{PORT}.lock", socket / f".s.PGSQL.{PORT}"]
 
 
-def _can_live_in(requested: Path, account: Account) -> bool:
+def _can_live_in(requested: Path, user: OSUser) -> bool:
     nearest = next(directory for directory in requested.parents if directory.exists())
     if not nearest.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
-    if not account.can_enter(nearest):
+    if not user.can_enter(nearest):
         return False
     requested.parent.mkdir(parents=True, exist_ok=True)
-    return account.can_enter(requested.parent)
+    return user.can_enter(requested.parent)
 
 
 def _digest(path: Path) -> str:

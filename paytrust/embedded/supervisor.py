@@ -1,7 +1,7 @@
 """
 Runs PostgreSQL as its child and shuts it down when its last user has left: `stop()` or death.
 
-Users hold a shared lock, which the kernel drops with them whatever killed them; the guardian waits for the
+Users hold a shared lock, which the kernel drops with them whatever killed them; the supervisor waits for the
 exclusive one. While it has that, nobody can join a server that is going down.
 
 A process of its own, run by path (never imported with the application), because
@@ -42,10 +42,10 @@ def main() -> int:
     """Run the order given as JSON in the first argument; return PostgreSQL's exit code."""
     order = json.loads(sys.argv[1])
     os.set_inheritable(order["lock"], False)  # ours until we end; not PostgreSQL's
-    guardian = os.getpid()
+    supervisor = os.getpid()
     postmaster = os.fork()
     if postmaster == 0:
-        become_postgres(order, guardian)
+        become_postgres(order, supervisor)
     # A service manager signals every process of a service. The server knows what to do; we end after it.
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
@@ -63,11 +63,11 @@ def stop_when_unused(users: str, postmaster: int) -> None:
         os.kill(postmaster, signal.SIGQUIT)
 
 
-def become_postgres(order: dict[str, Any], guardian: int) -> NoReturn:
+def become_postgres(order: dict[str, Any], supervisor: int) -> NoReturn:
     """Turn this process into the server; never returns."""
     try:
         drop_to(order["uid"], order["gid"])
-        die_with(guardian)
+        die_with(supervisor)
         clear_stale_locks(Path(order["data"]), [Path(lock) for lock in order["stale"]])
         argv = order["argv"]
         os.execv(argv[0], argv)  # noqa: S606  no shell is the point
@@ -84,15 +84,15 @@ def drop_to(uid: int | None, gid: int | None) -> None:
         os.setuid(uid)
 
 
-def die_with(guardian: int) -> None:
+def die_with(supervisor: int) -> None:
     """
-    Have the kernel ask for a fast shutdown when the guardian dies (Linux). After setuid, which forgets it.
+    Have the kernel ask for a fast shutdown when the supervisor dies (Linux). After setuid, which forgets it.
     """
     if sys.platform == "linux" and ctypes is not None:
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
-    if os.getppid() != guardian:
-        sys.exit("the guardian died")
+    if os.getppid() != supervisor:
+        sys.exit("the supervisor died")
 
 
 def clear_stale_locks(data: Path, locks: list[Path]) -> None:
@@ -101,7 +101,7 @@ def clear_stale_locks(data: Path, locks: list[Path]) -> None:
     zombie, or a stranger after a reboot.
 
     Runs as the server's user: root in a container may not see another user's working directory. The
-    guardian's lock is ours, so no other starter is at work; a postmaster that still runs is on its way out
+    supervisor's lock is ours, so no other starter is at work; a postmaster that still runs is on its way out
     (waited for), its orphaned children serve nobody (killed).
     """
     if not (PROC / "self" / "cwd").exists():
