@@ -73,9 +73,14 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """
     A fault switched on for an operation ("any" is every API call), for the next *times* uses or until
     switched off.
+
+    *fields* and *without* belong to `odd_fields`: dotted paths, each of which passes through every element of
+    a list.
     """
 
     name: str
     on: str = "any"
     times: int | None = None
     seconds: float = 0.5
+    fields: dict[str, Any] = {}
+    without: list[str] = []

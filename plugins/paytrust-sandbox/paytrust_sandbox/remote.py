@@ -88,12 +88,31 @@ class Remote:
         body = {"fields": fields or {}, "without": without, "authentication": authentication}
         self._call("POST", f"/payments/{quote(reference, safe='')}/forge", Any, body)
 
-    def fault(self, name: str, on: str = "create", times: int | None = None, seconds: float = 0.5) -> None:
+    def fault(
+        self,
+        name: str,
+        on: str = "create",
+        times: int | None = None,
+        seconds: float = 0.5,
+        *,
+        fields: dict[str, Any] | None = None,
+        without: tuple[str, ...] = (),
+    ) -> None:
         """
         Switch a fault on for an operation ("any" for all, "webhook" for deliveries), for good or for the next
         *times*.
+
+        *fields* and *without* say what `odd_fields` changes, by dotted paths.
         """
-        self._call("POST", "/faults", Any, {"name": name, "on": on, "times": times, "seconds": seconds})
+        fault = {
+            "name": name,
+            "on": on,
+            "times": times,
+            "seconds": seconds,
+            "fields": fields or {},
+            "without": without,
+        }
+        self._call("POST", "/faults", Any, fault)
 
     def clear_faults(self) -> None:
         """Switch every fault off and let go of connections it holds."""

@@ -10,11 +10,13 @@ from paytrust_sandbox.midtrans.orders import Order, Transaction
 from paytrust_sandbox.midtrans.signature import signature
 from paytrust_sandbox.midtrans.state import MidtransSettings
 from paytrust_sandbox.midtrans.times import wib
-from paytrust_sandbox.records import Payment
+from paytrust_sandbox.odd import with_odd_fields
+from paytrust_sandbox.records import Fault, Payment
 
 Fields = dict[str, Any]
+EXPIRED = "407"  # what a successful expire answers
 NOTIFICATION_CODES = {"pending": "201", "deny": "202", "cancel": "202", "expire": "202", "failure": "202"}
-STATUS_CODES = {"pending": "201", "deny": "202", "failure": "202", "expire": "407"}
+STATUS_CODES = {"pending": "201", "deny": "202", "failure": "202", "expire": EXPIRED}
 CUSTOM = ("custom_field1", "custom_field2", "custom_field3", "metadata")
 SURPLUS = 1000
 
@@ -85,20 +87,32 @@ def dressed(body: Fields, settings: MidtransSettings) -> Fields:
     return {**body, "a_field_of_tomorrow": {"yes": [1, None]}} if settings.extra_fields else body
 
 
-def tampered(fault: str, value: Any, server_key: str) -> Any:
+def tampered(fault: Fault, value: Any, server_key: str) -> Any:
     """
-    Return *value* with a wrong amount, currency or reference, correctly signed all the same; other faults
-    change nothing.
+    Return *value* as *fault* shows it, correctly signed all the same; other faults, and errors, change
+    nothing.
     """
+    if fault.name == "odd_fields":
+        return value if _is_error(value) else _odd(fault, value, server_key)
     if not isinstance(value, dict) or "gross_amount" not in value:
         return value
-    if fault == "wrong_currency":
+    if fault.name == "wrong_currency":
         return {**value, "currency": "USD"}
-    if fault == "wrong_reference":
+    if fault.name == "wrong_reference":
         return signed({**value, "order_id": f"{value['order_id']}-not"}, server_key)
-    if fault != "wrong_amount":
+    if fault.name != "wrong_amount":
         return value
     return signed({**value, "gross_amount": f"{Decimal(value['gross_amount']) + SURPLUS:.2f}"}, server_key)
+
+
+def _odd(fault: Fault, body: Fields, server_key: str) -> Fields:
+    odd: Fields = with_odd_fields(body, fault)
+    return odd if "signature_key" in fault.fields else signed(odd, server_key)
+
+
+def _is_error(body: Fields) -> bool:
+    code = str(body.get("status_code", ""))
+    return "error_messages" in body or (code >= "400" and code != EXPIRED)
 
 
 def signed(body: Fields, server_key: str) -> Fields:

@@ -5,7 +5,7 @@ import json
 from paytrust_sandbox.commands import Forgery
 from paytrust_sandbox.control import Control
 from paytrust_sandbox.http import Request, Response, Route, json_response, to_json
-from paytrust_sandbox.records import Payment
+from paytrust_sandbox.records import Fault, Payment
 from paytrust_sandbox.retries import xendit_rule
 from paytrust_sandbox.simulator import Simulator
 from paytrust_sandbox.webhooks import Habits, Message
@@ -135,11 +135,9 @@ class XenditSimulator(Simulator):
             if name not in forgery.without
         }
         message = self.notices.message("forged", invoice.external_id, body)
-        return (
-            message
-            if forgery.authentication == "valid"
-            else self.tampered_message(f"{forgery.authentication}_signature", message)
-        )
+        if forgery.authentication == "valid":
+            return message
+        return self.tampered_message(Fault(name=f"{forgery.authentication}_signature"), message)
 
     def rejection(self, operation: str) -> Response:
         return error(400, "API_VALIDATION_ERROR", f"The {operation} was rejected", ["amount is invalid"])
@@ -163,14 +161,14 @@ class XenditSimulator(Simulator):
         headers = {"rate-limit-limit": limit, "rate-limit-remaining": "0", "rate-limit-reset": "1.00"}
         return Response(response.status, response.body, {**response.headers, **headers})
 
-    def tampered(self, fault: str, value: object) -> object:
+    def tampered(self, fault: Fault, value: object) -> object:
         return tampered(fault, value)
 
-    def tampered_message(self, fault: str, message: Message) -> Message:
+    def tampered_message(self, fault: Fault, message: Message) -> Message:
         headers = dict(message.headers)
-        if fault == "wrong_signature":
+        if fault.name == "wrong_signature":
             headers["x-callback-token"] = "not-the-token"
-        elif fault == "missing_signature":
+        elif fault.name == "missing_signature":
             del headers["x-callback-token"]
         body = to_json(tampered(fault, json.loads(message.body)))
         return Message(message.reference, message.event, message.url, body, headers)
