@@ -13,12 +13,17 @@ T = TypeVar("T")
 
 
 class Act(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How to act on a payment. `amount` is in major units, or "full", "over" (110 %) or "under" (50 %)."""
+    """
+    How to act on a payment. `amount` is in major units, or "full", "over" (110 %) or "under" (50 %).
+
+    What is `silent` is announced by no webhook.
+    """
 
     amount: str | int | float | None = None
     currency: str | None = None
     channel: str | None = None
     leave_expired: bool = False
+    silent: bool = False
 
     @property
     def wanted(self) -> str:

@@ -3,6 +3,8 @@ The control API under `/_sandbox`: what a person, a bank or bad luck would do. N
 gateway.
 """
 
+from contextlib import nullcontext
+
 import msgspec
 
 from paytrust_sandbox.commands import Act, Address, Advance, Forgery, Release, Replay, command, refused
@@ -75,7 +77,9 @@ class Control:
                 404, f"no action {name!r}; there are {', '.join(sorted(self._simulator.actions))}, forge"
             )
         try:
-            action(reference, command(request, Act))
+            how = command(request, Act)
+            with self._courier.silenced() if how.silent else nullcontext():
+                action(reference, how)
         except ValueError as exc:
             raise refused(400, str(exc)) from exc
         return self.payment(request)

@@ -69,12 +69,21 @@ class Remote:
         amount: str | float | None = None,
         currency: str | None = None,
         channel: str | None = None,
+        *,
+        silent: bool = False,
     ) -> Payment:
-        """Pay in full, or whatever *amount* says, in another *currency* if given."""
-        return self.act(reference, "pay", amount=amount, currency=currency, channel=channel)
+        """
+        Pay in full, or whatever *amount* says, in another *currency* if given. What is *silent* sends no
+        webhook.
+        """
+        return self.act(reference, "pay", amount=amount, currency=currency, channel=channel, silent=silent)
 
-    def expire(self, reference: str) -> Payment:
-        return self.act(reference, "expire")
+    def expire(self, reference: str, *, silent: bool = False) -> Payment:
+        return self.act(reference, "expire", silent=silent)
+
+    def refund(self, reference: str, amount: str | float | None = None, *, silent: bool = False) -> Payment:
+        """Refund from the gateway's dashboard, all that is left or *amount*."""
+        return self.act(reference, "refund", amount=amount, silent=silent)
 
     def forge(
         self,
@@ -182,6 +191,17 @@ class XenditRemote(Remote):
         """The money reaches the balance: PAID becomes SETTLED, without a webhook."""
         return self.act(reference, "settle")
 
+    def dispute(self, reference: str, amount: str | float | None = None, *, silent: bool = False) -> Payment:
+        """The payer's bank asks for a card or QR payment back, or for *amount* of it."""
+        return self.act(reference, "dispute", amount=amount, silent=silent)
+
+    def lose_dispute(self, reference: str, *, silent: bool = False) -> Payment:
+        """The payer's bank takes the money: this is Xendit's chargeback."""
+        return self.act(reference, "dispute_lose", silent=silent)
+
+    def win_dispute(self, reference: str, *, silent: bool = False) -> Payment:
+        return self.act(reference, "dispute_win", silent=silent)
+
     def pay_late(self, reference: str, *, leave_expired: bool = False) -> Payment:
         """Pay after expiry. With *leave_expired* the invoice stays EXPIRED though its webhook says PAID."""
         return self.act(reference, "pay", leave_expired=leave_expired)
@@ -216,3 +236,13 @@ class MidtransRemote(Remote):
     def reverse(self, reference: str) -> Payment:
         """The bank takes a settled payment back: settlement becomes deny."""
         return self.act(reference, "reverse")
+
+    def void(self, reference: str, *, silent: bool = False) -> Payment:
+        """The merchant cancels a captured card payment before it settles."""
+        return self.act(reference, "cancel", silent=silent)
+
+    def chargeback(
+        self, reference: str, amount: str | float | None = None, *, silent: bool = False
+    ) -> Payment:
+        """The payer's bank takes back what was settled, all that is left or *amount*."""
+        return self.act(reference, "chargeback", amount=amount, silent=silent)

@@ -4,7 +4,8 @@ Sending webhooks: at once, held back, in another order, twice, never; and again 
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -65,9 +66,21 @@ class Courier:
         self._tasks: set[asyncio.Task[None]] = set()
         self._client: httpx.AsyncClient | None = None
         self._count = 0
+        self._silent = False
+
+    @contextmanager
+    def silenced(self) -> Iterator[None]:
+        """Send nothing of what happens inside."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
 
     def send(self, message: Message) -> None:
         """Send *message* as the faults of the day will have it."""
+        if self._silent:
+            return
         fault = self._faults.take("webhook")
         name = fault.name if fault else ""
         if fault and name not in PLAIN_FAULTS:

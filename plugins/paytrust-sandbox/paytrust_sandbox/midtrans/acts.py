@@ -38,10 +38,10 @@ class Acts:
             "expire": self.expire,
             "cancel": self.cancel,
             "refund": self.refund,
+            "chargeback": self.chargeback,
             "settle": lambda reference, _: self._move(reference, "capture", "settlement"),
             "reverse": lambda reference, _: self._move(reference, "settlement", "deny"),
             "fail": lambda reference, _: self._move(reference, "pending", "failure"),
-            "chargeback": lambda reference, _: self._move(reference, "settlement", "chargeback"),
         }
 
     def find(self, reference: str) -> Order:
@@ -109,13 +109,20 @@ class Acts:
     def refund(self, reference: str, how: Act) -> None:
         """Refund from the dashboard, the whole rest or an amount."""
         transaction = self._latest(reference)
-        left = transaction.gross_amount - transaction.refunded
-        amount = (
-            left if how.amount is None else int(asked(how.wanted, Decimal(transaction.gross_amount), "IDR"))
-        )
-        if not transaction.may("refund") or amount > left:
-            raise refused(409, f"transaction is {transaction.status}, {left} left")
+        amount = _part_of(transaction, how)
+        if not transaction.may("refund") or amount > transaction.left:
+            raise refused(409, f"transaction is {transaction.status}, {transaction.left} left")
         self.refunded(transaction, amount, str(uuid.uuid4()), "dashboard")
+
+    def chargeback(self, reference: str, how: Act) -> None:
+        """The payer's bank takes the money back, the whole rest or an amount."""
+        transaction = self._latest(reference)
+        amount = _part_of(transaction, how)
+        status = "partial_chargeback" if amount < transaction.left else "chargeback"
+        if not transaction.may(status) or amount > transaction.left:
+            raise refused(409, f"transaction is {transaction.status}, {transaction.left} left")
+        transaction.charged_back += amount
+        self.moved(transaction, status)
 
     def chosen(self, order: Order, channel: str | None) -> Transaction:
         """Return the pending transaction that choosing *channel* on the Snap page of *order* makes."""
@@ -222,6 +229,15 @@ class Acts:
         )
         transaction.token = session.token
         return transaction
+
+
+def _part_of(transaction: Transaction, how: Act) -> int:
+    """Return the amount that *how* names, by default what is left."""
+    return (
+        transaction.left
+        if how.amount is None
+        else int(asked(how.wanted, Decimal(transaction.gross_amount), "IDR"))
+    )
 
 
 def _bill(order: Order) -> Decimal:

@@ -144,6 +144,10 @@ def described(order: Order, base_url: str) -> Payment:
         created_at=latest.created_at.isoformat(),
         paid_amount=str(paid or latest.gross_amount) if was_paid else None,
         paid_currency=transaction.currency if transaction and was_paid else None,
+        refunded_amount=str(transaction.refunded) if transaction and transaction.refunded else None,
+        charged_back_amount=str(transaction.charged_back)
+        if transaction and transaction.charged_back
+        else None,
         details={
             "fraud_status": transaction.fraud_status if transaction else None,
             "tokens": [{"token": one.token, "state": one.state} for one in order.sessions],

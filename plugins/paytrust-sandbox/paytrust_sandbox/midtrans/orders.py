@@ -75,6 +75,7 @@ class Transaction:
     settled_at: datetime | None = None
     payments: list[Fields] = field(default_factory=list)
     refunds: list[Fields] = field(default_factory=list)
+    charged_back: int = 0
 
     @property
     def payment_type(self) -> str:
@@ -87,6 +88,11 @@ class Transaction:
     @property
     def refunded(self) -> int:
         return sum(int(Decimal(refund["refund_amount"])) for refund in self.refunds)
+
+    @property
+    def left(self) -> int:
+        """What has neither been refunded nor charged back."""
+        return self.gross_amount - self.refunded - self.charged_back
 
     @property
     def challenged(self) -> bool:

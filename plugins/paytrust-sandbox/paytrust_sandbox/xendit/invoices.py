@@ -162,7 +162,7 @@ class Invoices:
         return due
 
 
-def described(invoice: Invoice) -> Payment:
+def described(invoice: Invoice, *, refunded: Decimal, charged_back: Decimal) -> Payment:
     """Return *invoice* as the control API shows it."""
     paid = None if invoice.paid_amount is None else text(invoice.paid_amount, invoice.currency)
     return Payment(
@@ -175,6 +175,8 @@ def described(invoice: Invoice) -> Payment:
         created_at=invoice.created_at.isoformat(),
         paid_amount=paid,
         paid_currency=None if paid is None else invoice.currency,
+        refunded_amount=text(refunded, invoice.currency) if refunded else None,
+        charged_back_amount=text(charged_back, invoice.currency) if charged_back else None,
         details=invoice.seen(),
     )
 

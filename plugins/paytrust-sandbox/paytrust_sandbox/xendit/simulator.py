@@ -1,4 +1,4 @@
-"""The Xendit API: invoices and refunds."""
+"""The Xendit API: invoices, refunds and disputes."""
 
 import json
 
@@ -24,7 +24,7 @@ HABITS = Habits(timeout_s=30, follows=frozenset(), retry=xendit_rule)
 
 
 class XenditSimulator(Simulator):
-    """Invoices, refunds, their webhooks and the page to pay on."""
+    """Invoices, refunds, disputes, their webhooks and the page to pay on."""
 
     name = "xendit"
     state: XenditState
@@ -51,7 +51,7 @@ class XenditSimulator(Simulator):
         self.notices = Notices(self.state)
         self.acts = Acts(self.state, self.notices)
         self.actions = self.acts.by_name()
-        refunds = self.state.refunds
+        refunds, disputes = self.state.refunds, self.state.disputes
         for method, path, operation, handler in (
             ("POST", "/v2/invoices", "create", self.create),
             ("POST", "/v2/invoices/", "create", self.create),
@@ -63,6 +63,8 @@ class XenditSimulator(Simulator):
             ("GET", "/refunds", "list_refunds", refunds.index),
             ("GET", "/refunds/{id}", "get_refund", refunds.get),
             ("POST", "/refunds/{id}/cancel", "cancel_refund", refunds.cancel),
+            ("GET", "/v1/disputes", "list_disputes", disputes.index),
+            ("GET", "/v1/disputes/{id}", "get_dispute", disputes.get),
         ):
             self.router.add(method, path, operation, handler)
         Pages(self.state, self.acts).add_to(self.router)
@@ -71,6 +73,7 @@ class XenditSimulator(Simulator):
     def forget(self) -> None:
         self.state.invoices.clear()
         self.state.refunds.clear()
+        self.state.disputes.clear()
         self.limit.reset()
 
     def tick(self) -> None:
@@ -119,10 +122,14 @@ class XenditSimulator(Simulator):
         return invoice
 
     def payments(self) -> list[Payment]:
-        return [described(invoice) for invoice in self.state.invoices.by_id.values()]
+        return [self._described(invoice) for invoice in self.state.invoices.by_id.values()]
 
     def payment(self, reference: str) -> Payment:
-        return described(self.acts.find(reference))
+        return self._described(self.acts.find(reference))
+
+    def _described(self, invoice: Invoice) -> Payment:
+        refunded = self.state.refunds.total(invoice, "SUCCEEDED")
+        return described(invoice, refunded=refunded, charged_back=self.state.disputes.lost(invoice))
 
     def resend_headers(self) -> dict[str, str]:
         return self.notices.identity()
