@@ -12,6 +12,7 @@ from paytrust_sandbox.commands import Act, Action, refused
 from paytrust_sandbox.midtrans.cards import CHALLENGE, DENY_BY_BANK, DENY_BY_FRAUD, approved
 from paytrust_sandbox.midtrans.channels import enabled
 from paytrust_sandbox.midtrans.expiry import snap_expiry
+from paytrust_sandbox.midtrans.fees import imposed_fee
 from paytrust_sandbox.midtrans.notices import Notices
 from paytrust_sandbox.midtrans.orders import Order, Session, Transaction, new_transaction
 from paytrust_sandbox.midtrans.state import MidtransState
@@ -62,9 +63,11 @@ class Acts:
         Pay an order, choosing a method first where none is. Raises ValueError for a senseless amount or
         channel.
         """
-        order = self.find(reference)
-        amount = None if how.amount is None else int(asked(how.wanted, _bill(order), "IDR"))
-        transaction = self._payable(order, how.channel)
+        asked(how.wanted, Decimal(1), "IDR")  # before a method is chosen, which cannot be taken back
+        transaction = self._payable(self.find(reference), how.channel)
+        amount = (
+            None if how.amount is None else int(asked(how.wanted, Decimal(transaction.gross_amount), "IDR"))
+        )
         transaction.currency = how.currency or transaction.currency
         self.paid(transaction, amount)
 
@@ -226,6 +229,9 @@ class Acts:
             at=now,
             expires_at=snap_expiry(session.body, channel, now),
             base_url=self._state.base_url,
+            imposed_fee=imposed_fee(
+                session.gross_amount, channel, session.body, by_default=self._state.settings.impose_fee
+            ),
         )
         transaction.token = session.token
         return transaction
@@ -238,9 +244,3 @@ def _part_of(transaction: Transaction, how: Act) -> int:
         if how.amount is None
         else int(asked(how.wanted, Decimal(transaction.gross_amount), "IDR"))
     )
-
-
-def _bill(order: Order) -> Decimal:
-    latest = order.transaction or order.session
-    assert latest is not None
-    return Decimal(latest.gross_amount)

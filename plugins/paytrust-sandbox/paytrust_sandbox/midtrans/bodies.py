@@ -72,16 +72,35 @@ def detailed(transaction: Transaction, merchant_id: str, server_key: str, code: 
         **settled,
         **paid,
         **refunds,
+        **_fee_info(transaction),
         "expiry_time": wib(transaction.expires_at),
         **{name: transaction.body[name] for name in CUSTOM if transaction.body.get(name) is not None},
         "signature_key": signature(transaction.order_id, code, transaction.amount_text, server_key),
     }
 
 
+def _fee_info(transaction: Transaction) -> Fields:
+    """
+    Return what was asked for, and what the payer paid on top. The types differ, as they do in the
+    documentation.
+    """
+    if not transaction.imposed_fee:
+        return {}
+    amounts = {
+        "original_amount": str(transaction.original_amount),
+        "gross_amount": transaction.gross_amount,
+        "customer_imposed_payment_fee": str(transaction.imposed_fee),
+    }
+    return {"extra_info": {"gross_amount_info": amounts}}
+
+
 def dressed(body: Fields, settings: MidtransSettings) -> Fields:
     """Return *body* with the variations that are switched on."""
     if settings.uppercase_status and "transaction_status" in body:
         body = {**body, "transaction_status": body["transaction_status"].upper()}
+    if settings.fee_info == "metadata" and "extra_info" in body:
+        body = {**body, "metadata": {**body.get("metadata", {}), "extra_info": body["extra_info"]}}
+        del body["extra_info"]
     if settings.omit_fraud_status:
         body = {name: value for name, value in body.items() if name != "fraud_status"}
     return {**body, "a_field_of_tomorrow": {"yes": [1, None]}} if settings.extra_fields else body
@@ -126,6 +145,8 @@ def signed(body: Fields, server_key: str) -> Fields:
 def described(order: Order, base_url: str) -> Payment:
     """
     Return *order* as the control API shows it: "unchosen" is an order whose payer has not picked a method.
+
+    Its amount is what was asked for, its paid amount what the payer paid, a fee on top included.
     """
     transaction, session = order.transaction, order.session
     latest = transaction or session
@@ -136,7 +157,7 @@ def described(order: Order, base_url: str) -> Payment:
         id=transaction.transaction_id if transaction else session.token if session else "",
         reference=order.order_id,
         status=transaction.status if transaction else "unchosen",
-        amount=str(latest.gross_amount),
+        amount=str(transaction.original_amount if transaction else latest.gross_amount),
         currency="IDR",
         page_url=session.url
         if session

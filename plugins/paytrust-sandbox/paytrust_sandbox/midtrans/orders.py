@@ -56,7 +56,11 @@ class Session:
 
 @dataclass
 class Transaction:
-    """One attempt to pay an order over one method. *shown* are the fields that belong to the method."""
+    """
+    One attempt to pay an order over one method. *shown* are the fields that belong to the method.
+
+    The *imposed_fee* is what the payer pays on top of what was asked for; *gross_amount* is both.
+    """
 
     transaction_id: str
     order_id: str
@@ -76,6 +80,7 @@ class Transaction:
     payments: list[Fields] = field(default_factory=list)
     refunds: list[Fields] = field(default_factory=list)
     charged_back: int = 0
+    imposed_fee: int = 0
 
     @property
     def payment_type(self) -> str:
@@ -84,6 +89,10 @@ class Transaction:
     @property
     def amount_text(self) -> str:
         return f"{self.gross_amount:.2f}"
+
+    @property
+    def original_amount(self) -> int:
+        return self.gross_amount - self.imposed_fee
 
     @property
     def refunded(self) -> int:
@@ -187,21 +196,23 @@ def new_transaction(
     at: datetime,
     expires_at: datetime,
     base_url: str,
+    imposed_fee: int = 0,
 ) -> Transaction:
-    """Return a pending transaction with an id of its own."""
+    """Return a pending transaction with an id of its own, over *gross_amount* and the *imposed_fee*."""
     identity = str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
     shown = charge_fields(channel, identity, base_url)
     # Retail outlets are not screened for fraud, and their status does not say so.
     fraud_status = None if CHANNELS[channel].payment_type == "cstore" else "accept"
     return Transaction(
-        identity,
-        order_id,
-        gross_amount,
-        channel,
-        body,
-        recipients,
-        at,
-        expires_at,
-        shown,
+        transaction_id=identity,
+        order_id=order_id,
+        gross_amount=gross_amount + imposed_fee,
+        channel=channel,
+        body=body,
+        recipients=recipients,
+        created_at=at,
+        expires_at=expires_at,
+        shown=shown,
         fraud_status=fraud_status,
+        imposed_fee=imposed_fee,
     )

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from paytrust_sandbox.http import Request
+from paytrust_sandbox.midtrans.fees import FIELD
 from paytrust_sandbox.midtrans.orders import Recipients
 from paytrust_sandbox.money import LIMIT
 
@@ -12,7 +14,7 @@ Fields = dict[str, Any]
 ORDER_ID = re.compile(r"[A-Za-z0-9\-_~.]{1,50}")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 MAX_URLS = 3
-OBJECTS = ("callbacks", "credit_card", "expiry", "page_expiry", "custom_expiry", "metadata")
+OBJECTS = ("callbacks", "credit_card", "expiry", "page_expiry", "custom_expiry", "metadata", FIELD)
 CUSTOM_FIELDS = ("custom_field1", "custom_field2", "custom_field3")
 LABELS = ("id", "brand", "category", "merchant_name", "url")
 SUM_MISMATCH = "transaction_details.gross_amount is not equal to the sum of item_details"
@@ -31,7 +33,7 @@ ADDRESS_LIMITS = {
 def problems(body: object) -> list[str]:
     """Return every reason to refuse *body*."""
     fields = body if isinstance(body, dict) else {}
-    return [*_details(fields), *_items(fields), *_customer(fields), *_rest(fields)]
+    return [*_details(fields), *_items(fields), *_customer(fields), *_rest(fields), *_imposed_fee(fields)]
 
 
 def recipients(request: Request) -> Recipients:
@@ -130,6 +132,31 @@ def _rest(body: Fields) -> Iterator[str]:
     ):
         if isinstance(body.get(name), dict):
             yield from _too_long(body[name], name, most)
+
+
+def _imposed_fee(body: Fields) -> Iterator[str]:
+    asked = body.get(FIELD)
+    if not isinstance(asked, dict):
+        return
+    if not isinstance(asked.get("enable"), bool):
+        yield f"{FIELD}.enable is required and must be a boolean"
+    elif asked["enable"]:
+        configs = asked.get("payment_fee_configs")
+        if (
+            not isinstance(configs, list)
+            or not configs
+            or not all(_is_fee_config(config) for config in configs)
+        ):
+            yield f"{FIELD}.payment_fee_configs needs payment_type and customer_percentage (0 to 100)"
+
+
+def _is_fee_config(config: object) -> bool:
+    if not isinstance(config, dict) or not isinstance(config.get("payment_type"), str):
+        return False
+    percentage = config.get("customer_percentage")
+    return (
+        isinstance(percentage, int | Decimal) and not isinstance(percentage, bool) and 0 <= percentage <= 100
+    )
 
 
 def _too_long(fields: Fields, where: str, limits: dict[str, int]) -> Iterator[str]:
