@@ -4,6 +4,7 @@ Orders: the Snap sessions and the transactions that share one order_id, and whic
 
 import heapq
 import secrets
+import string
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import Any
 from paytrust_sandbox.midtrans.channels import CHANNELS, charge_fields
 
 Fields = dict[str, Any]
+ALPHANUMERIC = string.ascii_letters + string.digits
 PAID = frozenset({"capture", "settlement", "refund", "partial_refund", "chargeback", "partial_chargeback"})
 REACHABLE = {
     "pending": frozenset({"authorize", "capture", "settlement", "deny", "cancel", "expire", "failure"}),
@@ -85,6 +87,10 @@ class Transaction:
     @property
     def payment_type(self) -> str:
         return CHANNELS[self.channel].payment_type
+
+    @property
+    def bi_snap(self) -> bool:
+        return CHANNELS[self.channel].bi_snap
 
     @property
     def amount_text(self) -> str:
@@ -199,7 +205,11 @@ def new_transaction(
     imposed_fee: int = 0,
 ) -> Transaction:
     """Return a pending transaction with an id of its own, over *gross_amount* and the *imposed_fee*."""
-    identity = str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+    identity = (
+        _bi_snap_id(at)
+        if CHANNELS[channel].bi_snap
+        else str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+    )
     shown = charge_fields(channel, identity, base_url)
     # Retail outlets are not screened for fraud, and their status does not say so.
     fraud_status = None if CHANNELS[channel].payment_type == "cstore" else "accept"
@@ -216,3 +226,8 @@ def new_transaction(
         fraud_status=fraud_status,
         imposed_fee=imposed_fee,
     )
+
+
+def _bi_snap_id(at: datetime) -> str:
+    """Return an id such as A120300101030405NP16XMU4JTID: the second in UTC and ten characters."""
+    return f"A1{at:%Y%m%d%H%M%S}{''.join(secrets.choice(ALPHANUMERIC) for _ in range(10))}ID"

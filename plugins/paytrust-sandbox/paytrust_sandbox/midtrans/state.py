@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from paytrust_sandbox.commands import Settings
+from paytrust_sandbox.midtrans.bisnap import Lookup
 from paytrust_sandbox.midtrans.cards import Cards
 from paytrust_sandbox.midtrans.orders import Orders
 from paytrust_sandbox.state import State
@@ -14,7 +15,8 @@ class MidtransSettings(Settings, kw_only=True, forbid_unknown_fields=True):
     Variations seen in the wild: `mirror_http` puts Core's status_code into HTTP, others change what bodies
     say.
 
-    `impose_fee` is a switch of the merchant's dashboard; both places of `fee_info` are reported.
+    `impose_fee` is a switch of the merchant's dashboard; both places of `fee_info` are reported, and two of
+    the ways of `bi_snap`.
     """
 
     mirror_http: bool = False
@@ -24,6 +26,7 @@ class MidtransSettings(Settings, kw_only=True, forbid_unknown_fields=True):
     extra_fields: bool = False
     impose_fee: bool = False
     fee_info: Literal["extra_info", "metadata"] = "extra_info"
+    bi_snap: Lookup = "as_others"
 
 
 @dataclass(kw_only=True)
