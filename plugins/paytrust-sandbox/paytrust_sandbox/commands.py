@@ -43,11 +43,18 @@ class Forgery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Replay(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which webhook to send again: the last about *reference*, or the last of all."""
+    """Which webhook to send again: the last about *reference*, of that *event*, or the last of all."""
 
     reference: str | None = None
+    event: str | None = None
     times: int = 1
     new_id: bool = False
+
+
+class SendUnrelated(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which kind of webhook to send that is about no payment of this shop."""
+
+    kind: str
 
 
 class Release(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

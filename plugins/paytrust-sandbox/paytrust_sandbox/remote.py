@@ -137,11 +137,22 @@ class Remote:
         """Send held webhooks one after the other and return them with the first answers."""
         return self._call("POST", "/webhooks/release", list[Delivery], {"order": order})
 
-    def replay(self, reference: str | None = None, *, times: int = 1, new_id: bool = False) -> None:
-        """Send the last webhook again."""
-        self._call(
-            "POST", "/webhooks/replay", Any, {"reference": reference, "times": times, "new_id": new_id}
-        )
+    def replay(
+        self, reference: str | None = None, *, event: str | None = None, times: int = 1, new_id: bool = False
+    ) -> None:
+        """
+        Send the last webhook again, whatever became of it: the last of all, or about *reference*, or of
+        *event*.
+        """
+        body = {"reference": reference, "event": event, "times": times, "new_id": new_id}
+        self._call("POST", "/webhooks/replay", Any, body)
+
+    def send_unrelated(self, kind: str) -> list[Delivery]:
+        """
+        Send an authentic webhook that is about no payment of this shop, and return it: "ping", "other_shop",
+        "payout" and others.
+        """
+        return self._call("POST", "/webhooks/unrelated", list[Delivery], {"kind": kind})
 
     def wait_for_deliveries(self, count: int = 1, timeout_s: float = 5.0) -> list[Delivery]:
         """Return the deliveries once *count* of them have been tried. Raises TimeoutError."""

@@ -10,6 +10,7 @@ import inspect
 import time
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -35,6 +36,7 @@ class Simulator(ABC):
     name: ClassVar[str]
     state: State
     actions: dict[str, Action]
+    unrelated: dict[str, Callable[[], None]]
 
     def __init__(self, *, clock_factor: float, habits: Habits) -> None:
         self.clock = Clock(clock_factor)

@@ -18,6 +18,7 @@ from paytrust_sandbox.midtrans.orders import Orders
 from paytrust_sandbox.midtrans.pages import Pages
 from paytrust_sandbox.midtrans.snap import Snap
 from paytrust_sandbox.midtrans.state import MidtransState
+from paytrust_sandbox.midtrans.unrelated import Unrelated
 from paytrust_sandbox.records import Fault, Payment
 from paytrust_sandbox.retries import midtrans_rule
 from paytrust_sandbox.simulator import Simulator
@@ -40,6 +41,7 @@ class MidtransSimulator(Simulator):
         self.notices = Notices(self.state)
         self.acts = Acts(self.state, self.notices)
         self.actions = self.acts.by_name()
+        self.unrelated = Unrelated(self.state, self.acts).by_name()
         self.idempotency = Idempotency(self.clock.now)
         for part in (
             Snap(self.state),

@@ -13,6 +13,7 @@ from paytrust_sandbox.records import Payment
 from paytrust_sandbox.xendit.channels import availability, offered, payment_fields
 
 DAY_S = 86_400
+USER_ID = "62440e3200aabbccddeeff00"
 ECHOED = (
     "description",
     "payer_email",

@@ -10,16 +10,16 @@ from paytrust_sandbox.retries import xendit_rule
 from paytrust_sandbox.simulator import Simulator
 from paytrust_sandbox.webhooks import Habits, Message
 from paytrust_sandbox.xendit.acts import Acts
-from paytrust_sandbox.xendit.invoices import Invoice, described
+from paytrust_sandbox.xendit.invoices import USER_ID, Invoice, described
 from paytrust_sandbox.xendit.limits import RateLimit
 from paytrust_sandbox.xendit.listing import listed
 from paytrust_sandbox.xendit.notices import Notices
 from paytrust_sandbox.xendit.pages import Pages
 from paytrust_sandbox.xendit.state import XenditState
 from paytrust_sandbox.xendit.tampering import tampered
+from paytrust_sandbox.xendit.unrelated import Unrelated
 from paytrust_sandbox.xendit.validation import checked, error, refuse
 
-USER_ID = "62440e3200aabbccddeeff00"
 HABITS = Habits(timeout_s=30, follows=frozenset(), retry=xendit_rule)
 
 
@@ -51,6 +51,7 @@ class XenditSimulator(Simulator):
         self.notices = Notices(self.state)
         self.acts = Acts(self.state, self.notices)
         self.actions = self.acts.by_name()
+        self.unrelated = Unrelated(self.state, self.acts, self.notices).by_name()
         refunds, disputes = self.state.refunds, self.state.disputes
         for method, path, operation, handler in (
             ("POST", "/v2/invoices", "create", self.create),
