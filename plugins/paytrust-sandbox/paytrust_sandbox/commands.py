@@ -3,6 +3,7 @@ Bodies of control API calls. Unknown fields are refused: a misspelt instruction 
 """
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -78,10 +79,15 @@ class Address(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Habits that can be changed while the server runs. Seconds are real ones."""
+    """
+    Habits that can be changed while the server runs. Seconds are real ones.
+
+    `minimum_amounts` are in major units, by currency; a currency that it does not name has the gateway's own.
+    """
 
     latency_s: float = 0.0
     webhook_delay_s: float = 0.0
+    minimum_amounts: dict[str, Decimal] = {}
 
 
 def command(request: Request, kind: type[T]) -> T:

@@ -171,7 +171,10 @@ def described(order: Order, base_url: str) -> Payment:
         else None,
         details={
             "fraud_status": transaction.fraud_status if transaction else None,
-            "tokens": [{"token": one.token, "state": one.state} for one in order.sessions],
+            "tokens": [
+                {"token": one.token, "state": one.state, "expires_at": one.page_expires_at.isoformat()}
+                for one in order.sessions
+            ],
             "attempts": [
                 {"transaction_id": one.transaction_id, "channel": one.channel, "status": one.status}
                 for one in order.transactions

@@ -129,7 +129,9 @@ class Core:
 
     def _new(self, request: Request, body: dict[str, Any]) -> Transaction:
         channel = channel_of(body)
-        found = problems(body) + ([] if body.get("payment_type") else ["payment_type is required"])
+        found = problems(body, self._state.settings.minimum_amounts) + (
+            [] if body.get("payment_type") else ["payment_type is required"]
+        )
         if found:
             raise core_refusal("400", INVALID, *found)
         if channel is None:

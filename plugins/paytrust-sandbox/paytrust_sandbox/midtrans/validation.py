@@ -1,7 +1,7 @@
 """What Midtrans accepts as a transaction, for Snap and Core alike; each says no in its own words."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -30,10 +30,16 @@ ADDRESS_LIMITS = {
 }
 
 
-def problems(body: object) -> list[str]:
+def problems(body: object, minimums: Mapping[str, Decimal]) -> list[str]:
     """Return every reason to refuse *body*."""
     fields = body if isinstance(body, dict) else {}
-    return [*_details(fields), *_items(fields), *_customer(fields), *_rest(fields), *_imposed_fee(fields)]
+    return [
+        *_details(fields, minimums.get("IDR", Decimal(1))),
+        *_items(fields),
+        *_customer(fields),
+        *_rest(fields),
+        *_imposed_fee(fields),
+    ]
 
 
 def recipients(request: Request) -> Recipients:
@@ -53,7 +59,7 @@ def _urls(request: Request, header: str) -> tuple[str, ...]:
     return urls
 
 
-def _details(body: Fields) -> Iterator[str]:
+def _details(body: Fields, minimum: Decimal) -> Iterator[str]:
     details = body.get("transaction_details")
     if not isinstance(details, dict):
         yield "transaction_details is required"
@@ -67,8 +73,8 @@ def _details(body: Fields) -> Iterator[str]:
         yield "transaction_details.gross_amount is required"
     elif not whole(amount):
         yield "transaction_details.gross_amount must be an integer"
-    elif not 1 <= amount < LIMIT:
-        yield f"transaction_details.gross_amount must be greater than or equal to 1 and less than {LIMIT}"
+    elif not max(minimum, 1) <= amount < LIMIT:
+        yield f"transaction_details.gross_amount must be greater than or equal to {minimum} and less than {LIMIT}"
 
 
 def _items(body: Fields) -> Iterator[str]:

@@ -96,7 +96,7 @@ class XenditSimulator(Simulator):
         except ValueError as exc:
             raise refuse("INVALID_JSON_FORMAT", "The body is not JSON") from exc
         user_id = request.headers.get("for-user-id", USER_ID)
-        terms = checked(body, self.state.currencies)
+        terms = checked(body, self.state.currencies, self.state.settings.minimum_amounts)
         now = self.clock.now()
         invoice = self.state.invoices.create(
             terms, at=now, base_url=self.base_url, user_id=user_id, merchant=self.state.merchant_name
