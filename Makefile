@@ -47,10 +47,10 @@ dev: setup ## Run API, sandbox gateways and PostgreSQL on this machine
 
 test: setup ## Run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov=paytrust --cov-report=term
-	@$(BIN)/coverage json -q -o - | $(BIN)/python tests/branches.py
+	@$(BIN)/coverage json -q -o - | $(BIN)/python tests/support/branches.py
 
 races: setup ## Run 500 rounds of each pair of rivals at one invoice
-	RACE_ROUNDS=500 $(BIN)/python -m pytest --no-cov -n $(WORKERS) --dist load tests/races
+	RACE_ROUNDS=500 $(BIN)/python -m pytest --no-cov -n $(WORKERS) --dist load tests/campaigns/races
 
 lint: setup ## Format, lint, types and the dependency rule
 	$(BIN)/ruff format --check .
@@ -65,22 +65,22 @@ wrongkeys: setup ## How much longer a good key waits beside 1,000 wrong ones a s
 	$(BIN)/python tests/load/wrong_keys.py
 
 histories: setup ## Random histories of invoices beside a model of the rules; HISTORIES=2000
-	cd tests && ../$(BIN)/python -m histories.campaign --histories $(HISTORIES)
+	cd tests && ../$(BIN)/python -m campaigns.histories.campaign --histories $(HISTORIES)
 
 chaos-gateway: setup ## Every fault of a gateway at every call, until nothing is left over; ROUNDS=3
-	cd tests && ../$(BIN)/python -m chaos_gateway.campaign --rounds $(ROUNDS)
+	cd tests && ../$(BIN)/python -m campaigns.chaos_gateway.campaign --rounds $(ROUNDS)
 
 chaos-webhooks: setup ## True and forged webhooks at once, shuffled and repeated; EVENTS=1000 FORGED=1000 SEED=
-	cd tests && ../$(BIN)/python -m chaos_webhooks.campaign --events $(EVENTS) --forged $(FORGED) $(if $(SEED),--seed $(SEED))
+	cd tests && ../$(BIN)/python -m campaigns.chaos_webhooks.campaign --events $(EVENTS) --forged $(FORGED) $(if $(SEED),--seed $(SEED))
 
 crash: setup ## Kill service and PostgreSQL at every point of their way, under load; KILLS=150
-	cd tests && ../$(BIN)/python -m crash.campaign --kills $(KILLS)
+	cd tests && ../$(BIN)/python -m campaigns.crash.campaign --kills $(KILLS)
 
 splits: setup ## A million random splits over currencies of 0, 2 and 3 decimals
-	$(BIN)/python tests/kernel/test_splits.py 1000000
+	$(BIN)/python tests/unit/test_splits.py 1000000
 
 fuzz: setup ## Fuzz the API by its OpenAPI document, and what reads webhooks, money and bodies; FUZZ_CASES=20000 FUZZ_SEED=
-	$(BIN)/python tests/fuzz/campaign.py --cases $(FUZZ_CASES) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
+	cd tests && ../$(BIN)/python -m campaigns.fuzz.campaign --cases $(FUZZ_CASES) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
 
 audit: setup ## Look up every pinned dependency in a public list of known vulnerabilities
 	$(BIN)/python requirements/audit.py
@@ -90,7 +90,7 @@ sbom: setup ## Write what the service installs as a CycloneDX bill of materials 
 	$(BIN)/cyclonedx-py requirements requirements/service.txt --pyproject pyproject.toml --output-reproducible --output-file dist/paytrust.cdx.json
 
 docs: setup ## Check that links and examples in the documentation hold
-	$(BIN)/python -m pytest tests/docs -q --no-cov
+	$(BIN)/python -m pytest tests/project/docs -q --no-cov
 
 requirements: $(UV) ## Resolve dependencies anew into requirements/*.txt
 	@$(UV) lock -q --upgrade

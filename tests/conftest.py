@@ -26,11 +26,13 @@ import httpx
 import hypothesis
 import pytest
 import structlog
-from canary import Canary, listen
+from support.canary import Canary, listen
 
 from paytrust import development
 from paytrust.infra import migrations
 from paytrust.infra.settings import Settings
+
+pytest_plugins = ["support.api"]
 
 ADMIN_KEY = "3f9c1b7e5a20d8465e1f0a9b7c6d2e834b5a"
 FEE = {"percentage": "0.029", "fixed": "2000"}

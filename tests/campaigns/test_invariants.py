@@ -6,10 +6,10 @@ import asyncio
 import uuid
 
 import asyncpg
-import invariants
 import msgspec
 import pytest
-from invariants import Answer, Far
+from support import invariants
+from support.invariants import Answer, Far
 
 LINE = {"product_name": "x", "quantity": 1, "unit_price": "100000", "tax_rate": "0.11"}
 

@@ -405,7 +405,7 @@ TARGETS = {
 }
 
 # Refuses nothing: it tells every process that a key was changed, which
-# tests/integration/test_key_lifecycle.py waits for.
+# tests/api/keys/test_key_lifecycle.py waits for.
 TELLING = {"api_keys_told"}
 
 POLICIES = [

@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from canary import Canary, Leak
+from support.canary import Canary, Leak
 
 SECRET = "planted-secret-2f81c6"
 KEY = secrets.token_hex(32)
@@ -152,7 +152,7 @@ def test_a_test_that_prints_a_secret_fails(tmp_path):
         "conftest",
         tmp_path / "test_leaking.py",
     ]
-    environ = os.environ | {"PYTHONPATH": f"{root / 'tests'}{os.pathsep}{root / 'tests/canary'}"}
+    environ = os.environ | {"PYTHONPATH": str(root / "tests")}
     done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
     for where in ("stdout", "stderr", "log"):
         assert f"Captured {where} call (call) shows the planted secret" in done.stdout, (

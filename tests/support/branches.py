@@ -1,5 +1,5 @@
 """
-Fail unless the tests took enough of the core's branches: `coverage json -o - | python tests/branches.py`.
+Fail unless the tests took enough of the core's branches: `coverage json -o - | python tests/support/branches.py`.
 
 coverage's own `fail_under` weighs lines and branches together, and lines are the easy part.
 """

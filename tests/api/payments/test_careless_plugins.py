@@ -15,7 +15,7 @@ import pytest
 from paytrust import development
 from paytrust.plugins.registry import GROUP, PluginState, Registry
 
-TEMPLATE = Path(__file__).parents[2] / "examples/gateway_plugin"
+TEMPLATE = Path(__file__).parents[3] / "examples/gateway_plugin"
 CARELESS = '''
 """Plugins as they should not be: the template of a gateway plugin, which talks to a real server, with a mistake in each."""
 

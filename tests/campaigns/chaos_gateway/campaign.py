@@ -1,7 +1,7 @@
 """
 Play every fault of a gateway at every call we make to it, and see that nothing is left over once it is gone.
 
-    cd tests && python -m chaos_gateway.campaign --rounds 3
+    cd tests && python -m campaigns.chaos_gateway.campaign --rounds 3
 
 Service, background node, PostgreSQL and sandboxes are processes of their own and speak HTTP; deadlines are
 the real ones. Ends with 1 when a promise was broken, with what it was and how to play that round again, and
@@ -33,9 +33,9 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
-from chaos_gateway.cells import CALLS, DELIVERIES, FAULTS, Cell, Played, everything, sample
-from chaos_gateway.lane import Lane
-from chaos_gateway.rounds import REACHED, play
+from campaigns.chaos_gateway.cells import CALLS, DELIVERIES, FAULTS, Cell, Played, everything, sample
+from campaigns.chaos_gateway.lane import Lane
+from campaigns.chaos_gateway.rounds import REACHED, play
 
 from paytrust import development
 from paytrust.embedded import EmbeddedPostgres

@@ -17,12 +17,12 @@ from uuid import UUID
 
 import asyncpg
 import httpx
-import invariants
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import structs
 from paytrust_sandbox import Servers
+from support import invariants
 
 from paytrust.development import free_port
 

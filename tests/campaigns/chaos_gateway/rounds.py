@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-from chaos_gateway.cells import (
+from campaigns.chaos_gateway.cells import (
     ARRIVING,
     LIES,
     REFUSED,
@@ -26,7 +26,7 @@ from chaos_gateway.cells import (
     inbox_codes,
     may_show_two_pages,
 )
-from chaos_gateway.lane import Lane
+from campaigns.chaos_gateway.lane import Lane
 
 DEADLINE_S = 10.0
 """Of one call to a gateway: `paytrust.contract.http.DEADLINE_S`, as gateway plugins are promised it."""

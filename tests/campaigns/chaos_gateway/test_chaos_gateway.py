@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 SLACK_S = 5
 """A machine that runs all tests at once answers later than one that does nothing else."""
 
@@ -21,7 +21,7 @@ def test_a_fault_of_a_gateway_leaves_nothing_over(postgres):
     command = [
         sys.executable,
         "-m",
-        "chaos_gateway.campaign",
+        "campaigns.chaos_gateway.campaign",
         "--sample",
         "--slack",
         str(SLACK_S),

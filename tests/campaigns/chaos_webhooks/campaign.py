@@ -2,7 +2,7 @@
 Send a service true and forged webhooks, early, late, twice, shuffled and all at once, and look whether the
 books are true in the end.
 
-    cd tests && python -m chaos_webhooks.campaign --events 1000 --forged 1000
+    cd tests && python -m campaigns.chaos_webhooks.campaign --events 1000 --forged 1000
 
 Ends with 1 when a promise is broken, and with 3 when something interesting was never reached. The seed is
 printed, and can be given.
@@ -21,11 +21,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from chaos_webhooks import forgeries, stories, verdict
-from chaos_webhooks.post import Post, percentile
-from chaos_webhooks.service import RECEIVE_TIMEOUT_S, Service, nodes
-from chaos_webhooks.stories import STORIES, Sale
-from chaos_webhooks.world import GATEWAYS, Account, Sandbox, World, sandboxes, world
+from campaigns.chaos_webhooks import forgeries, stories, verdict
+from campaigns.chaos_webhooks.post import Post, percentile
+from campaigns.chaos_webhooks.service import RECEIVE_TIMEOUT_S, Service, nodes
+from campaigns.chaos_webhooks.stories import STORIES, Sale
+from campaigns.chaos_webhooks.world import GATEWAYS, Account, Sandbox, World, sandboxes, world
 
 STORIES_AT_ONCE: Final = 16
 FORGERS: Final = 8

@@ -20,9 +20,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from chaos_webhooks.post import request, text_of
-from chaos_webhooks.stories import Sale
-from chaos_webhooks.world import Account, World
+from campaigns.chaos_webhooks.post import request, text_of
+from campaigns.chaos_webhooks.stories import Sale
+from campaigns.chaos_webhooks.world import Account, World
 
 MARK: Final = "x-forged"
 REFUSED: Final = frozenset({"401"})

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
-from chaos_webhooks.post import News, request, text_of
-from chaos_webhooks.world import GATEWAYS, Account, Shop, World
+from campaigns.chaos_webhooks.post import News, request, text_of
+from campaigns.chaos_webhooks.world import GATEWAYS, Account, Shop, World
 
 COPIES: Final = 5
 SPREAD_S: Final = 1.0

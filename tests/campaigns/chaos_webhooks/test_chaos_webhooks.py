@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(600)
@@ -18,7 +18,7 @@ def test_a_chaos_of_webhooks_loses_doubles_and_believes_nothing(service, session
     command = [
         sys.executable,
         "-m",
-        "chaos_webhooks.campaign",
+        "campaigns.chaos_webhooks.campaign",
         "--events",
         "60",
         "--forged",

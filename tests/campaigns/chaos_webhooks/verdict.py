@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-import invariants
 import msgspec
-from chaos_webhooks.forgeries import MARK, WAYS
-from chaos_webhooks.post import percentile
-from chaos_webhooks.stories import Sale
-from chaos_webhooks.world import Account, World
+from campaigns.chaos_webhooks.forgeries import MARK, WAYS
+from campaigns.chaos_webhooks.post import percentile
+from campaigns.chaos_webhooks.stories import Sale
+from campaigns.chaos_webhooks.world import Account, World
+from support import invariants
 
 P99_S: Final = 1.0
 LONGEST_S: Final = 3.0

@@ -23,8 +23,8 @@ from typing import Any, Final
 
 import aiohttp
 import asyncpg
-from chaos_webhooks.post import News, Post
-from chaos_webhooks.service import Service
+from campaigns.chaos_webhooks.post import News, Post
+from campaigns.chaos_webhooks.service import Service
 from paytrust_sandbox import Delivery, MidtransRemote, Remote, XenditRemote
 
 GATEWAYS: Final = ("xendit", "midtrans")

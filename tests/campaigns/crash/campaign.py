@@ -1,7 +1,7 @@
 """
 Kill the service at every point of its way, and PostgreSQL under it, while merchants and payers are at work.
 
-    cd tests && python -m crash.campaign --kills 150 [--seed 1]
+    cd tests && python -m campaigns.crash.campaign --kills 150 [--seed 1]
 
 Ends with 1 when a promise was broken or something did not heal in time, and with 3 when only a kill was
 missed: nobody came to its point.
@@ -25,11 +25,11 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-import invariants
-from crash.director import REACH_S, Director
-from crash.points import POINTS
-from crash.shop import Client, Load, Merchant, kept
-from crash.world import World
+from campaigns.crash.director import REACH_S, Director
+from campaigns.crash.points import POINTS
+from campaigns.crash.shop import Client, Load, Merchant, kept
+from campaigns.crash.world import World
+from support import invariants
 
 HEALED_S = 60
 STEP = timedelta(minutes=6)

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
-from crash.shop import Client, Merchant
+from campaigns.crash.shop import Client, Merchant
 
 REACH_S = 30
 POSTGRES_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)

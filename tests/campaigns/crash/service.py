@@ -1,7 +1,7 @@
 """
 Run `paytrust serve` again and again, each time in a process of its own that can be told where to die.
 
-    python -m crash.service <socket> <log of the points it came to>
+    python -m campaigns.crash.service <socket> <log of the points it came to>
 
 A line on standard input starts one; its pid and, when it is over, its status are written to standard output.
 A process is forked from this one, which has imported everything: that saves two seconds of importing for each
@@ -22,7 +22,7 @@ import threading
 from pathlib import Path
 
 import msgspec
-from crash import points
+from campaigns.crash import points
 
 import paytrust.services
 from paytrust import app, cli, server  # noqa: F401 - imported before the fork

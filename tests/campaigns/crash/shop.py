@@ -18,8 +18,8 @@ from uuid import UUID, uuid4
 
 import httpx
 import msgspec
-from crash.world import World
-from invariants import Answer
+from campaigns.crash.world import World
+from support.invariants import Answer
 
 AGAIN = frozenset(
     {

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from crash.points import POINTS
+from campaigns.crash.points import POINTS
 
 from paytrust.plugins.calls import GatewayClient
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 ROOMS = sorted(
     folder.name for folder in (TESTS.parent / "paytrust").iterdir() if (folder / "store.py").exists()
 )
@@ -51,7 +51,7 @@ def test_no_point_has_a_dead_name(point):
 @pytest.mark.timeout(300)
 def test_whatever_is_killed_heals_and_no_promise_is_broken():
     done = subprocess.run(
-        [sys.executable, "-m", "crash.campaign", "--kills", "5"],
+        [sys.executable, "-m", "campaigns.crash.campaign", "--kills", "5"],
         capture_output=True,
         text=True,
         check=False,

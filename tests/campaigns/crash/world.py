@@ -25,7 +25,7 @@ from uuid import UUID
 import asyncpg
 import httpx
 import msgspec
-from crash.service import Armed
+from campaigns.crash.service import Armed
 from paytrust_sandbox.remote import MidtransRemote, XenditRemote
 from paytrust_sandbox.servers import MidtransConfig, XenditConfig
 
@@ -33,7 +33,7 @@ from paytrust import development
 from paytrust.embedded import EmbeddedPostgres
 from paytrust.infra import migrations
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 CLOCK_FACTOR = 900
 """Xendit repeats a webhook after 1, 3, 8 ... s instead of 15, 45, 120 ... min; Midtrans sooner."""
 WAIT_S = 60
@@ -130,7 +130,7 @@ class Service:
         self.started_at = 0.0
         self._over = False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "crash.service", self._orders, self.reached],
+            [sys.executable, "-m", "campaigns.crash.service", self._orders, self.reached],
             cwd=TESTS,
             env=self._environment(database_url),
             stdin=subprocess.PIPE,

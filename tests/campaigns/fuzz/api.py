@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from ground import World
+from campaigns.fuzz.ground import World
 
-HERE: Final = Path(__file__).parent
+TESTS: Final = Path(__file__).parents[2]
 EXCEPTIONS: Final = {
     "positive_data_acceptance": "rules that no schema can say (an account that exists, an expiry within 30 days, amounts that sum) are 400",
 }
@@ -55,7 +55,9 @@ def play(world: World, url: str, *, folder: Path, seed: int, examples: int, phas
     folder.mkdir()
     off = "\n".join(f"{name} = {{ enabled = false }}" for name in EXCEPTIONS)
     (folder / "schemathesis.toml").write_text(CONFIG.format(world=world, off=off))
-    (folder / "hooks.py").write_text(f"import sys; sys.path.insert(0, {str(HERE)!r})\nfrom hooks import *\n")
+    (folder / "hooks.py").write_text(
+        f"import sys; sys.path.insert(0, {str(TESTS)!r})\nfrom campaigns.fuzz.hooks import *\n"
+    )
     (folder / "world.json").write_bytes(msgspec.json.encode(world))
     report, counts = folder / "report.json", folder / "counts.json"
     command = [

@@ -3,7 +3,7 @@ Fuzz the running service by its OpenAPI document, and by themselves the function
 send.
 
     make fuzz                      20,000 requests, and 45 seconds for each function; FUZZ_CASES= and FUZZ_SEED= change it
-    python tests/fuzz/campaign.py --cases 300 --seconds 1
+    cd tests && python -m campaigns.fuzz.campaign --cases 300 --seconds 1
 
 Ends with 1 when a promise is broken, with the case that shows it, and with 3 when only something was never
 reached.
@@ -25,11 +25,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-import api
-import ground
 import httpx
-import targets
-from targets import TARGETS, Seen
+from campaigns.fuzz import api, ground, targets
+from campaigns.fuzz.targets import TARGETS, Seen
 
 SMALL: Final = 2_000
 """Below this many cases the systematic phase, which has 1,800 of its own, is left out."""

@@ -23,7 +23,7 @@ from uuid import UUID
 
 import msgspec
 import schemathesis
-from ground import World
+from campaigns.fuzz.ground import World
 
 from paytrust.invoices.model import NewLineItem
 from paytrust.invoices.routes import LineItemOut

@@ -1,7 +1,7 @@
 """
 Play random histories until every rule and every outcome was seen, and print how often.
 
-    cd tests && python -m histories.campaign --histories 2000
+    cd tests && python -m campaigns.histories.campaign --histories 2000
 
 Ends with 1 when service and model differ, with the shortest history that shows it, or when a rule was never
 played, and with 3 when only an outcome was never reached.
@@ -27,7 +27,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
-from histories.machine import OUTCOMES, History, World
+from campaigns.histories.machine import OUTCOMES, History, World
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RULE_MARKER, run_state_machine_as_test
 

@@ -17,11 +17,10 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 import asyncpg
-import invariants
 import msgspec
-from histories.gateway import FARS, Far
-from histories.gateway import Page as FarPage
-from histories.model import (
+from campaigns.histories.gateway import FARS, Far
+from campaigns.histories.gateway import Page as FarPage
+from campaigns.histories.model import (
     COLLECTING,
     DECIMALS,
     Attempt,
@@ -38,6 +37,7 @@ from histories.model import (
 )
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support import invariants
 
 from paytrust import EXPONENT, Money, PaymentStatus, PayTrustError
 from paytrust.accounts import service as accounts
@@ -104,7 +104,8 @@ class World:
 
     def __init__(self, settings: Settings, owner_url: str) -> None:
         self.services = Services(
-            settings, Registry(entry_points=[metadata.EntryPoint("history", "histories.gateway", GROUP)])
+            settings,
+            Registry(entry_points=[metadata.EntryPoint("history", "campaigns.histories.gateway", GROUP)]),
         )
         self.reconciler = StatusPoller(self.services.db, self.services.payments)
         self.owner_url = owner_url

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(600)
@@ -19,7 +19,7 @@ def test_two_hundred_random_histories_go_as_the_rules_say(postgres):
     command = [
         sys.executable,
         "-m",
-        "histories.campaign",
+        "campaigns.histories.campaign",
         "--histories",
         "200",
         "--processes",

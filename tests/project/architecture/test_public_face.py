@@ -16,7 +16,7 @@ import pytest
 
 from paytrust.app import create_app
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OPENAPI = Path(__file__).with_name("openapi.json")
 
 PLUGIN_AUTHORS = """
@@ -42,7 +42,7 @@ def test_the_openapi_document_changes_only_with_its_copy(settings):
     """
     The copy beside this test is what clients were generated from: a difference is a change of the API.
 
-    `REWRITE_OPENAPI=1 python -m pytest tests/architecture/test_public_face.py` takes the new document.
+    `REWRITE_OPENAPI=1 python -m pytest tests/project/architecture/test_public_face.py` takes the new document.
     """
     document = create_app(settings).openapi_schema.to_schema()
     document.pop("servers", None)

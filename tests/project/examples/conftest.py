@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from paytrust import development
 if find_spec("pip_audit") is None or find_spec("cyclonedx") is None:
     pytest.skip("needs the group dev", allow_module_level=True)
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SERVICE = ROOT / "requirements/service.txt"
 PINNED = set(re.findall(r"^([a-z0-9.-]+)(?:\[[^]]*\])?==([^ ;\\]+)", SERVICE.read_text(), re.MULTILINE))
 KNOWN = {

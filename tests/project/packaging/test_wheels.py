@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAMES = {"paytrust", *(path.name for path in (ROOT / "plugins").glob("paytrust-*"))}
 
 
