@@ -28,6 +28,7 @@ import pytest
 import structlog
 from support.canary import Canary, listen
 
+import paytrust
 from paytrust import development
 from paytrust.infra import migrations
 from paytrust.infra.settings import Settings
@@ -135,7 +136,8 @@ def statements():
     """
 
     def of(path):
-        module = importlib.import_module(f"paytrust.{path.parent.name}.{path.stem}")
+        inside = path.relative_to(Path(paytrust.__file__).parents[1]).with_suffix("").parts
+        module = importlib.import_module(".".join(inside).removesuffix(".__init__"))
         constants = {"__builtins__": {}} | {
             name: value for name, value in vars(module).items() if isinstance(value, str)
         }

@@ -12,7 +12,8 @@ from paytrust.errors import NotFound, Unauthenticated, Unavailable
 from paytrust.infra.db import Database
 from paytrust.keys import service
 from paytrust.keys.model import AuditFilters, CreateKey
-from paytrust.keys.service import Audit, Keys, MalformedKey
+from paytrust.keys.service import Keys, MalformedKey
+from paytrust.keys.service.audit import Audit
 from paytrust.security.access import Caller, Scope
 from paytrust.tenants.model import CreateTenant
 from paytrust.tenants.service import Tenants

@@ -90,15 +90,16 @@ def test_no_modules_import_each_other_in_a_circle(package):
 
 
 def test_a_room_has_only_the_files_a_room_may_have():
+    """A file that outgrew its room's rule is a package of the same name."""
     for room in ROOMS:
-        names = {path.stem for path in (ROOT / "paytrust" / room).glob("*.py")}
+        names = {path.stem for path in (ROOT / "paytrust" / room).iterdir() if path.name != "__pycache__"}
         assert names <= FILES, f"{room}: {names - FILES}"
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
 def test_nobody_reaches_into_another_rooms_store_or_tables(room):
     for path in sources("paytrust", "plugins", "examples"):
-        if path.parent.name != room:
+        if not path.is_relative_to(ROOT / "paytrust" / room):
             reached = {
                 name
                 for name in imports(path)

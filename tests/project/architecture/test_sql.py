@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 FILES = [
     path
-    for path in sorted((ROOT / "paytrust").glob("*/*.py"))
+    for path in sorted((ROOT / "paytrust").glob("*/**/*.py"))
     if path.parent.name not in {"embedded", "infra"} and "tx." in path.read_text()
 ]
 

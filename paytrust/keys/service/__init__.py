@@ -11,7 +11,6 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
@@ -36,12 +35,11 @@ from paytrust.keys.model import (
     AuditEntry,
     AuditFilters,
     CreateKey,
-    Entry,
     Key,
     Reason,
     ShownKey,
-    Tally,
 )
+from paytrust.keys.service.audit import Audit, entry
 from paytrust.security import access
 from paytrust.security.access import ANONYMOUS, LOCAL, Caller, Network, Principal, Scope
 from paytrust.tenants import service as tenants
@@ -50,10 +48,6 @@ CACHE_TTL_S: Final = 30.0
 CACHE_SIZE: Final = 10_000
 MAX_WAITING: Final = 32
 """Keys that may wait for Argon2 at once: about two seconds of it. The next one is told to come back."""
-MAX_TOLD_APART: Final = 10_000
-MAX_FAILURES_TOLD_APART: Final = 1_000
-
-log = structlog.stdlib.get_logger("paytrust.keys")
 
 
 class MalformedKey(Invalid):
@@ -95,54 +89,6 @@ class _NotLive(Exception):
 
     def __init__(self, reason: Reason, tenant_id: UUID | None = None, key_id: UUID | None = None) -> None:
         self.reason, self.tenant_id, self.key_id = reason, tenant_id, key_id
-
-
-class Audit:
-    """
-    What was done with keys, and tried with them.
-
-    Changes of a key are written with them, in one transaction. Use and failures only count here, which takes
-    microseconds, and are written in the background: the first at once, then at most once an hour for each key
-    and address.
-    """
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self._tallies = {
-            Action.USED: Tally(limit=MAX_TOLD_APART),
-            Action.FAILED: Tally(limit=MAX_FAILURES_TOLD_APART),
-        }
-
-    def note(self, about: Audited, caller: Caller) -> None:
-        self._tallies[about.action].note(about, caller.request_id, now_s=time.monotonic())
-
-    async def write(self, *, everything: bool = False) -> int:
-        """
-        Write what is due, and return how many entries that was. What cannot be written now is kept for the
-        next time.
-        """
-        taken = [
-            (tally, tally.take(now_s=time.monotonic(), everything=everything))
-            for tally in self._tallies.values()
-        ]
-        entries = [entry for _, due in taken for entry in due]
-        if not entries:
-            return 0
-        try:
-            async with self._db.transaction(system=True) as tx:
-                await store.add_audit(tx, entries)
-        except BaseException:
-            for tally, due in taken:
-                tally.give_back(due, now_s=time.monotonic())
-            raise
-        return len(entries)
-
-    async def finish(self) -> None:
-        """Write all that was counted, because the process ends."""
-        try:
-            await self.write(everything=True)
-        except Exception:
-            log.exception("the last uses of API keys are not in the audit")
 
 
 class AdminKeys:
@@ -237,7 +183,7 @@ class Keys:
                     "#/expires_at: is in the past",
                     errors=(FieldError(pointer("expires_at"), "is in the past"),),
                 )
-            await store.add_audit(tx, [_entry(Action.CREATED, by, key.tenant_id, key.key_id)])
+            await store.add_audit(tx, [entry(Action.CREATED, by, key.tenant_id, key.key_id)])
         return ShownKey(**msgspec.structs.asdict(key), api_key=secret)
 
     async def rotate(self, key_id: UUID, *, by: Caller = LOCAL) -> ShownKey:
@@ -275,7 +221,7 @@ class Keys:
         )
         if key is None:
             raise Conflict(f"API key {key_id} was rotated or revoked by somebody else meanwhile")
-        await store.add_audit(tx, [_entry(Action.ROTATED, by, key.tenant_id, key_id, old_hash=was["hash"])])
+        await store.add_audit(tx, [entry(Action.ROTATED, by, key.tenant_id, key_id, old_hash=was["hash"])])
         return key
 
     async def revoke(self, key_id: UUID, *, by: Caller = LOCAL) -> None:
@@ -286,7 +232,7 @@ class Keys:
         async with self._db.transaction(system=True) as tx:
             tenant_id = await store.revoke(tx, key_id)
             if tenant_id is not None:
-                await store.add_audit(tx, [_entry(Action.REVOKED, by, tenant_id, key_id)])
+                await store.add_audit(tx, [entry(Action.REVOKED, by, tenant_id, key_id)])
             elif await store.get(tx, key_id) is None:
                 raise NotFound(f"there is no API key {key_id}")
         self.invalidate(key_id)
@@ -456,9 +402,3 @@ _UNKNOWN: Final = "this API key is unknown, expired or revoked"
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "replace")).digest()
-
-
-def _entry(
-    action: Action, by: Caller, tenant_id: UUID, key_id: UUID, *, old_hash: str | None = None
-) -> Entry:
-    return Entry(Audited(action, by.actor, by.address, tenant_id, key_id), by.request_id, old_hash=old_hash)
