@@ -10,6 +10,7 @@ import click
 
 from paytrust.commands.base import gateway_option, out, read_time, table, with_services
 from paytrust.services import Services
+from paytrust.webhooks.model import FailedFilters
 
 
 @click.group()
@@ -28,9 +29,8 @@ code_option = click.option("--code", default=None, help="Only those with this er
 )
 def list_failed_webhooks(gateway_id: UUID | None, code: str | None, limit: int) -> None:
     """List webhooks that were given up, newest first; exit code 1 if there are any."""
-    found = with_services(
-        lambda services: services.inbox.failed(limit=limit, account_id=gateway_id, code=code)
-    )
+    filters = FailedFilters(gateway_id, code)
+    found = with_services(lambda services: services.inbox.failed(filters, limit=limit))
     rows = [
         (
             w.event_id,
@@ -88,14 +88,11 @@ def replay_webhooks(
         with_services(lambda services: services.inbox.replay(event_id))
         out.print("webhooks to be processed again: 1")
         return
-    assert received_from is not None
-    since, until = received_from, received_to or datetime.now(UTC)
+    filters = FailedFilters(gateway_id, code, received_from, received_to or datetime.now(UTC))
 
     async def replay(services: Services) -> int:
         count, last = 0, None
-        while done := await services.inbox.replay_failed(
-            received_from=since, received_to=until, after=last, account_id=gateway_id, code=code
-        ):
+        while done := await services.inbox.replay_failed(filters, after=last):
             count, last = count + len(done), done[-1]
         return count
 

@@ -11,7 +11,7 @@ import pytest
 
 from paytrust import development
 from paytrust.errors import Busy, ConfigurationError, Unavailable
-from paytrust.infra.db import Database, check_service_role, rows
+from paytrust.infra.db import Database, check_service_role
 from paytrust.tenants.tables import Tenants
 
 
@@ -79,15 +79,15 @@ async def test_another_task_may_not_use_the_transaction(db):
         with pytest.raises(RuntimeError, match="belongs to the task"):
             await asyncio.create_task(tx.fetchval("SELECT 1"))
         with pytest.raises(RuntimeError, match="belongs to the task"):
-            await asyncio.create_task(rows(Tenants.select()))
+            await asyncio.create_task(tx.select(Tenants.select()))
 
 
-async def test_a_query_of_piccolo_runs_in_the_open_transaction(db):
-    tenant_id = await add_tenant(db, "Piccolo")
-    async with db.transaction(tenant=tenant_id):
-        assert [row["name"] for row in await rows(Tenants.select())] == ["Piccolo"]
-    with pytest.raises(AssertionError, match="outside of a transaction"):
-        await rows(Tenants.select())
+async def test_a_typed_query_runs_in_the_transaction_it_is_given_to(db):
+    tenant_id, _ = await add_tenant(db, "Piccolo"), await add_tenant(db, "another")
+    async with db.transaction(tenant=tenant_id) as tx:
+        assert [row["name"] for row in await tx.select(Tenants.select())] == ["Piccolo"]
+    with pytest.raises(RuntimeError, match="runs in a transaction"):
+        await Tenants.select()
 
 
 @pytest.mark.parametrize("cancel_after_s", [0, 0.001, 0.003, 0.01, 0.05])

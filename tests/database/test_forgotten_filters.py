@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -34,23 +35,39 @@ from paytrust.idempotency.service import hold
 from paytrust.infra.db import Database
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary
-from paytrust.keys.model import AuditFilters
+from paytrust.keys.model import AuditFilters, CreateKey
 from paytrust.payments.jobs import StatusPoller
 from paytrust.plugins.registry import Registry
 from paytrust.secrets.jobs import rotate
 from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
+from paytrust.webhooks.jobs import WebhookJobs
+from paytrust.webhooks.model import FailedFilters
 
 FILTER = re.compile(
     r"(?:\b\w+\.)?\b(?:tenant_id|scope) = (?:(?P<parameter>\$\d+)|\w+\.(?:tenant_id|scope)\b)"
+)
+TYPED_FILTER = re.compile(
+    r'"(?P<table>\w+)"\."(?:tenant_id|scope)" = (?:(?P<one>\$\d+)|ANY\((?P<many>\$\d+)\))'
 )
 
 
 def forgetful(sql):
     """The statement as it would be if nobody had thought of tenants."""
+    sql = TYPED_FILTER.sub(
+        lambda found: (
+            f"{found['one']}::uuid IS NOT NULL" if found["one"] else f"{found['many']}::uuid[] IS NOT NULL"
+        ),
+        sql,
+    )
     return FILTER.sub(
         lambda found: f"{found['parameter']}::uuid IS NOT NULL" if found["parameter"] else "true", sql
     )
+
+
+def is_typed(heard):
+    """Whether the statement was written by Piccolo."""
+    return heard.sql.startswith("SELECT ALL ")
 
 
 UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -69,7 +86,9 @@ class Listening(Database):
     @contextlib.asynccontextmanager
     async def transaction(self, *, tenant=None, **how):
         def listen(query):
-            if query.args and "paytrust." in query.query:  # asyncpg asks about types
+            if query.args and (
+                "paytrust." in query.query or '"paytrust"' in query.query
+            ):  # asyncpg asks about types
                 self.heard.setdefault(tenant, {})[Heard(query.query, tuple(map(_frozen, query.args)))] = None
 
         async with super().transaction(tenant=tenant, **how) as tx:
@@ -196,9 +215,23 @@ class Life:
 
     async def administrate(self):
         """What administration asks about one tenant is not said in its name."""
-        await self.services.accounts.update(self.account.id, UpdateAccount(name="B"))
-        await self.services.accounts.page(limit=1, after=None, tenant_id=self.tenant_id)
-        await self.services.keys.audit(AuditFilters(self.tenant_id), limit=1, before=None)
+        services, first = self.services, UUID(int=0)
+        await services.accounts.update(self.account.id, UpdateAccount(name="B"))
+        await services.tenants.page(limit=50, after=first)
+        await services.accounts.page(limit=50, after=first, tenant_id=self.tenant_id)
+        for _ in range(2):
+            await services.keys.create(CreateKey(self.tenant_id))
+        await services.keys.page(limit=50, after=first, tenant_id=self.tenant_id)
+        (newest,) = await services.keys.audit(AuditFilters(self.tenant_id), limit=1, before=None)
+        await services.keys.audit(AuditFilters(self.tenant_id), limit=50, before=newest.audit_id)
+        headers = {"x-callback-token": self.far.callback_token}
+        await services.webhooks.receive("xendit", self.account.webhook_token, headers, b"{}")
+        failed = FailedFilters(self.account.id)
+        (webhook,) = await services.inbox.failed(failed, limit=50)
+        assert await services.inbox.replay_failed(failed) == [webhook.event_id]
+        await WebhookJobs(services.db, services.accounts, services.payments).step()
+        (attempt,) = (await services.inbox.get(webhook.event_id)).attempts
+        assert attempt.outcome == "failed"
 
     async def _claim(self):
         """
@@ -215,10 +248,10 @@ class Life:
 
 
 class Arena:
-    """What the services said for B, and a connection on which it is said for A."""
+    """What the services said for B, what they listed, and a connection on which both is said for A."""
 
-    def __init__(self, connection, a, b, heard):
-        self.connection, self.a, self.b, self.heard = connection, a, b, heard
+    def __init__(self, connection, a, b, heard, listed):
+        self.connection, self.a, self.b, self.heard, self.listed = connection, a, b, heard, listed
 
     async def said_by(self, tenant_id, heard, *, as_service):
         """
@@ -276,7 +309,8 @@ async def arena(module_owner_url, settings_for, sandbox):
         await b.administrate()
     async with rotating.running():
         await rotate(rotating.secrets, rotating.sealed_stores, new_data_keys=True, propagation_s=0)
-    yield Arena(owner, a.tenant_id, b.tenant_id, list(Listening.heard[b.tenant_id]))
+    listed = [heard for heard in Listening.heard[None] if is_typed(heard)]
+    yield Arena(owner, a.tenant_id, b.tenant_id, list(Listening.heard[b.tenant_id]), listed)
     await owner.close()
 
 
@@ -295,6 +329,30 @@ async def test_every_statement_that_filters_by_tenant_was_heard(arena, statement
     }
     assert len(filtering) > 25
     assert filtering - heard == set(), "lead the services through these in `live`"
+
+
+def test_every_typed_query_that_filters_by_tenant_was_heard(arena):
+    heard = {found["table"] for one in arena.listed for found in TYPED_FILTER.finditer(one.sql)}
+    filtered = set()
+    for path in (Path(__file__).parents[2] / "paytrust").glob("*/store.py"):
+        for name in re.findall(r"(?:where|one_of)\((\w+)\.(?:tenant_id|scope)\b", path.read_text()):
+            tables = importlib.import_module(f"paytrust.{path.parent.name}.tables")
+            filtered.add(getattr(tables, name)._meta.tablename)
+    assert filtered == heard == {"api_keys", "key_audit", "gateway_accounts", "gateway_account_currencies"}
+
+
+async def test_a_list_without_its_filter_shows_one_tenant_nothing_of_another(arena):
+    """The typed queries of administration, asked in a transaction of merchant A."""
+    ids = await arena.ids_of_b()
+    for heard in arena.listed:
+        rows, _, changed = await arena.said_by(arena.a, heard, as_service=True)
+        assert not changed, heard.sql
+        for row in rows:
+            found = set(UUIDS.findall(str(tuple(row))))
+            assert found, f"{heard.sql} answers {row}, and nobody can say whose that is"
+            assert not found & ids, f"{heard.sql} answers {row}"
+        _, touched, _ = await arena.said_by(arena.a, heard, as_service=False)
+        assert touched, f"{heard.sql} finds nothing, whoever asks"
 
 
 async def test_a_statement_without_its_filter_reads_and_changes_nothing_of_another_tenant(arena):
