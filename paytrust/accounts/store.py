@@ -233,7 +233,7 @@ def _account(row: Record) -> Account:
 
 
 def _terms(row: Record) -> dict[str, Any]:
-    """What a list and a look-up read alike."""
+    """The columns that a list and a look-up share."""
     return {
         "id": row["id"],
         "tenant_id": row["tenant_id"],

@@ -138,7 +138,7 @@ class Transaction:
         return await self.connection.fetchval(sql, *args)
 
     async def select(self, query: Select[Any]) -> list[Record]:
-        """Run a typed query (docs/adr/0027). It sees what the transaction's tenant or scope may see."""
+        """Run a typed query (docs/adr/0028). It sees what the transaction's tenant or scope may see."""
         sql, args = query.querystrings[0].compile_string()
         return await self.fetch(sql, *args)
 

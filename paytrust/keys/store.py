@@ -27,7 +27,7 @@ _SHOWN: Final = (
     "expires_at",
     "revoked_at",
 )
-"""Never the hash, nor what a key is looked up by."""
+"""Never the hash, nor the HMAC that a key is looked up by."""
 _RETURNED: Final = ", ".join(_SHOWN)
 
 

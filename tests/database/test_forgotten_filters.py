@@ -248,7 +248,7 @@ class Life:
 
 
 class Arena:
-    """What the services said for B, what they listed, and a connection on which both is said for A."""
+    """The statements that the services sent for B, the lists they sent, and a connection that sends both for A."""
 
     def __init__(self, connection, a, b, heard, listed):
         self.connection, self.a, self.b, self.heard, self.listed = connection, a, b, heard, listed

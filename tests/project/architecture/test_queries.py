@@ -1,6 +1,6 @@
 """
-The typed queries of the stores (docs/adr/0027). What PostgreSQL is sent has the filters that were given and
-no others, reads no secret, and has an end.
+The typed queries of the stores (docs/adr/0028): each has the filters that were given and no others, an end,
+and no secret among its columns. The tests hear the statements that PostgreSQL is sent.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ async def said(db, read, given):
 
 
 def conditions(sql):
-    """What follows the first WHERE, without brackets and the numbers of parameters."""
+    """The conditions after the first WHERE, without brackets and the numbers of parameters."""
     where = re.search(r" WHERE (.*?)(?: ORDER BY .*)?(?: LIMIT \d+)?(?: FOR UPDATE)?$", sql)
     plain = re.sub(r"\$\d+", "$", re.sub(r"[()]", "", where[1])) if where else ""
     return sorted(plain.split(" AND ")) if plain else []
@@ -158,7 +158,7 @@ async def test_a_query_has_an_end(db, read):
 
 @pytest.mark.parametrize("read", READS, ids=lambda read: read.name)
 async def test_a_query_reads_no_secret(db, read):
-    """What a hash, a lookup or sealed credentials are for is none of a list's business."""
+    """Hashes, look-ups and sealed credentials stay where they are checked or opened."""
     for sql, _ in await said(db, read, read.filters):
         assert SECRETS.isdisjoint(re.findall(r'"(\w+)"', sql)), sql
 
