@@ -96,11 +96,12 @@ requirements: $(UV) ## Resolve dependencies anew into requirements/*.txt
 	@$(UV) lock -q --upgrade
 	@$(UV) export -q --frozen --all-packages --all-extras --group dev --group bench --no-emit-workspace --no-header --no-emit-index-url -o requirements/dev.txt
 	@$(UV) export -q --frozen --package paytrust --extra redis --no-default-groups --no-emit-workspace --no-header --no-emit-index-url -o requirements/service.txt
-	@echo "uv" | $(UV) pip compile -q --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/bootstrap.txt
+	@echo "uv" | $(UV) pip compile -q --upgrade --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/bootstrap.txt
+	@$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | $(UV) pip compile -q --upgrade --universal --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/build.txt
 	@rm -f uv.lock
 
 build: setup ## Build all wheels into dist
-	@$(UV) build -q --all-packages --wheel --out-dir dist
+	@$(UV) build -q --all-packages --wheel --build-constraints requirements/build.txt --require-hashes --out-dir dist
 
 clean: ## Remove everything that was installed or made
 	rm -rf .venv .tools .data dist build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
