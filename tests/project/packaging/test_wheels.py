@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
@@ -77,6 +78,17 @@ def test_what_is_installed_runs_and_finds_its_plugins_and_migrations(installed):
     assert shown.startswith(str(installed))
     assert f" {len(list((ROOT / 'migrations').glob('*.up.sql')))} " in shown
     assert "_migrations" in shown
+
+
+def test_a_plugin_author_gets_the_types_from_the_wheel(installed, tmp_path):
+    """Read with the installed wheel, as an author has it: without `py.typed` every name would be Any, and no mistake be found."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    (site / "author.pth").write_text(f"{installed}\n{sysconfig.get_path('purelib')}\n")
+    shutil.copy(ROOT / "tests/packaging/typing/plugin_author.py", tmp_path)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", tmp_path / "venv/bin/python", "plugin_author.py"]
+    done = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_hashed_requirements_cover_every_dependency_and_name_no_host():
