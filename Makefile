@@ -131,5 +131,11 @@ requirements: $(UV) ## Resolve dependencies anew into requirements/*.txt
 build: setup ## Build all wheels into dist
 	@$(UV) build -q --all-packages --wheel --build-constraints requirements/build.txt --require-hashes --out-dir dist
 
+release: setup ## Check that everything agrees on a version, and build what is published; VERSION=0.2.0
+	@rm -rf dist
+	@$(BIN)/python requirements/release.py "$(VERSION)"
+	@$(MAKE) --no-print-directory build sbom
+	@ls dist
+
 clean: ## Remove everything that was installed or made
 	rm -rf .venv .tools .data dist build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
