@@ -31,7 +31,7 @@ endif
 # Some images set it. Every process that is started would then compile anew all that it imports: seconds, hundreds of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev test races lint bench wrongkeys crash histories chaos-gateway chaos-webhooks splits fuzz audit sbom docs requirements build clean
+.PHONY: help setup demo dev test test-postgres races lint lint-newest bench wrongkeys crash histories chaos-gateway chaos-webhooks splits fuzz audit sbom docs requirements build release clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -79,11 +79,19 @@ test-postgres: setup .tools/postgres-$(VERSION)/pginstall ## Run the database an
 races: setup ## Run 500 rounds of each pair of rivals at one invoice
 	RACE_ROUNDS=500 $(BIN)/python -m pytest --no-cov -n $(WORKERS) --dist load tests/campaigns/races
 
-lint: setup ## Format, lint, types and the dependency rule
+lint: setup ## Format, lint, types, the dependency rule and the workflows of GitHub
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --quiet --offline --pedantic --strict-collection .github
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+
+lint-newest: setup ## Lint and types with the newest ruff and mypy, not the pinned ones
+	$(UV) tool run -q ruff@latest format --check .
+	$(UV) tool run -q ruff@latest check .
+	$(UV) tool run -q mypy@latest --python-executable $(BIN)/python --cache-dir .mypy_cache/newest
 
 bench: setup ## Create-invoice beside pgbench and FastAPI + SQLAlchemy, as ratios
 	$(BIN)/python tests/load/bench.py
