@@ -86,6 +86,7 @@ lint: setup ## Format, lint, types, the dependency rule and the workflows of Git
 	$(BIN)/lint-imports
 	$(BIN)/zizmor --quiet --offline --pedantic --strict-collection .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 
 lint-newest: setup ## Lint and types with the newest ruff and mypy, not the pinned ones
