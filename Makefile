@@ -19,8 +19,7 @@ SEED ?=
 # Of make test-postgres: the major versions that requirements/postgres pins, and the tests that ask a database.
 VERSION ?=
 VERSIONS := $(sort $(basename $(notdir $(wildcard requirements/postgres/*.txt))))
-DATABASE_TESTS := tests/command_line tests/embedding tests/ground tests/idempotency tests/integration \
-	tests/invoices tests/keys tests/payments tests/secrets tests/test_invariants.py
+DATABASE_TESTS := tests/database tests/api tests/security tests/project/command_line tests/project/embedding
 
 ifneq ($(filter test-postgres,$(MAKECMDGOALS)),)
 ifeq ($(filter $(VERSION),$(VERSIONS)),)

@@ -60,7 +60,9 @@ def missing_changes(version: str, changes: dict[str, str]) -> Iterator[str]:
 
 
 def uncommitted() -> Iterator[str]:
-    changed = subprocess.run(["git", "status", "--porcelain"], check=True, capture_output=True, text=True).stdout.splitlines()
+    changed = subprocess.run(
+        ["git", "status", "--porcelain"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
     if changed:
         yield f"{changed[0][3:]} is not as committed ({len(changed)} in all): a wheel would hold what no commit has"
 

@@ -85,14 +85,25 @@ def test_a_plugin_author_gets_the_types_from_the_wheel(installed, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
     (site / "author.pth").write_text(f"{installed}\n{sysconfig.get_path('purelib')}\n")
-    shutil.copy(ROOT / "tests/packaging/typing/plugin_author.py", tmp_path)
-    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", tmp_path / "venv/bin/python", "plugin_author.py"]
+    shutil.copy(ROOT / "tests/project/packaging/typing/plugin_author.py", tmp_path)
+    mypy = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--python-executable",
+        tmp_path / "venv/bin/python",
+        "plugin_author.py",
+    ]
     done = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_hashed_requirements_cover_every_dependency_and_name_no_host():
-    names = [path.relative_to(ROOT / "requirements").with_suffix("") for path in (ROOT / "requirements").rglob("*.txt")]
+    names = [
+        path.relative_to(ROOT / "requirements").with_suffix("")
+        for path in (ROOT / "requirements").rglob("*.txt")
+    ]
     assert {str(name) for name in names} >= {"service", "dev", "bootstrap", "build", "postgres/14"}
     for name in names:
         text = (ROOT / f"requirements/{name}.txt").read_text()

@@ -155,7 +155,13 @@ class AcmeTax(TaxRule):
         if query.country != "ID":
             return None
         TaxAnswer(rate=0.11, category="", jurisdiction="", reason="", effective_from=query.on)  # type: ignore[arg-type]
-        return TaxAnswer(rate=Decimal("0.11"), category="goods", jurisdiction="ID", reason="UU 7/2021", effective_from=query.on)
+        return TaxAnswer(
+            rate=Decimal("0.11"),
+            category="goods",
+            jurisdiction="ID",
+            reason="UU 7/2021",
+            effective_from=query.on,
+        )
 
 
 class AcmeSandbox(Sandbox):

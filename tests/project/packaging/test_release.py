@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "requirements/release.py"
+SCRIPT = Path(__file__).parents[3] / "requirements/release.py"
 CHANGELOG = "# Changelog\n\n## Unreleased\n\n## 0.2.0 - 2027-01-15\n\n- Refunds.\n\n## 0.1.0 - 2026-12-24\n\n- Invoices.\n"
 
 
@@ -36,7 +36,9 @@ def release(tree, version):
 
 
 def check(tree, version):
-    done = subprocess.run([sys.executable, SCRIPT, version], cwd=tree, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, SCRIPT, version], cwd=tree, capture_output=True, text=True, check=False
+    )
     assert done.stderr == ""
     notes = tree / "dist/RELEASE_NOTES.md"
     assert notes.exists() == (done.returncode == 0)
