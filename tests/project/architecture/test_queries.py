@@ -26,7 +26,7 @@ from paytrust.tenants import store as tenants
 from paytrust.webhooks import store as webhooks
 from paytrust.webhooks.model import FailedFilters
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ID, TIME = UUID("01900000-0000-7000-8000-000000000000"), datetime(2026, 1, 1, tzinfo=UTC)
 SECRETS = {"hash", "lookup", "credentials", "old_hash", "wrapped", "answer"}
 UNBOUNDED = {accounts.ids}
