@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from support import invariants
 from support.invariants import Answer, Far
+from support.waiting import eventually
 
 LINE = {"product_name": "x", "quantity": 1, "unit_price": "100000", "tax_rate": "0.11"}
 
@@ -55,7 +56,7 @@ class World:
         merchant.wait(self.parts, "partially_paid")
         self.ask(f"/invoices/{self.paid['invoice_id']}/supplementary", {"line_items": [LINE]})
         self.foreign = self.other.invoice()
-        merchant.wait_for(lambda: not self.broken())
+        eventually(lambda: not self.broken())
 
     def ask(self, path, body, key=None):
         answer = self.merchant.api.post(path, json=body, headers={"Idempotency-Key": key} if key else {})

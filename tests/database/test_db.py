@@ -23,13 +23,6 @@ async def db(settings):
     await database.close()
 
 
-@pytest.fixture
-async def owner(owner_url):
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
-
-
 async def add_tenant(db, name="T"):
     tenant_id = uuid4()
     async with db.transaction(system=True) as tx:

@@ -10,26 +10,10 @@ import msgspec
 import pytest
 
 from paytrust.accounts.model import CreateAccount, NewFee
-from paytrust.infra.db import Database
 from paytrust.invoices import model, store
 from paytrust.plugins.registry import Registry
 from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
-
-
-@pytest.fixture
-async def db(settings):
-    database = Database(settings.database_url.get_secret_value(), size=4)
-    await database.open()
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-async def owner(owner_url):
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

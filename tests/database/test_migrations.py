@@ -26,13 +26,6 @@ def tables():
             yield from (t for t in found if isinstance(t, type) and issubclass(t, Table) and t is not Table)
 
 
-@pytest.fixture
-async def owner(owner_url):
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
-
-
 async def columns_of(connection, table):
     rows = await connection.fetch(
         "SELECT attname, format_type(atttypid, NULL) AS type, attnotnull FROM pg_attribute"

@@ -16,6 +16,7 @@ import secrets
 from uuid import uuid4
 
 import pytest
+from support.waiting import eventually
 
 from paytrust.litestar import ROUTES
 
@@ -142,7 +143,7 @@ class World:
     def settle(self):
         """Wait until work in the background has nothing to do for either."""
         due = "SELECT id FROM webhooks WHERE tenant_id = ANY($1::uuid[]) AND status = 'received' AND (attempts = 0 OR lease_until > now())"
-        self.a.wait_for(lambda: not self.database.rows(due, [self.a.tenant_id, self.b.tenant_id]))
+        eventually(lambda: not self.database.rows(due, [self.a.tenant_id, self.b.tenant_id]))
 
 
 @pytest.fixture(scope="module")

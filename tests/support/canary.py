@@ -182,6 +182,10 @@ class Canary:
         return report
 
 
+CANARY = Canary()
+"""The one that listens to the tests."""
+
+
 def _json(response):
     try:
         return json.loads(response.text)

@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from support.waiting import eventually
 
 from paytrust import development
 from paytrust.idempotency import routes as idempotency
@@ -222,7 +223,7 @@ def test_while_the_first_waits_for_its_gateway_the_second_is_409_at_once(merchan
     sandbox.xendit.fault("slow_drip", on="create", times=1, seconds=0.001)
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(post, merchant.api, "/invoices", key, body)
-        merchant.wait_for(lambda: sandbox.xendit.payments)
+        eventually(lambda: sandbox.xendit.payments)
         again = post(merchant.api, "/invoices", key, body)
         assert not slow.done()
         problem(again, 409, "request_in_progress")
@@ -238,8 +239,8 @@ def test_a_client_that_hangs_up_finds_its_answer_waiting(merchant, service, sand
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection((service.host, service.port), timeout=5) as connection:
         connection.sendall(head.encode() + body)
-        merchant.wait_for(lambda: sandbox.xendit.payments)
-    merchant.wait_for(lambda: post(merchant.api, "/invoices", key, body).status_code == 201)
+        eventually(lambda: sandbox.xendit.payments)
+    eventually(lambda: post(merchant.api, "/invoices", key, body).status_code == 201)
     assert post(merchant.api, "/invoices", key, body).headers[REPLAYED] == "true"
     assert len(invoices_of(merchant)) == len(sandbox.xendit.payments) == 1
 
@@ -415,7 +416,7 @@ def doomed(service, merchant, tmp_path):
         with httpx.Client(
             base_url=f"http://127.0.0.1:{port}", headers=merchant.api.headers, timeout=30
         ) as api:
-            merchant.wait_for(lambda: process.poll() is None and is_ready(api), timeout_s=40)
+            eventually(lambda: process.poll() is None and is_ready(api), timeout_s=40)
             process.api = api
             yield process
     finally:
@@ -433,7 +434,7 @@ def crash(doomed, merchant, key, body, when):
     """Send the request to the doomed service and kill it when *when* holds; then let a minute pass."""
     with ThreadPoolExecutor(1) as pool:
         lost = pool.submit(post, doomed.api, "/invoices", key, body)
-        merchant.wait_for(when)
+        eventually(when)
         doomed.send_signal(signal.SIGKILL)
         with pytest.raises(httpx.TransportError):
             lost.result()
@@ -479,7 +480,7 @@ def test_killed_before_anything_was_made(doomed, merchant, sandbox, database, ke
 
     with database.holding("LOCK TABLE paytrust.invoices IN SHARE MODE"):
         crash(doomed, merchant, key, body, waits_for_the_lock)
-    merchant.wait_for(lambda: not waits_for_the_lock())
+    eventually(lambda: not waits_for_the_lock())
     assert invoices_of(merchant) == []
     goes_on(merchant, sandbox, database, key, body, problem, payable)
 
@@ -584,8 +585,6 @@ def test_a_day_later_a_service_forgets_the_key(merchant, database, key, settings
         "UPDATE paytrust.idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = $1", key
     )
     with development.serving(settings_for(session_owner_url)):
-        merchant.wait_for(
-            lambda: not database.rows("SELECT 1 FROM paytrust.idempotency_keys WHERE key = $1", key)
-        )
+        eventually(lambda: not database.rows("SELECT 1 FROM paytrust.idempotency_keys WHERE key = $1", key))
     assert post(merchant.api, "/invoices", key, body).json()["invoice_id"] != first.json()["invoice_id"]
     assert same(post(merchant.api, "/invoices", young, body), kept)

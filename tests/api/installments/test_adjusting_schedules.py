@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.waiting import eventually
 
 from paytrust.books.service import Books
 from paytrust.infra.db import Database
@@ -39,9 +40,7 @@ def pay(merchant, sandbox, invoice, number, amount=None, *, then="partially_paid
     assert f"-{number}-" in paid
     sandbox.xendit.pay(paid, **({"amount": amount} if amount else {}))
     if then == "partially_paid":
-        merchant.wait_for(
-            lambda: merchant.reference(invoice) != paid and merchant.get(invoice)["payment_url"]
-        )
+        eventually(lambda: merchant.reference(invoice) != paid and merchant.get(invoice)["payment_url"])
     merchant.wait(invoice, then)
 
 
@@ -253,9 +252,7 @@ def test_late_money_on_an_old_page_closes_the_page_for_the_old_amount(merchant, 
     adjust(merchant, invoice, (1, "50.00"))
     sandbox.xendit.pay(old, amount="20.00")
     merchant.wait(invoice, "partially_paid")
-    merchant.wait_for(
-        lambda: merchant.reference(invoice).endswith("-1-3x") and merchant.get(invoice)["payment_url"]
-    )
+    eventually(lambda: merchant.reference(invoice).endswith("-1-3x") and merchant.get(invoice)["payment_url"])
     assert payable(sandbox.xendit) == 1
     assert merchant.get(invoice, "/payments")["payments"][-1]["amount"] == "30.00"
 
@@ -266,4 +263,4 @@ def test_late_money_that_pays_everything_leaves_nothing_payable(merchant, sandbo
     adjust(merchant, invoice, (1, "50.00"))
     sandbox.xendit.pay(old, amount="100.00")
     merchant.wait(invoice, "paid")
-    merchant.wait_for(lambda: payable(sandbox.xendit) == 0)
+    eventually(lambda: payable(sandbox.xendit) == 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support.waiting import eventually
 
 
 def in_days(number):
@@ -108,7 +109,7 @@ def test_each_payment_opens_the_next_page_until_all_is_paid(merchant, sandbox):
         sandbox.xendit.pay(reference)
         merchant.wait(invoice, "paid" if number == 3 else "partially_paid")
         if number < 3:
-            merchant.wait_for(
+            eventually(
                 lambda n=number: (
                     merchant.reference(invoice).endswith(f"-{n + 1}-1x")
                     and merchant.get(invoice)["payment_url"]
@@ -133,7 +134,7 @@ def test_a_shortfall_stays_due_on_the_same_installment(merchant, sandbox):
     merchant.wait(invoice, "partially_paid")
     first = merchant.get(invoice, "/installments")["installments"][0]
     assert (first["status"], first["paid_amount"]) == ("partially_paid", "40000")
-    merchant.wait_for(lambda: merchant.reference(invoice).endswith("-1-2x"))
+    eventually(lambda: merchant.reference(invoice).endswith("-1-2x"))
     assert merchant.get(invoice, "/payments")["payments"][-1]["amount"] == "60000"
 
 
@@ -151,7 +152,7 @@ def test_the_next_page_is_made_on_demand_when_the_gateway_was_away(merchant, san
     sandbox.xendit.fault("http_503", on="create", times=1)
     sandbox.xendit.pay(reference)
     merchant.wait(invoice, "partially_paid")
-    merchant.wait_for(lambda: merchant.get(invoice, "/payments")["payments"][-1]["status"] == "unknown")
+    eventually(lambda: merchant.get(invoice, "/payments")["payments"][-1]["status"] == "unknown")
     answer = merchant.api.post(f"/invoices/{invoice['invoice_id']}/payment-url")
     assert answer.status_code == 200, answer.text
     assert answer.json()["payment_url"] == merchant.get(invoice)["payment_url"] is not None

@@ -6,6 +6,7 @@ wins.
 from __future__ import annotations
 
 import pytest
+from support.waiting import eventually
 
 
 def cancel(merchant, invoice):
@@ -47,7 +48,7 @@ def test_money_for_a_cancelled_invoice_is_kept_as_overpayment(merchant, sandbox)
     reference = merchant.reference(invoice)
     assert cancel(merchant, invoice).status_code == 200
     sandbox.xendit.pay_late(reference)
-    merchant.wait_for(lambda: merchant.get(invoice, "/overpayment")["overpayment_amount"] == "514550")
+    eventually(lambda: merchant.get(invoice, "/overpayment")["overpayment_amount"] == "514550")
     assert merchant.get(invoice)["status"] == "cancelled"
 
 
@@ -82,7 +83,7 @@ def test_an_invoice_whose_time_is_up_expires_here_and_at_the_gateway(
 ):
     invoice = merchant.invoice(gateway)
     let_time_pass(invoice)
-    merchant.wait_for(lambda: merchant.get(invoice)["status"] == "expired", timeout_s=20)
+    eventually(lambda: merchant.get(invoice)["status"] == "expired", timeout_s=20)
     assert payable(getattr(sandbox, gateway)) == 0
     assert merchant.api.post(f"/invoices/{invoice['invoice_id']}/payment-url").json()["code"] == "nothing_due"
 
@@ -92,13 +93,13 @@ def test_paid_beats_expired(merchant, sandbox, let_time_pass):
     sandbox.xendit.hold_webhooks()
     sandbox.xendit.pay(merchant.reference(invoice))
     let_time_pass(invoice)
-    merchant.wait_for(lambda: merchant.get(invoice)["status"] == "paid", timeout_s=20)
+    eventually(lambda: merchant.get(invoice)["status"] == "paid", timeout_s=20)
 
 
 def test_money_that_comes_after_the_expiry_is_applied(merchant, sandbox, let_time_pass):
     invoice = merchant.invoice()
     reference = merchant.reference(invoice)
     let_time_pass(invoice)
-    merchant.wait_for(lambda: merchant.get(invoice)["status"] == "expired", timeout_s=20)
+    eventually(lambda: merchant.get(invoice)["status"] == "expired", timeout_s=20)
     sandbox.xendit.pay_late(reference)
     merchant.wait(invoice, "paid")

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
 import pytest
+from support.waiting import eventually
 
 from paytrust.errors import Busy
 from paytrust.infra.db import Database
@@ -32,13 +33,6 @@ def row(invoice):
     return f"SELECT FROM paytrust.invoices WHERE id = '{invoice['invoice_id']}' FOR UPDATE"
 
 
-def waited_until(condition, timeout_s=10):
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
-
-
 def timed(call):
     started = time.monotonic()
     return call(), time.monotonic() - started
@@ -51,7 +45,7 @@ def test_of_sixteen_requests_two_wait_and_fourteen_are_told_at_once(seller, data
                 pool.submit(timed, lambda: seller.api.post(f"/invoices/{invoice['invoice_id']}/payment-url"))
                 for _ in range(16)
             ]
-            waited_until(lambda: sum(each.done() for each in asked) == 14)
+            eventually(lambda: sum(each.done() for each in asked) == 14)
             for each in [each for each in asked if each.done()]:
                 answer, took_s = each.result()
                 problem(answer, 409, "payment_in_progress")
@@ -77,7 +71,7 @@ def test_an_unrelated_read_does_not_notice_a_pile_up(seller, database, invoice, 
 
     with ThreadPoolExecutor(16) as pool, database.holding(row):
         crowd = [pool.submit(again_and_again) for _ in range(16)]
-        waited_until(lambda: database.value(WAITING) == 2)
+        eventually(lambda: database.value(WAITING) == 2)
         took_s = [timed(lambda: seller.get(other))[1] for _ in range(60)]
         over = True
         assert database.value(WAITING) <= 2
@@ -95,7 +89,7 @@ def test_a_second_invoice_has_a_queue_of_its_own(seller, database, invoice, row)
                 pool.submit(seller.api.post, f"/invoices/{invoice['invoice_id']}/payment-url")
                 for _ in range(2)
             ]
-            waited_until(lambda: database.value(WAITING) == 2)
+            eventually(lambda: database.value(WAITING) == 2)
             assert seller.api.post(f"/invoices/{other['invoice_id']}/payment-url").status_code == 200
         assert [each.result().status_code for each in waiting] == [200, 200]
 
@@ -110,10 +104,10 @@ def test_money_that_comes_while_requests_wait_is_applied_all_the_same(
                 pool.submit(seller.api.post, f"/invoices/{invoice['invoice_id']}/payment-url")
                 for _ in range(2)
             ]
-            waited_until(lambda: database.value(WAITING) == 2)
+            eventually(lambda: database.value(WAITING) == 2)
             sandbox.xendit.pay(seller.reference(invoice))
             work = WAITING.replace("paytrust api", "paytrust work")
-            waited_until(lambda: database.value(work) == 1)
+            eventually(lambda: database.value(work) == 1)
         for each in waiting:
             each.result()
     assert seller.wait(invoice, "paid")["status"] == "paid"

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from support.waiting import eventually
 
 
 def after(**delta):
@@ -251,9 +252,7 @@ def test_an_amount_below_what_was_credited_is_refused(seller, sandbox, problem):
     invoice = seller.invoice(installments={"count": 2})
     sandbox.xendit.pay(seller.reference(invoice), amount="100000")
     seller.wait(invoice, "partially_paid")
-    seller.wait_for(
-        lambda: seller.reference(invoice).endswith("-1-2x") and seller.get(invoice)["payment_url"]
-    )
+    eventually(lambda: seller.reference(invoice).endswith("-1-2x") and seller.get(invoice)["payment_url"])
     problem(adjust(seller, invoice, (1, "99999")), 400, "invalid_request", ["#/installments/0/amount"])
 
 
@@ -286,7 +285,7 @@ def test_money_in_another_currency_is_kept_as_failed_and_applied_to_nothing(sell
     reference = seller.reference(invoice)
     sandbox.xendit.pay(reference, currency="USD")
     failed = "SELECT error_code FROM webhooks WHERE reference = $1 AND status = 'failed'"
-    seller.wait_for(lambda: database.rows(failed, reference))
+    eventually(lambda: database.rows(failed, reference))
     assert database.value(failed, reference) == "currency_mismatch"
     told = seller.get(invoice, "/overpayment")
     assert (told["total_paid"], told["overpayment_amount"]) == ("0.00", "0.00")

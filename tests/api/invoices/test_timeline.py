@@ -6,6 +6,7 @@ import asyncio
 import re
 
 import asyncpg
+from support.waiting import eventually
 
 
 def events(merchant, invoice):
@@ -55,13 +56,13 @@ def test_every_attempt_and_every_receipt_is_in_the_timeline_with_its_time(mercha
     """
     invoice = merchant.invoice(installments={"count": 2})
     for number in (1, 2):
-        merchant.wait_for(
+        eventually(
             lambda n=number: (
                 f"-{n}-1x" in merchant.reference(invoice) and merchant.get(invoice)["payment_url"]
             )
         )
         sandbox.xendit.pay(merchant.reference(invoice))
-        merchant.wait_for(
+        eventually(
             lambda n=number: merchant.get(invoice, "/installments")["installments"][n - 1]["status"] == "paid"
         )
     merchant.wait(invoice, "paid")
@@ -132,7 +133,7 @@ def test_adjusting_supplementing_and_cancelling_are_told(merchant):
 def test_money_in_another_currency_is_told_and_not_applied(merchant, sandbox):
     invoice = merchant.invoice(currency="USD")
     sandbox.xendit.pay(merchant.reference(invoice), currency="MYR")
-    merchant.wait_for(lambda: "payment_refused" in events(merchant, invoice))
+    eventually(lambda: "payment_refused" in events(merchant, invoice))
     assert merchant.get(invoice)["status"] == "pending"
 
 
@@ -140,7 +141,7 @@ def test_money_for_a_cancelled_invoice_is_kept_and_flagged(merchant, sandbox):
     invoice = merchant.invoice()
     merchant.api.post(f"/invoices/{invoice['invoice_id']}/cancel")
     pay_late(merchant, sandbox, invoice)
-    merchant.wait_for(lambda: merchant.get(invoice)["flags"] == ["after_cancel"])
+    eventually(lambda: merchant.get(invoice)["flags"] == ["after_cancel"])
     assert merchant.get(invoice)["status"] == "cancelled"
     assert merchant.get(invoice, "/overpayment")["overpayment_amount"] == invoice["total_amount"]
     listed = merchant.api.get("/invoices", params={"flag": "after_cancel"}).json()["invoices"]

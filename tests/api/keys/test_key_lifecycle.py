@@ -25,20 +25,13 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from support.waiting import eventually
 
 PROMISE_S = 1.0
 """How long a key may live on in other processes."""
 NOISE_S = 4.0
 """What a busy machine may add; the cache alone would take 30 s."""
 OTHER_ADMIN_KEY = "c07de8a95b1f4f2391d4e6b87a3c5d10"
-
-
-def wait_until(condition, timeout_s=20.0):
-    until = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
-    return found
 
 
 class Node:
@@ -69,7 +62,7 @@ class Node:
             self._process = subprocess.Popen(
                 command, env=self.environ, cwd=self.log.parent, stderr=log, stdout=log
             )
-        wait_until(self._answers, 60)
+        eventually(self._answers, timeout_s=60)
 
     def _answers(self):
         assert self._process.poll() is None, self.log.read_text()
@@ -126,7 +119,7 @@ def audit(admin):
 def dies(ask):
     """How many seconds it takes until the key is refused."""
     started = time.monotonic()
-    wait_until(lambda: ask().status_code == 401, 60)
+    eventually(lambda: ask().status_code == 401, timeout_s=60)
     return time.monotonic() - started
 
 
@@ -250,7 +243,7 @@ def test_an_expired_key_is_refused_by_every_process_that_knew_it(node, get, new_
     assert dies(lambda: node.get(key["api_key"])) < 4 + NOISE_S
     assert dies(lambda: get(key["api_key"])) < NOISE_S
     problem(admin.put(f"/api-keys/{key['key_id']}/rotate"), 409, "key_not_live")
-    assert wait_until(
+    assert eventually(
         lambda: [entry for entry in audit(key_id=key["key_id"]) if entry["reason"] == "expired_key"]
     )
 
@@ -338,7 +331,7 @@ def test_the_audit_knows_of_everything_that_happens_to_a_key(
     admin.put(f"/api-keys/{key_id}/rotate", headers={"x-request-id": "rotate-1"})
     admin.delete(f"/api-keys/{key_id}", headers={"x-request-id": "revoke-1"})
     admin.delete(f"/api-keys/{key_id}", headers={"x-request-id": "revoke-2"})
-    wait_until(lambda: {"used", "failed"} <= {entry["action"] for entry in audit(key_id=key_id)})
+    eventually(lambda: {"used", "failed"} <= {entry["action"] for entry in audit(key_id=key_id)})
     entries = {entry["action"]: entry for entry in audit(key_id=key_id)}
     assert len(audit(key_id=key_id)) == len(entries) == 5
     for action, entry in entries.items():
@@ -374,7 +367,7 @@ def test_use_is_not_written_for_each_request(get, node, new_key, audit):
     key = new_key()
     for _ in range(60):
         assert get(key["api_key"]).status_code == 200
-    wait_until(lambda: [entry for entry in audit(key_id=key["key_id"]) if entry["action"] == "used"])
+    eventually(lambda: [entry for entry in audit(key_id=key["key_id"]) if entry["action"] == "used"])
     time.sleep(6)  # longer than between two looks of the process
     assert len([entry for entry in audit(key_id=key["key_id"]) if entry["action"] == "used"]) == 1
 
@@ -383,7 +376,7 @@ def test_failures_cannot_fill_the_disk(anonymous, database):
     before = database.value("SELECT count(*) FROM key_audit")
     for n in range(300):
         anonymous.get("/invoices", headers={"x-api-key": f"{n:064x}"})
-    wait_until(
+    eventually(
         lambda: database.value(
             "SELECT count(*) FROM key_audit WHERE reason = 'unknown_key' AND address = '127.0.0.1'"
         )
@@ -399,7 +392,7 @@ def test_a_key_of_nobody_is_in_the_audit_with_its_address_and_without_itself(
     anonymous, database, send, reason
 ):
     anonymous.get("/invoices", headers=send)
-    wait_until(
+    eventually(
         lambda: database.rows(
             "SELECT * FROM key_audit WHERE reason = $1 AND address = '127.0.0.1' AND actor = 'anonymous'",
             reason,
@@ -418,14 +411,14 @@ def test_the_audit_says_which_of_two_admin_keys_was_used(node, admin, shop, audi
         [created] = audit(key_id=answer.json()["key_id"])
         actors.add(created["actor"])
     assert len(actors) == 2
-    wait_until(lambda: actors <= {entry["actor"] for entry in audit() if entry["action"] == "used"})
+    eventually(lambda: actors <= {entry["actor"] for entry in audit() if entry["action"] == "used"})
 
 
 def test_only_what_is_set_as_an_admin_key_is_one(admin, anonymous, problem, database):
     problem(
         anonymous.get("/api-keys/audit", headers={"x-admin-key": OTHER_ADMIN_KEY}), 401, "unauthenticated"
     )
-    wait_until(
+    eventually(
         lambda: database.rows("SELECT 1 FROM key_audit WHERE reason = 'wrong_admin_key' AND key_id IS NULL")
     )
 

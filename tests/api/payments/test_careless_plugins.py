@@ -5,12 +5,12 @@ is none, the rest works.
 
 from __future__ import annotations
 
-import time
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import httpx
 import pytest
+from support.waiting import eventually
 
 from paytrust import development
 from paytrust.plugins.registry import GROUP, PluginState, Registry
@@ -171,13 +171,6 @@ def ask_for_page(api):
     return api.post(f"/invoices/{the_invoice(api)['invoice_id']}/payment-url")
 
 
-def wait_for(condition, timeout_s=20):
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize(("gateway", "within_s"), [("raises", 5), ("dawdles", 20)])
 def test_a_plugin_that_does_not_come_back_leaves_an_unknown_outcome_that_heals(
     admin, shop, acme, problem, gateway, within_s
@@ -188,13 +181,13 @@ def test_a_plugin_that_does_not_come_back_leaves_an_unknown_outcome_that_heals(
     assert the_invoice(admin)["status"] == "draft"
     assert ask_for_page(admin).json()["payment_url"] == acme.payments[-1]["page"]
     acme.pay(acme.payments[-1]["reference"])
-    wait_for(lambda: the_invoice(admin)["status"] == "paid")
+    eventually(lambda: the_invoice(admin)["status"] == "paid")
 
 
 def test_a_plugin_that_cannot_look_makes_the_webhook_wait(admin, shop, acme, webhooks):
     assert order(admin, shop("cannotlook")).status_code == 201
     assert acme.pay(acme.payments[-1]["reference"]) == 200
-    wait_for(lambda: webhooks() == [("received", "gateway_unavailable")])
+    eventually(lambda: webhooks() == [("received", "gateway_unavailable")])
     assert the_invoice(admin)["status"] == "pending"
 
 
@@ -272,7 +265,7 @@ def test_a_payment_of_nothing_is_no_payment(admin, shop, acme, webhooks, own_dat
     payment = acme.payments[-1]
     payment |= {"state": "paid", "paid_amount": 0}
     assert acme.notify(payment, "payment.paid") == 200
-    wait_for(lambda: webhooks() == [("failed", "unprocessable")])
+    eventually(lambda: webhooks() == [("failed", "unprocessable")])
     assert the_invoice(admin)["status"] == "pending"
     assert own_database.rows("SELECT id FROM receipts") == []
 
@@ -281,10 +274,10 @@ def test_a_payment_that_the_gateway_takes_back_is_kept_for_a_person(admin, shop,
     assert order(admin, shop("acme")).status_code == 201
     payment = acme.payments[-1]
     acme.pay(payment["reference"])
-    wait_for(lambda: the_invoice(admin)["status"] == "paid")
+    eventually(lambda: the_invoice(admin)["status"] == "paid")
     payment |= {"state": "declined", "paid_amount": None}
     assert acme.notify(payment, "payment.declined") == 200
-    wait_for(lambda: ("failed", "payment_reversed") in webhooks())
+    eventually(lambda: ("failed", "payment_reversed") in webhooks())
     assert the_invoice(admin)["status"] == "paid"
 
 

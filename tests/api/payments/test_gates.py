@@ -6,6 +6,7 @@ paying them.
 from __future__ import annotations
 
 import pytest
+from support.waiting import eventually
 
 
 def pay_in_order(merchant, sandbox, invoice, numbers, amount=None):
@@ -13,13 +14,13 @@ def pay_in_order(merchant, sandbox, invoice, numbers, amount=None):
     Pay the parts *numbers* one after the other, each on the page that opens when the one before is paid.
     """
     for number in numbers:
-        merchant.wait_for(
+        eventually(
             lambda n=number: (
                 f"-{n}-1x" in merchant.reference(invoice) and merchant.get(invoice)["payment_url"]
             )
         )
         sandbox.xendit.pay(merchant.reference(invoice), **({"amount": amount} if amount else {}))
-        merchant.wait_for(
+        eventually(
             lambda n=number: merchant.get(invoice, "/installments")["installments"][n - 1]["status"] == "paid"
         )
 
@@ -81,12 +82,12 @@ def test_three_installments_in_ringgit_with_the_second_adjusted_and_the_last_ove
     assert [part["amount"] for part in parts] == ["35.33", "35.33", "35.34"]
     assert [part["tax_amount"] for part in parts] == ["1.99", "1.99", "2.02"]
     pay_in_order(merchant, sandbox, invoice, [1])
-    merchant.wait_for(lambda: merchant.get(invoice)["payment_url"])
+    eventually(lambda: merchant.get(invoice)["payment_url"])
     path = f"/invoices/{invoice['invoice_id']}/installments"
     changed = merchant.api.patch(path, json={"installments": [{"number": 2, "amount": "50.00"}]})
     assert changed.status_code == 200, changed.text
     assert [part["amount"] for part in changed.json()["installments"]] == ["35.33", "50.00", "20.67"]
-    merchant.wait_for(
+    eventually(
         lambda: (
             merchant.get(invoice, "/payments")["payments"][-1]["amount"] == "50.00"
             and merchant.get(invoice)["payment_url"]

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
+from support.waiting import eventually
 
 UNKNOWN = [
     *["reset_before", "reset_after", "truncated", "malformed_json", "wrong_schema", "redirect"],
@@ -320,10 +321,7 @@ def test_money_on_a_duplicate_that_nobody_knew_of_is_not_lost(seller, sandbox, p
     for payment in sandbox.xendit.payments:
         sandbox.xendit.pay(payment.id)
     seller.wait(order.invoice, "paid")
-    until = time.monotonic() + 20
-    while seller.get(order.invoice, "/overpayment")["overpayment_amount"] == "0":
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    eventually(lambda: seller.get(order.invoice, "/overpayment")["overpayment_amount"] != "0")
     assert seller.get(order.invoice, "/overpayment")["overpayment_amount"] == order.invoice["total_amount"]
 
 
@@ -334,10 +332,7 @@ def test_a_webhook_that_comes_before_the_gateways_answer_is_applied(far, seller,
     far.fault("slow_drip", on="create", times=1, seconds=0.001)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(order.post)
-        until = time.monotonic() + 20
-        while not far.payments:
-            assert time.monotonic() < until
-            time.sleep(0.005)
+        eventually(lambda: far.payments)
         far.pay(far.payments[0].reference)
         assert not answer.done()
         paid = seller.wait(order.invoice, "paid")

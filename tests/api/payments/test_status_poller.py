@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from support.waiting import eventually
 
 from paytrust.payments.jobs import StatusPoller
 from paytrust.plugins.registry import Registry
@@ -61,13 +62,9 @@ def look(database):
             "UPDATE payments SET next_check_at = now(), created_at = created_at - interval '10 minutes' WHERE invoice_id = $1",
             invoice["invoice_id"],
         )
-        until = time.monotonic() + 60
-        while wait and database.value(
-            "SELECT count(*) FROM payments WHERE invoice_id = $1 AND next_check_at < now() + interval '10 minutes'",
-            invoice["invoice_id"],
-        ):
-            assert time.monotonic() < until, "nobody looked"
-            time.sleep(0.1)
+        due = "SELECT count(*) FROM payments WHERE invoice_id = $1 AND next_check_at < now() + interval '10 minutes'"
+        if wait:
+            eventually(lambda: not database.value(due, invoice["invoice_id"]), "the poller has looked", 60)
 
     return look_
 
@@ -125,7 +122,7 @@ def test_a_payment_whose_webhook_never_came_is_applied(seller, far, gateway, loo
         "total_paid": invoice["total_amount"],
         "overpayment_amount": "0",
     }
-    seller.wait_for(lambda: payments(invoice)[0]["next_check_at"] is None)
+    eventually(lambda: payments(invoice)[0]["next_check_at"] is None)
 
 
 def test_an_attempt_is_first_looked_at_after_five_minutes_then_after_an_hour(
@@ -149,7 +146,7 @@ def test_late_money_for_an_expired_invoice_is_found_in_the_week_after(
     [attempt] = payments(invoice)
     assert attempt["status"] == "expired"
     look(invoice, wait=False)
-    seller.wait_for(lambda: seller.get(invoice, "/overpayment")["overpayment_amount"] == TOTAL, timeout_s=40)
+    eventually(lambda: seller.get(invoice, "/overpayment")["overpayment_amount"] == TOTAL, timeout_s=40)
 
 
 def test_after_a_week_nobody_asks_about_a_closed_attempt_any_more(seller, xendit, database, payments):
@@ -159,7 +156,7 @@ def test_after_a_week_nobody_asks_about_a_closed_attempt_any_more(seller, xendit
         "UPDATE payments SET updated_at = now() - interval '8 days', next_check_at = now() WHERE invoice_id = $1",
         invoice["invoice_id"],
     )
-    seller.wait_for(lambda: payments(invoice)[0]["next_check_at"] is None, timeout_s=40)
+    eventually(lambda: payments(invoice)[0]["next_check_at"] is None, timeout_s=40)
 
 
 def test_while_the_gateway_is_away_the_look_waits_and_is_repeated(seller, sandbox, xendit, look, payments):
@@ -167,8 +164,8 @@ def test_while_the_gateway_is_away_the_look_waits_and_is_repeated(seller, sandbo
     xendit.pay(seller.reference(invoice))
     xendit.fault("http_503", on="list")
     look(invoice, wait=False)
-    seller.wait_for(lambda: any(request.operation == "list" for request in xendit.requests), timeout_s=40)
-    seller.wait_for(
+    eventually(lambda: any(request.operation == "list" for request in xendit.requests), timeout_s=40)
+    eventually(
         lambda: (
             payments(invoice)[0]["next_check_at"] > payments(invoice)[0]["updated_at"] + timedelta(minutes=4)
         )
@@ -307,7 +304,7 @@ def test_when_a_late_payment_closes_the_invoice_the_newer_page_is_closed_too(
     xendit.pay_late(first)
     look(invoice, wait=False)
     seller.wait(invoice, "paid", timeout_s=40)
-    seller.wait_for(
+    eventually(
         lambda: [payment["status"] for payment in payments(invoice)] == ["paid", "expired"], timeout_s=40
     )
     assert payable(xendit) == 0

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.waiting import eventually
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def attempts(merchant, invoice):
 
 
 def wait_for_request(merchant, far, operation):
-    merchant.wait_for(lambda: any(request.operation == operation for request in far.requests))
+    eventually(lambda: any(request.operation == operation for request in far.requests))
 
 
 # --- asked for again -------------------------------------------------------------------------------------------------------
@@ -181,7 +182,7 @@ def test_a_page_that_may_have_been_closed_is_not_shown_again_before_the_gateway_
     far.fault(fault, on=CLOSES[gateway], times=1)
     problem(cancel(merchant, invoice), 504, "gateway_outcome_unknown")
     assert (merchant.get(invoice)["status"], merchant.get(invoice)["payment_url"]) == ("pending", None)
-    merchant.wait_for(lambda: ask_for_page(merchant, invoice).status_code == 200)
+    eventually(lambda: ask_for_page(merchant, invoice).status_code == 200)
     assert payable(far) == 1
     assert 'value="pay"' in outside.get(merchant.get(invoice)["payment_url"]).text
     far.pay(merchant.reference(invoice))
@@ -193,12 +194,12 @@ def test_a_page_for_an_old_amount_that_may_have_been_closed_is_never_adopted(mer
     far, invoice = sandbox.xendit, merchant.invoice()
     first = merchant.reference(invoice)
     far.expire(first)
-    merchant.wait_for(lambda: attempts(merchant, invoice) == ["expired"])
+    eventually(lambda: attempts(merchant, invoice) == ["expired"])
     assert ask_for_page(merchant, invoice).status_code == 200
     far.fault("reset_before", on="expire", times=1)
     far.pay(first, amount="100000")
-    merchant.wait_for(lambda: attempts(merchant, invoice) == ["paid", "unknown"])
-    merchant.wait_for(lambda: ask_for_page(merchant, invoice).status_code == 200)
+    eventually(lambda: attempts(merchant, invoice) == ["paid", "unknown"])
+    eventually(lambda: ask_for_page(merchant, invoice).status_code == 200)
     [page] = [payment for payment in far.payments if payment.status == "PENDING"]
     assert (page.amount, page.page_url) == ("414550", merchant.get(invoice)["payment_url"])
 
@@ -235,7 +236,7 @@ def test_what_was_paid_in_another_currency_does_not_keep_an_invoice_from_expirin
 def test_after_a_payment_in_another_currency_there_is_a_new_page(merchant, sandbox, payable):
     invoice = merchant.invoice()
     sandbox.xendit.pay(merchant.reference(invoice), currency="USD")
-    merchant.wait_for(lambda: attempts(merchant, invoice) == ["expired"])
+    eventually(lambda: attempts(merchant, invoice) == ["expired"])
     answer = ask_for_page(merchant, invoice)
     assert answer.status_code == 200, answer.text
     assert answer.json()["payment_url"] != invoice["payment_url"]
@@ -265,7 +266,7 @@ def looked_after(merchant, database):
         due = (
             f"SELECT EXISTS ({query.partition(' ORDER')[0]} AND next_check_at <= now() + interval '1 minute')"
         )
-        merchant.wait_for(lambda: not database.value(due, invoice["invoice_id"]))
+        eventually(lambda: not database.value(due, invoice["invoice_id"]))
         return database.value(query, invoice["invoice_id"])
 
     return wait
@@ -299,7 +300,7 @@ def test_an_invoice_that_was_cancelled_before_its_time_was_up_stays_cancelled(
 def test_an_invoice_without_a_live_payment_expires_when_its_own_time_is_up(merchant, sandbox, let_time_pass):
     invoice = merchant.invoice()
     sandbox.xendit.expire(merchant.reference(invoice))
-    merchant.wait_for(lambda: attempts(merchant, invoice) == ["expired"])
+    eventually(lambda: attempts(merchant, invoice) == ["expired"])
     assert merchant.get(invoice)["status"] == "pending"
     let_time_pass(invoice)
     merchant.wait(invoice, "expired")
@@ -315,7 +316,7 @@ def test_who_paid_one_of_several_cannot_pay_another_once_we_were_told(merchant, 
     assert payable(far) == 2
     far.pay(far.payments[0].id)
     merchant.wait(invoice, "paid")
-    merchant.wait_for(lambda: payable(far) == 0)
+    eventually(lambda: payable(far) == 0)
 
 
 @pytest.fixture
@@ -348,9 +349,7 @@ def test_a_worker_that_lost_its_lease_leaves_the_webhook_to_the_next(
     ]
     database.value("UPDATE webhooks SET lease_until = now() WHERE id = $1", webhook_id)
     merchant.wait(invoice, "paid")
-    merchant.wait_for(
-        lambda: database.value("SELECT status FROM webhooks WHERE id = $1", webhook_id) != "received"
-    )
+    eventually(lambda: database.value("SELECT status FROM webhooks WHERE id = $1", webhook_id) != "received")
     assert merchant.get(invoice, "/overpayment")["total_paid"] == "514550"
 
 
@@ -361,7 +360,7 @@ def test_a_webhook_that_takes_every_worker_down_is_given_up_and_not_tried_for_ev
     reference = merchant.reference(invoice)
     sandbox.xendit.fault("http_503", on="list")
     sandbox.xendit.pay(reference)
-    merchant.wait_for(
+    eventually(
         lambda: database.value(
             "SELECT first_failed_at IS NOT NULL FROM webhooks WHERE reference = $1", reference
         )
@@ -370,7 +369,7 @@ def test_a_webhook_that_takes_every_worker_down_is_given_up_and_not_tried_for_ev
     database.value(
         "UPDATE webhooks SET attempts = 10, next_attempt_at = now() WHERE reference = $1", reference
     )
-    merchant.wait_for(
+    eventually(
         lambda: database.value("SELECT status FROM webhooks WHERE reference = $1", reference) == "failed"
     )
     assert database.value("SELECT error_code FROM webhooks WHERE reference = $1", reference) == "worker_lost"

@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from support.waiting import eventually
 
 from paytrust.accounts import service as accounts
 from paytrust.errors import GatewayUnavailable
@@ -204,7 +205,7 @@ def test_an_account_is_compared_once_a_day_by_whoever_comes_first(
         return await asyncio.gather(*(worker.step() for worker in workers))
 
     assert sum(with_comparison(work)) <= 1, "the service's own worker may have been first"
-    merchant.wait_for(
+    eventually(
         lambda: database.value(
             "SELECT compared_until FROM gateway_accounts WHERE id = $1", merchant.xendit_id
         ),
@@ -288,9 +289,7 @@ def test_failed_webhooks_are_listed_and_replayed(merchant, sandbox, run, databas
     reference = merchant.reference(invoice)
     sandbox.xendit.fault("http_503", on="list")
     sandbox.xendit.pay(reference)
-    merchant.wait_for(
-        lambda: database.value("SELECT error_code FROM webhooks WHERE reference = $1", reference)
-    )
+    eventually(lambda: database.value("SELECT error_code FROM webhooks WHERE reference = $1", reference))
     sandbox.xendit.clear_faults()
     event_id = str(
         database.value("UPDATE webhooks SET status = 'failed' WHERE reference = $1 RETURNING id", reference)
@@ -301,9 +300,7 @@ def test_failed_webhooks_are_listed_and_replayed(merchant, sandbox, run, databas
     assert code == 1
     assert event_id in text
     assert run("webhooks", "replay", event_id) == (0, "webhooks to be processed again: 1\n")
-    merchant.wait_for(
-        lambda: database.value("SELECT status FROM webhooks WHERE id = $1", event_id) == "applied"
-    )
+    eventually(lambda: database.value("SELECT status FROM webhooks WHERE id = $1", event_id) == "applied")
     assert merchant.get(invoice)["status"] == "paid"
     database.rows("UPDATE webhooks SET status = 'failed', error_code = 'x' WHERE id = $1", event_id)
     choice = ("--from", "2020-01-01T00:00:00Z", "--gateway-id", merchant.xendit_id, "--code", "x")

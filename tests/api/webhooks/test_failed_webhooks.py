@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from support.waiting import eventually
 
 TOTAL = "514550"
 UUID_OF_NOBODY = "01935c1e-0000-7000-8000-000000000000"
@@ -21,9 +22,7 @@ def fail(database, seller, sandbox):
         sandbox.xendit.fault("http_503", on="list")
         sandbox.xendit.pay(seller.reference(invoice))
         reference = seller.reference(invoice)
-        seller.wait_for(
-            lambda: database.value("SELECT error_code FROM webhooks WHERE reference = $1", reference)
-        )
+        eventually(lambda: database.value("SELECT error_code FROM webhooks WHERE reference = $1", reference))
         sandbox.xendit.clear_faults()
         [row] = database.rows(
             "UPDATE webhooks SET status = 'failed', error_code = $2, attempts = 4, attempts_before = 0 WHERE reference = $1 RETURNING id",
@@ -88,7 +87,7 @@ def test_a_replayed_webhook_is_processed_and_the_payment_applied(admin, fail, se
     answer = admin.post(f"/webhooks/{event_id}/replay")
     assert (answer.status_code, answer.json()["status"]) == (200, "received"), answer.text
     seller.wait(invoice, "paid")
-    seller.wait_for(lambda: admin.get(f"/webhooks/{event_id}").json()["status"] == "applied")
+    eventually(lambda: admin.get(f"/webhooks/{event_id}").json()["status"] == "applied")
     assert [one["number"] for one in admin.get(f"/webhooks/{event_id}").json()["attempts"]] == [1, 5]
 
 
@@ -96,7 +95,7 @@ def test_a_replay_moves_no_money_twice(admin, fail, seller):
     invoice, event_id = fail()
     for _ in range(3):
         assert admin.post(f"/webhooks/{event_id}/replay").status_code in {200, 409}
-        seller.wait_for(lambda: admin.get(f"/webhooks/{event_id}").json()["status"] in {"applied", "ignored"})
+        eventually(lambda: admin.get(f"/webhooks/{event_id}").json()["status"] in {"applied", "ignored"})
     assert seller.get(invoice, "/overpayment")["total_paid"] == TOTAL
     assert seller.get(invoice, "/overpayment")["overpayment_amount"] == "0"
 
@@ -105,7 +104,7 @@ def test_a_replay_starts_a_fresh_cycle_of_tries(admin, fail, seller, sandbox, da
     _, event_id = fail()
     sandbox.xendit.fault("http_503", on="list")
     assert admin.post(f"/webhooks/{event_id}/replay").status_code == 200
-    seller.wait_for(lambda: len(admin.get(f"/webhooks/{event_id}").json()["attempts"]) == 2)
+    eventually(lambda: len(admin.get(f"/webhooks/{event_id}").json()["attempts"]) == 2)
     [row] = database.rows(
         "SELECT *, next_attempt_at - first_failed_at AS pause FROM webhooks WHERE id = $1", event_id
     )
@@ -141,7 +140,7 @@ def test_what_still_cannot_be_read_stays_failed(admin, fail, seller, database):
         "UPDATE webhooks SET reference = NULL, event = 'unreadable', body = '\\x7b7d' WHERE id = $1", event_id
     )
     assert admin.post(f"/webhooks/{event_id}/replay").status_code == 200
-    seller.wait_for(lambda: admin.get(f"/webhooks/{event_id}").json()["status"] == "failed")
+    eventually(lambda: admin.get(f"/webhooks/{event_id}").json()["status"] == "failed")
     assert admin.get(f"/webhooks/{event_id}").json()["error_code"] == "unreadable_webhook"
 
 
@@ -204,7 +203,7 @@ def test_a_given_up_webhook_is_matched_when_its_payment_appears(session_owner_ur
 
     asyncio.run(rename(reference, reference + "gone"))
     database.rows("UPDATE webhooks SET next_attempt_at = now() WHERE id = $1", event_id)
-    seller.wait_for(
+    eventually(
         lambda: database.value("SELECT next_attempt_at > now() FROM webhooks WHERE id = $1", event_id),
         timeout_s=90,
     )
@@ -220,7 +219,7 @@ def test_after_a_month_nobody_looks_for_its_payment_any_more(fail, seller, datab
         "UPDATE webhooks SET reference = 'nobodys', next_attempt_at = now(), received_at = now() - interval '31 days' WHERE id = $1",
         event_id,
     )
-    seller.wait_for(
+    eventually(
         lambda: database.value("SELECT next_attempt_at = 'infinity' FROM webhooks WHERE id = $1", event_id),
         timeout_s=90,
     )

@@ -4,11 +4,11 @@ What webhooks do to money: each payment counts once, in whatever order, number a
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from support.waiting import eventually
 
 TOTAL = "514550"
 GATEWAYS = ["xendit", "midtrans"]
@@ -57,12 +57,17 @@ class Sale:
     def wait(self, status):
         return self._seller.wait(self.invoice, status)
 
+    def processed(self):
+        """Wait until no webhook waits."""
+        eventually(lambda: "received" not in self.statuses, lambda: self.statuses)
+
+    def failed_once(self):
+        """The webhooks, once the first of them could not be applied."""
+        return (rows := self.webhooks) and rows[0]["error_code"] is not None and rows
+
     def settled(self, *statuses):
         """Wait until the webhooks have these statuses."""
-        until = time.monotonic() + 20
-        while self.statuses != list(statuses):
-            assert time.monotonic() < until, (self.statuses, self.status)
-            time.sleep(0.02)
+        eventually(lambda: self.statuses == list(statuses), lambda: (self.statuses, self.status))
 
     def age(self):
         """Let the invoice's own time be up."""
@@ -184,10 +189,7 @@ def test_captured_and_then_settled_is_one_receipt(sale, far):
     sale.wait("paid")
     far.settle(sale.reference)
     far.wait_for_deliveries(len(far.deliveries))
-    until = time.monotonic() + 20
-    while "received" in sale.statuses:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    sale.processed()
     assert {webhook["event"] for webhook in sale.webhooks} >= {"capture", "settlement"}
     assert (sale.receipts, sale.paid, sale.status) == (1, (TOTAL, "0"), "paid")
 
@@ -195,10 +197,7 @@ def test_captured_and_then_settled_is_one_receipt(sale, far):
 @pytest.mark.parametrize("gateway", ["midtrans"], indirect=True)
 def test_a_challenged_card_is_no_money_until_it_is_approved(sale, far):
     far.challenge(sale.reference)
-    until = time.monotonic() + 20
-    while not sale.statuses or "received" in sale.statuses:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    eventually(lambda: sale.statuses and "received" not in sale.statuses)
     assert (sale.receipts, sale.status) == (0, "pending")
     far.approve(sale.reference)
     sale.wait("paid")
@@ -226,10 +225,7 @@ def test_two_kinds_of_news_about_one_payment_at_the_same_moment_count_once(outsi
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda one: outside.post(one.url, content=one.body, headers=one.headers), news))
         sale.wait("paid")
-        until = time.monotonic() + 20
-        while "received" in sale.statuses:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        sale.processed()
         assert sorted(sale.statuses) == ["applied", "ignored", "ignored", "ignored"]
         assert (sale.receipts, sale.paid) == (1, (TOTAL, "0"))
 
@@ -248,13 +244,14 @@ def test_less_than_due_is_kept_and_the_invoice_is_partially_paid(sale, far, sell
 def test_the_rest_of_a_partial_payment_is_asked_for_on_a_new_page(sale, far, seller):
     far.pay(sale.reference, amount="under")
     sale.wait("partially_paid")
-    until = time.monotonic() + 20
     # The worker makes the page too; whoever comes second is told to wait.
-    while (
-        answer := seller.api.post(f"/invoices/{sale.invoice['invoice_id']}/payment-url")
-    ).status_code == 409:
-        assert time.monotonic() < until, answer.text
-    assert answer.status_code == 200, answer.text
+    path = f"/invoices/{sale.invoice['invoice_id']}/payment-url"
+
+    def answer():
+        answer = seller.api.post(path)
+        return answer.status_code != 409 and answer
+
+    assert eventually(answer).status_code == 200
     first, second = seller.get(sale.invoice, "/payments")["payments"]
     assert (first["status"], first["paid_amount"], second["status"], second["amount"]) == (
         "paid",
@@ -275,10 +272,7 @@ def test_more_than_due_is_paid_and_the_rest_is_overpayment(sale, far):
 
 def test_another_currency_is_never_applied_and_the_webhook_is_kept_as_failed(sale, far):
     far.pay(sale.reference, currency="USD")
-    until = time.monotonic() + 20
-    while "failed" not in sale.statuses:
-        assert time.monotonic() < until, sale.statuses
-        time.sleep(0.02)
+    eventually(lambda: "failed" in sale.statuses, lambda: sale.statuses)
     failed = next(webhook for webhook in sale.webhooks if webhook["status"] == "failed")
     assert (failed["error_code"], failed["attempts"]) == ("currency_mismatch", 1)
     assert failed["processed_at"] is not None
@@ -301,10 +295,7 @@ def test_an_expiry_is_of_the_attempt_and_the_invoice_stays_payable_while_its_own
     if gateway == "midtrans":
         far.choose(sale.reference)
     far.expire(sale.reference)
-    until = time.monotonic() + 20
-    while seller.get(sale.invoice, "/payments")["payments"][0]["status"] != "expired":
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    eventually(lambda: seller.get(sale.invoice, "/payments")["payments"][0]["status"] == "expired")
     told = seller.get(sale.invoice)
     assert (told["status"], told["payment_url"]) == ("pending", None)
     fresh = seller.api.post(f"/invoices/{sale.invoice['invoice_id']}/payment-url").json()["payment_url"]
@@ -317,7 +308,7 @@ def test_an_expiry_is_of_the_attempt_and_the_invoice_stays_payable_while_its_own
 def test_when_a_transaction_expires_its_page_is_closed_too(sale, far, seller, payable):
     far.choose(sale.reference)
     far.expire(sale.reference)
-    seller.wait_for(lambda: seller.get(sale.invoice, "/payments")["payments"][0]["status"] == "expired")
+    eventually(lambda: seller.get(sale.invoice, "/payments")["payments"][0]["status"] == "expired")
     assert payable(far) == 0
 
 
@@ -348,10 +339,7 @@ def test_an_expired_invoice_that_gets_less_than_due_stays_expired_and_keeps_the_
     far.expire(sale.reference)
     sale.wait("expired")
     far.pay(sale.reference, amount="under")
-    until = time.monotonic() + 20
-    while sale.receipts == 0:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    eventually(lambda: sale.receipts != 0)
     assert sale.status == "expired"
     assert int(sale.paid[0]) > 0
 
@@ -359,19 +347,13 @@ def test_an_expired_invoice_that_gets_less_than_due_stays_expired_and_keeps_the_
 @pytest.mark.parametrize("gateway", ["xendit"], indirect=True)
 def test_money_on_a_second_attempt_after_the_first_was_paid_is_overpayment(sale, far, seller):
     far.expire(sale.reference)
-    until = time.monotonic() + 20
-    while seller.get(sale.invoice)["payment_url"] is not None:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    eventually(lambda: seller.get(sale.invoice)["payment_url"] is None)
     seller.api.post(f"/invoices/{sale.invoice['invoice_id']}/payment-url").raise_for_status()
     first, second = (payment["reference"] for payment in seller.get(sale.invoice, "/payments")["payments"])
     far.pay(second)
     sale.wait("paid")
     far.pay(first)
-    until = time.monotonic() + 20
-    while sale.paid[1] == "0":
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    eventually(lambda: sale.paid[1] != "0")
     assert (sale.receipts, sale.paid, sale.status) == (2, (str(2 * int(TOTAL)), TOTAL), "paid")
 
 
@@ -400,15 +382,11 @@ def unknown(outside, seller, sandbox, far, gateway, database):
     query = "SELECT * FROM webhooks WHERE reference = 'made-in-the-dashboard' AND gateway_account_id = $1 ORDER BY id DESC LIMIT 1"
 
     def row(attempts=1):
-        until = time.monotonic() + 6
-        while (
-            not (rows := database.rows(query, account))
-            or rows[0]["attempts"] < attempts
-            or rows[0]["lease_until"] is not None
-        ):
-            assert time.monotonic() < until, rows
-            time.sleep(0.02)
-        return rows[0]
+        def tried():
+            rows = database.rows(query, account)
+            return rows and rows[0]["attempts"] >= attempts and rows[0]["lease_until"] is None and rows[0]
+
+        return eventually(tried, lambda: database.rows(query, account), timeout_s=6)
 
     return row
 
@@ -459,10 +437,7 @@ def test_while_the_gateway_cannot_confirm_the_webhook_waits_and_then_counts(sale
     if gateway == "midtrans":
         far.settings(send_pending=False)
     far.pay(sale.reference)
-    until = time.monotonic() + 20
-    while not (rows := sale.webhooks) or rows[0]["error_code"] is None:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    rows = eventually(sale.failed_once)
     assert (rows[0]["status"], rows[0]["error_code"], sale.status) == (
         "received",
         "gateway_unavailable",
@@ -481,10 +456,7 @@ def test_a_gateway_that_tells_of_another_amount_than_we_asked_for_is_asked_again
     if gateway == "midtrans":
         far.settings(send_pending=False)
     far.pay(sale.reference)
-    until = time.monotonic() + 20
-    while not (rows := sale.webhooks) or rows[0]["error_code"] is None:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    rows = eventually(sale.failed_once)
     assert (rows[0]["status"], rows[0]["error_code"], sale.status, sale.receipts) == (
         "received",
         "gateway_unavailable",
@@ -539,10 +511,7 @@ def test_money_taken_back_is_kept_for_a_person_and_changes_no_status(sale, far):
     far.pay(sale.reference)
     sale.wait("paid")
     far.act(sale.reference, "refund")
-    until = time.monotonic() + 20
-    while "failed" not in sale.statuses:
-        assert time.monotonic() < until, sale.statuses
-        time.sleep(0.02)
+    eventually(lambda: "failed" in sale.statuses, lambda: sale.statuses)
     assert {webhook["error_code"] for webhook in sale.webhooks if webhook["status"] == "failed"} == {
         "unreadable_webhook"
     }

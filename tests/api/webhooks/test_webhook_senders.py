@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 
 import pytest
+from support.waiting import eventually
 
 GATEWAYS = ["xendit", "midtrans"]
 
@@ -198,14 +198,14 @@ def test_who_shares_the_gateways_secret_still_speaks_only_of_his_own_invoices(
     answer = send(genuine, url=other.accounts[gateway]["webhook_url"])
     assert answer.status_code == 200
     kept = "SELECT status, error_code, tenant_id::text FROM webhooks WHERE gateway_account_id = $1"
-    until = time.monotonic() + 20
-    while (
-        not (rows := database.rows(kept, other.accounts[gateway]["gateway_id"]))
-        or rows[0]["error_code"] is None
-    ):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    assert rows == [{"status": "received", "error_code": "unknown_reference", "tenant_id": other.tenant_id}]
+
+    def failed():
+        rows = database.rows(kept, other.accounts[gateway]["gateway_id"])
+        return rows and rows[0]["error_code"] is not None and rows
+
+    assert eventually(failed) == [
+        {"status": "received", "error_code": "unknown_reference", "tenant_id": other.tenant_id}
+    ]
     reference = json.loads(genuine.body).get("external_id") or json.loads(genuine.body)["order_id"]
     assert database.rows("SELECT status FROM payments WHERE reference = $1", reference) == [
         {"status": "open"}
@@ -313,18 +313,11 @@ def test_a_true_event_with_a_false_amount_counts_with_the_true_one(send, seller,
 
 
 def wait_for_webhooks(database, reference, statuses):
-    until = time.monotonic() + 20
-    while True:
-        found = [
-            row["status"]
-            for row in database.rows(
-                "SELECT status FROM webhooks WHERE reference = $1 ORDER BY id", reference
-            )
-        ]
-        if found == statuses:
-            return
-        assert time.monotonic() < until, found
-        time.sleep(0.02)
+    def found():
+        rows = database.rows("SELECT status FROM webhooks WHERE reference = $1 ORDER BY id", reference)
+        return [row["status"] for row in rows]
+
+    eventually(lambda: found() == statuses, found)
 
 
 def test_a_stored_webhook_keeps_its_bytes_and_no_secret(send, genuine, database, far):

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from support.waiting import eventually
 
 from paytrust.books.service import Books
 from paytrust.infra.db import Database
@@ -80,8 +81,8 @@ def check(service, merchant, sandbox, payable):
         return Decimal(overpayment["total_paid"])
 
     def check_(invoice, *, paid, pages):
-        merchant.wait_for(lambda: applied(invoice) == paid, 30)
-        merchant.wait_for(lambda: payable(far) in pages, 30)
+        eventually(lambda: applied(invoice) == paid, 30)
+        eventually(lambda: payable(far) in pages, 30)
         time.sleep(0.05)
         assert applied(invoice) == paid
         assert asyncio.run(verify()) == []
@@ -168,9 +169,7 @@ def test_the_webhook_and_our_second_commit(merchant, far, rivals, check):
     order = {"external_id": str(uuid4())}
 
     def pay_as_soon_as_there_is_something():
-        until = time.monotonic() + 10
-        while not (payments := far.payments):
-            assert time.monotonic() < until
+        payments = eventually(lambda: far.payments, pause_s=0)
         assert pay(far, payments[0].reference)
 
     invoice, _ = rivals(lambda: plain(merchant, **order), pay_as_soon_as_there_is_something)

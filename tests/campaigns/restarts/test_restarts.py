@@ -13,25 +13,20 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
+from support.waiting import eventually
 
 from paytrust.embedded import EmbeddedPostgres
 from paytrust.infra import migrations
 
 PAYTRUST = str(Path(sys.executable).with_name("paytrust"))
 HEALED_S = 30
-
-
-def eventually(condition, timeout_s=HEALED_S):
-    until = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.05)
-    return value
+healed = partial(eventually, timeout_s=HEALED_S)
 
 
 def assert_unavailable(answer):
@@ -78,7 +73,7 @@ class Running:
     def __init__(self, process, settings, log, sandbox):
         self.process, self.log, self.sandbox = process, log, sandbox
         self.http = httpx.Client(base_url=settings.public_url, timeout=40)
-        eventually(self.ready)
+        healed(self.ready)
         self.http.headers["X-Admin-Key"] = settings.admin_api_key.get_secret_value()
         tenant_id = self.http.post("/tenants", json={"name": "T"}).json()["tenant_id"]
         self.http.headers["X-API-Key"] = self.http.post("/api-keys", json={"tenant_id": tenant_id}).json()[
@@ -126,7 +121,7 @@ class Running:
         }
         paid = orders[0].json()["invoice_id"]
         self.sandbox.xendit.pay(self.reference(paid))
-        eventually(lambda: self.invoice(paid)["status"] == "paid")
+        healed(lambda: self.invoice(paid)["status"] == "paid")
         assert ask("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'paytrust %'") <= 18
 
 
@@ -172,7 +167,7 @@ def test_a_restart_of_postgresql_is_503_meanwhile_and_heals_by_itself(service, d
         assert_unavailable(service.order())
         assert httpx.post(service.sandbox.xendit.webhook_url, content=b"{}").status_code == 503
         database.start()
-        eventually(lambda: service.http.get("/invoices").status_code == 200)
+        healed(lambda: service.http.get("/invoices").status_code == 200)
         service.all_is_well(ask)
 
 
@@ -185,9 +180,9 @@ def test_webhooks_that_came_while_the_database_was_away_are_taken_when_the_gatew
     service.sandbox.xendit.pay(reference)
     time.sleep(0.5)
     database.start()
-    eventually(lambda: service.http.get("/invoices").status_code == 200)
+    healed(lambda: service.http.get("/invoices").status_code == 200)
     service.sandbox.xendit.replay(reference)
-    eventually(lambda: service.invoice(invoice_id)["status"] == "paid")
+    healed(lambda: service.invoice(invoice_id)["status"] == "paid")
 
 
 def test_connections_that_are_all_killed_again_and_again_leak_nothing(service, ask):
@@ -220,12 +215,12 @@ def test_a_server_that_takes_no_more_connections_is_503_and_heals(service, ask):
         ask(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'paytrust %'"
         )
-        eventually(lambda: service.http.get("/invoices").status_code == 503, 5)
+        eventually(lambda: service.http.get("/invoices").status_code == 503, timeout_s=5)
         for _ in range(5):
             assert_unavailable(service.http.get("/invoices"))
     finally:
         ask("ALTER ROLE paytrust_tests LOGIN")
-    eventually(lambda: service.http.get("/invoices").status_code == 200)
+    healed(lambda: service.http.get("/invoices").status_code == 200)
     service.all_is_well(ask)
 
 
@@ -235,7 +230,7 @@ def test_a_process_that_is_told_to_stop_answers_what_is_under_way_and_ends_withi
     creating = "SELECT count(*) FROM paytrust.payments WHERE status = 'creating' AND created_at >= $1"  # killed connections left others
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(service.order)
-        eventually(lambda: ask(creating, began))
+        healed(lambda: ask(creating, began))
         time.sleep(0.3)
         service.process.send_signal(signal.SIGTERM)
         told_at = time.monotonic()
@@ -257,7 +252,7 @@ def test_a_process_that_is_told_to_stop_gives_its_leases_back(service, ask):
     leased = (
         "SELECT lease_until IS NOT NULL FROM paytrust.webhooks WHERE reference = $1 AND status = 'received'"
     )
-    eventually(lambda: ask(leased, reference))
+    healed(lambda: ask(leased, reference))
     service.process.send_signal(signal.SIGTERM)
     told_at = time.monotonic()
     assert service.process.wait(27) in {0, -signal.SIGTERM}

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from paytrust.errors import ConfigurationError, Unauthenticated
 from paytrust.idempotency.model import ADMINISTRATION, Answer, Claim, KeyReused, RequestInProgress
 from paytrust.idempotency.service import Idempotency
-from paytrust.infra.db import Database
 from paytrust.keys.model import CreateKey
 from paytrust.keys.service import KeyNotLive, Keys
 from paytrust.secrets.service import Secrets
@@ -21,21 +19,6 @@ from paytrust.tenants.service import Tenants
 
 ONE, OTHER = b"1" * 32, b"2" * 32
 DONE = Answer(201, [(b"content-type", b"application/json")], b'{"done": true}')
-
-
-@pytest.fixture
-async def db(settings):
-    database = Database(settings.database_url.get_secret_value(), size=8)
-    await database.open()
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-async def owner(owner_url):
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

@@ -20,14 +20,6 @@ from paytrust.tenants.service import Tenants
 
 
 @pytest.fixture
-async def db(settings):
-    database = Database(settings.database_url.get_secret_value(), size=4)
-    await database.open()
-    yield database
-    await database.close()
-
-
-@pytest.fixture
 async def keys(db):
     return Keys(db, pepper="p" * 32)
 

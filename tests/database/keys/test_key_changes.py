@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import asyncpg
 import pytest
 
 from paytrust.keys import jobs
@@ -12,13 +11,6 @@ from paytrust.keys.jobs import KeyChanges
 from paytrust.keys.service import Keys
 from paytrust.plugins.registry import Registry
 from paytrust.services import Services
-
-
-@pytest.fixture
-async def owner(owner_url):
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
 
 
 async def listeners(owner):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 
-import asyncpg
 import pytest
 
 from paytrust.accounts.model import CreateAccount, NewFee
@@ -43,11 +42,9 @@ async def service_for(settings_for, owner_url):
 
 
 @pytest.fixture
-async def owner(owner_url):
-    connection = await asyncpg.connect(owner_url)
-    await connection.execute("SET search_path = paytrust")
-    yield connection
-    await connection.close()
+async def owner(owner):
+    await owner.execute("SET search_path = paytrust")
+    return owner
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ async def test_credentials_given_meanwhile_are_not_overwritten(
     (stale,) = await services.accounts.sealed_before(None)
     given = {"secret_key": "newer", "callback_token": "newer"}
     await services.accounts.update(account, UpdateAccount(credentials=given))
-    resealed = await services.secrets.seal(services.secrets.open(stale.sealed, stale.place), stale.place)
+    resealed = await services.secrets.seal(services.secrets.open(stale.sealed, stale.context), stale.context)
     assert not await services.accounts.replace_sealed(stale, resealed)
     assert await credentials_of(services, account) == given
 

@@ -18,6 +18,7 @@ import asyncpg
 import httpx
 import pytest
 from click.testing import CliRunner
+from support.waiting import eventually, is_ready
 
 from paytrust import development
 from paytrust.cli import cli
@@ -379,15 +380,9 @@ def test_serve_stops_cleanly_on_a_signal(environ, tmp_path, stop):
         text=True,
     )
     try:
-        until = time.monotonic() + 20
-        while True:
-            try:
-                assert httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
-                break
-            except httpx.TransportError:
-                assert process.poll() is None, process.stderr.read()
-                assert time.monotonic() < until
-                time.sleep(0.1)
+        url = f"http://127.0.0.1:{port}"
+        eventually(lambda: process.poll() is not None or is_ready(url), "the service is ready")
+        assert process.poll() is None, process.stderr.read()
         process.send_signal(stop)
         _, log = process.communicate(timeout=15)
     finally:

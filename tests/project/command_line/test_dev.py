@@ -10,12 +10,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
+from support.waiting import eventually, is_ready
 
 from paytrust import development
 from paytrust.errors import ConfigurationError
@@ -60,15 +60,7 @@ def dev(environ, tmp_path):
 
 
 def wait_until_ready(url):
-    until = time.monotonic() + 60
-    while True:
-        try:
-            httpx.get(f"{url}/health/ready").raise_for_status()
-        except httpx.HTTPError:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        else:
-            return
+    eventually(lambda: is_ready(url), "the service is ready", timeout_s=60)
 
 
 def key(printed):

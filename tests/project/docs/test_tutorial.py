@@ -10,12 +10,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 import tomllib
 from importlib import metadata
 
 import httpx
 import pytest
+from support.waiting import eventually
 
 from paytrust import development
 from paytrust.plugins.registry import Registry
@@ -50,6 +50,19 @@ def copy(answer, environ):
             environ[name] = answer[field]
 
 
+def answer_that_shows(shown, command, environ, page):
+    """What *command* is answered, once it shows *shown*: people are slower than a webhook, a test is not."""
+    answers = [{}]
+
+    def answer():
+        text = type_in(command, environ)
+        answers.append(json.loads(text) if text else {})
+        return shows(shown, answers[-1])
+
+    eventually(answer, lambda: f"{page} shows {shown}, the answer is {answers[-1]}", timeout_s=WAIT_S)
+    return answers[-1]
+
+
 def follow(page, blocks, *, url, api_key, gateway_id):
     """Type in what *page* says, block by block, and wait until each answer shows what the page shows."""
     environ = {"PATH": os.environ["PATH"], "PAYTRUST": url, "API_KEY": api_key, "GATEWAY_ID": gateway_id}
@@ -59,15 +72,7 @@ def follow(page, blocks, *, url, api_key, gateway_id):
         if block.mark != "run":
             continue
         shown = json.loads(following.text) if following is not None and following.mark == "answer" else {}
-        until = time.monotonic() + WAIT_S
-        while True:  # people are slower than the webhook; a test is not
-            text = type_in(block.text, environ)
-            answer = json.loads(text) if text else {}
-            if shows(shown, answer):
-                break
-            assert time.monotonic() < until, f"{page} shows {shown}, the answer is {answer}"
-            time.sleep(0.05)
-        copy(answer, environ)
+        copy(answer_that_shows(shown, block.text, environ, page), environ)
 
 
 @pytest.mark.parametrize(

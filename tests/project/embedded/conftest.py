@@ -10,13 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 import pytest
+from support.waiting import eventually
 
 from paytrust.embedded import EmbeddedPostgres
 
@@ -49,10 +49,7 @@ def open_directory() -> Path:
 
 def remove(directory: Path) -> None:
     """Remove it when the server of a killed application, which may still be going down, has left it."""
-    give_up = time.monotonic() + 20
-    while any(directory in cwd.parents for cwd in working_directories().values()):
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+    eventually(lambda: not any(directory in cwd.parents for cwd in working_directories().values()))
     shutil.rmtree(directory)
 
 
@@ -133,20 +130,6 @@ def app(data: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             return process
 
         yield start
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], Any]], Any]:
-    """Wait until a condition holds (at most 20 s) and return its value."""
-
-    def wait(condition: Callable[[], Any]) -> Any:
-        give_up = time.monotonic() + 20
-        while not (value := condition()):
-            assert time.monotonic() < give_up, "it never happened"
-            time.sleep(0.005)
-        return value
-
-    return wait
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from support.waiting import eventually
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -31,7 +32,7 @@ def supervisor(postmaster):
 
 
 @pytest.fixture
-def crash(data, postmaster, supervisor, processes, eventually):
+def crash(data, postmaster, supervisor, processes):
     """Kill the whole server at once, as a power cut does; its files stay."""
 
     def kill():
@@ -63,7 +64,7 @@ def test_another_supervisor_replaces_a_killed_postmaster_too(make, data, postmas
     assert not server.attached
 
 
-def test_a_killed_application_takes_the_server_down_cleanly(make, data, app, processes, eventually, ask):
+def test_a_killed_application_takes_the_server_down_cleanly(make, data, app, processes, ask):
     process = app()
     process.stdout.readline()
     process.kill()
@@ -74,7 +75,7 @@ def test_a_killed_application_takes_the_server_down_cleanly(make, data, app, pro
     assert ask(server.start(), "select 1") == 1
 
 
-def test_a_killed_guardian_takes_the_server_down_cleanly(make, data, supervisor, processes, eventually, ask):
+def test_a_killed_guardian_takes_the_server_down_cleanly(make, data, supervisor, processes, ask):
     server = make()
     server.start()
     os.kill(supervisor(data), signal.SIGKILL)
@@ -137,7 +138,7 @@ def state(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
-def test_a_zombie_postmaster_does_not_block(make, data, postmaster, supervisor, eventually, ask):
+def test_a_zombie_postmaster_does_not_block(make, data, postmaster, supervisor, ask):
     server = make()
     server.start()
     zombie, keeper = postmaster(data), supervisor(data)
@@ -166,7 +167,7 @@ def test_half_an_initdb_is_thrown_away(place, make, ask):
 
 
 @pytest.mark.parametrize("delay_s", [0, 0.3])
-def test_an_application_killed_during_initdb_leaves_no_work(place, make, app, eventually, ask, delay_s):
+def test_an_application_killed_during_initdb_leaves_no_work(place, make, app, ask, delay_s):
     data = place / "data"
     process = app(data)
     eventually(place.joinpath("data.init").exists)

@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import httpx
 import pytest
+from support.waiting import eventually, is_ready
 
 from paytrust import development
 
@@ -37,18 +37,13 @@ def shop(examples, environ):
 
 
 def wait_for_key(process, output, port):
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
+    def key():
         assert process.poll() is None, output.read_text()
-        if key := re.search(r"X-API-Key is ([0-9a-f]{64})", output.read_text()):
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/pay/health/ready").raise_for_status()
-            except httpx.HTTPError:
-                pass
-            else:
-                return key[1]
-        time.sleep(0.05)
-    raise AssertionError(output.read_text())
+        return re.search(r"X-API-Key is ([0-9a-f]{64})", output.read_text())
+
+    found = eventually(key, output.read_text, timeout_s=60)
+    eventually(lambda: is_ready(f"http://127.0.0.1:{port}/pay"), output.read_text, timeout_s=60)
+    return found[1]
 
 
 def test_the_shop_keeps_its_own_pages(shop):
@@ -65,12 +60,12 @@ def test_what_is_bought_in_the_shop_is_paid_through_paytrust(shop):
     assert answer.status_code == 303
     page = answer.headers["location"]
     assert f"{url}/thanks" in httpx.post(page, data={"do": "pay"}, follow_redirects=True).text
-    until = time.monotonic() + 10
-    while (invoice := httpx.get(f"{url}/pay/invoices", headers={"X-API-Key": key}).json()["invoices"][0])[
-        "status"
-    ] != "paid":
-        assert time.monotonic() < until, invoice
-        time.sleep(0.05)
+
+    def invoices():
+        return httpx.get(f"{url}/pay/invoices", headers={"X-API-Key": key}).json()["invoices"]
+
+    eventually(lambda: invoices()[0]["status"] == "paid", invoices)
+    [invoice] = invoices()
     assert invoice["total_amount"] == "30475"
     assert invoice["line_items"][0]["product_name"] == "coffee"
 
