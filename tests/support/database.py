@@ -26,16 +26,17 @@ async def override(connection, sql, *args):
 
 
 async def expire(connection, invoice_id):
-    """
-    Move the end of an invoice into the past, and have its attempts looked at: the database's clock decides,
-    and cannot be turned.
-    """
+    """Move the end of an invoice into the past: the database's clock decides, and cannot be turned."""
     await override(
         connection,
         "UPDATE paytrust.invoices SET created_at = created_at - interval '2 days',"
         " expires_at = now() - interval '2 minutes' WHERE id = $1",
         invoice_id,
     )
+
+
+async def check_now(connection, invoice_id):
+    """The status poller's time has come to look at the invoice's attempts."""
     await connection.execute(
         "UPDATE paytrust.payments SET next_check_at = now() WHERE invoice_id = $1", invoice_id
     )

@@ -209,7 +209,7 @@ def test_an_account_is_compared_once_a_day_by_whoever_comes_first(
         lambda: database.value(
             "SELECT compared_until FROM gateway_accounts WHERE id = $1", merchant.xendit_id
         ),
-        60,
+        timeout_s=60,
     )
     [row] = database.rows(
         "SELECT compare_at - now() AS rest FROM gateway_accounts WHERE id = $1", merchant.xendit_id

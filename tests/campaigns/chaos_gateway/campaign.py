@@ -32,10 +32,10 @@ from typing import Self
 from uuid import uuid4
 
 import asyncpg
-import httpx
-from campaigns.chaos_gateway.cells import CALLS, DELIVERIES, FAULTS, Cell, Played, everything, sample
-from campaigns.chaos_gateway.lane import Lane
+from campaigns.chaos_gateway.fixture import Fixture
 from campaigns.chaos_gateway.rounds import REACHED, play
+from campaigns.chaos_gateway.scenarios import CALLS, DELIVERIES, FAULTS, Played, Scenario, everything, sample
+from support.waiting import eventually, is_ready
 
 from paytrust import development
 from paytrust.embedded import EmbeddedPostgres
@@ -136,13 +136,9 @@ def running(
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_S
-    while time.monotonic() < until and process.poll() is None:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200:
-                return
-        time.sleep(0.05)
-    raise RuntimeError("the service does not start")
+    eventually(lambda: process.poll() is not None or is_ready(url), "the service starts", START_S)
+    if process.poll() is not None:
+        raise RuntimeError("the service has ended by itself")
 
 
 class Memory:
@@ -185,17 +181,17 @@ def _resident_mb(pid: int) -> float:
 
 # --- playing ---------------------------------------------------------------------------------------------------------------------
 
-_lane: Lane | None = None
+_fixture: Fixture | None = None
 
 
-def open_lane(service_url: str, admin_key: str, owner_url: str, slack_s: float) -> None:
-    global _lane  # noqa: PLW0603 - a process of the pool has one for all of its rounds
-    _lane = Lane(service_url, admin_key, owner_url, slack_s)
+def open_fixture(service_url: str, admin_key: str, owner_url: str, slack_s: float) -> None:
+    global _fixture  # noqa: PLW0603 - a process of the pool has one for all of its rounds
+    _fixture = Fixture(service_url, admin_key, owner_url, slack_s)
 
 
-def play_here(cell: Cell) -> Played:
-    assert _lane is not None
-    return play(cell, _lane)
+def play_here(scenario: Scenario) -> Played:
+    assert _fixture is not None
+    return play(scenario, _fixture)
 
 
 class Campaign:
@@ -205,10 +201,11 @@ class Campaign:
         self._pool, self._rounds = pool, rounds
         self.played: list[Played] = []
 
-    def play(self, cells: Sequence[Cell]) -> None:
+    def play(self, scenarios: Sequence[Scenario]) -> None:
         """What takes long begins first, so that nothing is waited for at the end."""
         for done in as_completed(
-            self._pool.submit(play_here, cell) for cell in sorted(cells, key=lambda cell: not cell.is_slow)
+            self._pool.submit(play_here, scenario)
+            for scenario in sorted(scenarios, key=lambda scenario: not scenario.is_slow)
         ):
             self.played.append(done.result())
             if len(self.played) % 50 == 0:
@@ -221,9 +218,12 @@ class Campaign:
 
     @property
     def never_fired(self) -> list[str]:
-        fired = {(played.cell.row, played.cell.call, played.cell.gateway): False for played in self.played}
+        fired = {
+            (played.scenario.row, played.scenario.call, played.scenario.gateway): False
+            for played in self.played
+        }
         for played in self.played:
-            fired[played.cell.row, played.cell.call, played.cell.gateway] |= played.fired
+            fired[played.scenario.row, played.scenario.call, played.scenario.gateway] |= played.fired
         return [" ".join(place) for place, did in fired.items() if not did]
 
     @property
@@ -234,7 +234,7 @@ class Campaign:
         """Rounds that held, by fault and call; behind a slash how many did not."""
         held: defaultdict[tuple[str, str], Counter[bool]] = defaultdict(Counter)
         for played in self.played:
-            held[played.cell.row, played.cell.call][not played.broken] += 1
+            held[played.scenario.row, played.scenario.call][not played.broken] += 1
         rows = [*FAULTS, *(f"webhook: {fault}" for fault in DELIVERIES)]
         lines = [f"{'':26}" + "".join(f"{call:>9}" for call in CALLS)]
         for row in rows:
@@ -250,7 +250,7 @@ class Campaign:
             max(getattr(played, name) for played in self.played)
             for name in ("longest_answer_s", "longest_call_s")
         )
-        floods = sum(played.cell.is_flood for played in self.played)
+        floods = sum(played.scenario.is_flood for played in self.played)
         rounds_s = sum(played.took_s for played in self.played) / len(self.played)
         lines = [
             f"{len(self.played)} rounds, {len(self.broken)} broken, {len(self.never_fired)} places where the fault never fired, {took_s:.0f} s",
@@ -272,15 +272,15 @@ def _cell(count: Counter[bool]) -> str:
     return f"{count[True]}/{count[False]}" if count[False] else str(count[True])
 
 
-def again(cell: Cell) -> str:
-    return f"--only {cell.row.replace(': ', ':')} {cell.call} {cell.gateway} {cell.seed}"
+def again(scenario: Scenario) -> str:
+    return f"--only {scenario.row.replace(': ', ':')} {scenario.call} {scenario.gateway} {scenario.seed}"
 
 
-def chosen(given: argparse.Namespace) -> list[Cell]:
+def chosen(given: argparse.Namespace) -> list[Scenario]:
     if given.only:
         row, call, gateway, seed = given.only
         kind, _, fault = row.rpartition(":")
-        return [Cell(fault, call, gateway, seed, on_delivery=bool(kind))]
+        return [Scenario(fault, call, gateway, seed, on_delivery=bool(kind))]
     return sample(given.seed) if given.sample else everything(given.seed, given.rounds)
 
 
@@ -309,7 +309,7 @@ def main() -> int:
     parser.add_argument("--server", help="URL of a PostgreSQL superuser; one is started when it is left out")
     given = parser.parse_args()
     sys.stdout.write(f"seed {given.seed}\n")
-    cells, started, rise_mb = chosen(given), time.monotonic(), 0.0
+    scenarios, started, rise_mb = chosen(given), time.monotonic(), 0.0
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paytrust-chaos-")))
         server_url = given.server or stack.enter_context(server())
@@ -322,20 +322,20 @@ def main() -> int:
             running("node", [sys.executable, str(HERE / "node.py")], without_work, folder)
         )
         wait_for(url, service)
-        lane = (url, environ["PAYTRUST_ADMIN_API_KEY"], owner_url, given.slack)
-        processes = min(given.processes, len(cells))
-        # Forked, before there is any thread: importing all of this again would take each lane 2 s.
+        fixture = (url, environ["PAYTRUST_ADMIN_API_KEY"], owner_url, given.slack)
+        processes = min(given.processes, len(scenarios))
+        # Forked, before there is any thread: importing all of this again would take each fixture 2 s.
         with ProcessPoolExecutor(
-            processes, get_context("fork"), initializer=open_lane, initargs=lane
+            processes, get_context("fork"), initializer=open_fixture, initargs=fixture
         ) as pool:
-            campaign = Campaign(pool, len(cells))
-            campaign.play([cell for cell in cells if not cell.is_flood])
+            campaign = Campaign(pool, len(scenarios))
+            campaign.play([scenario for scenario in scenarios if not scenario.is_flood])
             # Last, so that what rises then is not what a fresh process needs.
             with Memory([service.pid, node.pid]) as memory:
-                campaign.play([cell for cell in cells if cell.is_flood])
+                campaign.play([scenario for scenario in scenarios if scenario.is_flood])
             rise_mb = memory.rise_mb
     for played in campaign.broken:
-        sys.stdout.write(f"\nBROKEN {again(played.cell)}\n" + "\n".join(played.broken))
+        sys.stdout.write(f"\nBROKEN {again(played.scenario)}\n" + "\n".join(played.broken))
     sys.stdout.write(f"\n{campaign.table()}\n\n{campaign.summary(rise_mb, time.monotonic() - started)}\n")
     sys.stdout.write("".join(f"never fired: {place}\n" for place in campaign.never_fired))
     missing = [] if given.sample or given.only else [what for what in REACHED if not campaign.reached[what]]

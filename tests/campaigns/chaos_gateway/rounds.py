@@ -14,19 +14,20 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-from campaigns.chaos_gateway.cells import (
+from campaigns.chaos_gateway.fixture import Fixture
+from campaigns.chaos_gateway.scenarios import (
     ARRIVING,
     LIES,
     REFUSED,
     STATUS,
     UNREACHABLE,
-    Cell,
     Played,
+    Scenario,
     answers,
     inbox_codes,
     may_show_two_pages,
 )
-from campaigns.chaos_gateway.lane import Lane
+from support.waiting import eventually
 
 DEADLINE_S = 10.0
 """Of one call to a gateway: `paytrust.contract.http.DEADLINE_S`, as gateway plugins are promised it."""
@@ -55,12 +56,12 @@ class Broken(AssertionError):
     """A promise was broken."""
 
 
-def play(cell: Cell, lane: Lane) -> Played:
+def play(scenario: Scenario, fixture: Fixture) -> Played:
     """Play one round, and say what came of it."""
-    played = Played(cell)
+    played = Played(scenario)
     started = time.monotonic()
     try:
-        Round(cell, lane, played).play()
+        Round(scenario, fixture, played).play()
     except Exception:  # noqa: BLE001 - whatever it is, it is a finding, and the other rounds go on
         played.broken.append(traceback.format_exc(limit=-4))
     played.took_s = time.monotonic() - started
@@ -70,15 +71,15 @@ def play(cell: Cell, lane: Lane) -> Played:
 class Round:
     """One invoice at one gateway account."""
 
-    def __init__(self, cell: Cell, lane: Lane, played: Played) -> None:
-        self.cell, self.lane, self.played, self.chance = cell, lane, played, cell.chance
-        self.database = lane.database
-        self.far = getattr(lane.sandbox, cell.gateway)
+    def __init__(self, scenario: Scenario, fixture: Fixture, played: Played) -> None:
+        self.scenario, self.fixture, self.played, self.chance = scenario, fixture, played, scenario.chance
+        self.database = fixture.database
+        self.far = getattr(fixture.sandbox, scenario.gateway)
         self.far.reset()
         self.far.webhook_url = ""
-        if cell.gateway == "midtrans":
+        if scenario.gateway == "midtrans":
             self.far.settings(send_pending=False)  # or our own look at it would use the fault up
-        self.account = lane.account(cell.gateway)
+        self.account = fixture.account(scenario.gateway)
         self.account_id = self.account["gateway_id"]
         self.chosen = False
         self.invoice_id: str | None = None
@@ -98,10 +99,10 @@ class Round:
             self.body["installments"] = {"count": 2}
 
     def play(self) -> None:
-        if self.cell.on_delivery:
+        if self.scenario.on_delivery:
             self.delivery()
         else:
-            getattr(self, self.cell.call)()
+            getattr(self, self.scenario.call)()
         self.mend()
         self.heal()
         self.check_rest()
@@ -121,7 +122,7 @@ class Round:
     def create(self) -> None:
         if self.chance.random() < 0.3:
             self.open()
-            if self.cell.gateway == "midtrans":
+            if self.scenario.gateway == "midtrans":
                 self.far.choose(
                     self.reference
                 )  # of a page on which nobody picked anything, Midtrans does not say that it has expired
@@ -134,7 +135,7 @@ class Round:
         else:
             ask, again = self.post, self.chance.choice([self.post, self.payment_url])
         times = self.break_("create")
-        code = self.expect(ask(), answers(self.cell.fault, "create", self.cell.gateway, chosen=False))
+        code = self.expect(ask(), answers(self.scenario.fault, "create", self.scenario.gateway, chosen=False))
         states = {
             "ok": "open",
             "gateway_rejected": "rejected",
@@ -149,13 +150,15 @@ class Round:
         if times > 1:
             self.expect(
                 again(),
-                self.repeated(answers(self.cell.fault, "create", self.cell.gateway, chosen=self.chosen)),
+                self.repeated(
+                    answers(self.scenario.fault, "create", self.scenario.gateway, chosen=self.chosen)
+                ),
             )
             self.look_in_between()
 
     def get(self) -> None:
         scenes = [self.get_unknown, self.get_before_cancelling]
-        self.chance.choice(scenes if self.cell.fault in UNREACHABLE else [*scenes, self.get_at_a_look])()
+        self.chance.choice(scenes if self.scenario.fault in UNREACHABLE else [*scenes, self.get_at_a_look])()
 
     def get_unknown(self) -> None:
         """The question what became of a payment whose answer was lost."""
@@ -163,7 +166,7 @@ class Round:
         self.expect(self.post(), {"gateway_outcome_unknown"})
         self.perhaps_choose()
         times = self.break_("get")
-        allowed = answers(self.cell.fault, "find", self.cell.gateway, chosen=self.chosen)
+        allowed = answers(self.scenario.fault, "find", self.scenario.gateway, chosen=self.chosen)
         for _ in range(times):
             self.expect(self.chance.choice([self.post, self.payment_url])(), allowed)
             self.look_in_between()
@@ -175,7 +178,7 @@ class Round:
         self.open()
         self.perhaps_choose()
         self.break_("get")
-        self.expect_cancelled(answers(self.cell.fault, "look", self.cell.gateway, chosen=self.chosen))
+        self.expect_cancelled(answers(self.scenario.fault, "look", self.scenario.gateway, chosen=self.chosen))
         self.perhaps_pay()
 
     def get_at_a_look(self) -> None:
@@ -196,8 +199,8 @@ class Round:
         self.open()
         self.perhaps_choose()
         closing = self.chance.choice(["expire", "cancel_token"]) if self.chosen else "cancel_token"
-        operation = closing if self.cell.gateway == "midtrans" else "expire"
-        if self.cell.fault not in UNREACHABLE and self.chance.random() < 0.3:
+        operation = closing if self.scenario.gateway == "midtrans" else "expire"
+        if self.scenario.fault not in UNREACHABLE and self.chance.random() < 0.3:
             self.break_("expire", operation)
             self.let_its_time_pass()
             self.until(self.hit, "the reconciler closes nothing")
@@ -208,8 +211,8 @@ class Round:
             self.look_in_between()
         else:
             self.break_("expire", operation)
-            allowed = answers(self.cell.fault, "expire", self.cell.gateway, chosen=self.chosen)
-            if self.chosen and operation == "cancel_token" and self.cell.fault in REFUSED:
+            allowed = answers(self.scenario.fault, "expire", self.scenario.gateway, chosen=self.chosen)
+            if self.chosen and operation == "cancel_token" and self.scenario.fault in REFUSED:
                 allowed = {"ok"}  # the transaction was ended, which is what counts
             self.expect_cancelled(allowed)
         self.perhaps_pay()
@@ -236,7 +239,7 @@ class Round:
         self.until(self.hit, "nobody asks about the webhook")
         [webhook] = self.inbox("true")
         self.must(
-            webhook["first_code"] in inbox_codes(self.cell.fault),
+            webhook["first_code"] in inbox_codes(self.scenario.fault),
             f"the first try ended with {webhook['first_code']}",
         )
         if webhook["first_code"] is not None:
@@ -247,12 +250,12 @@ class Round:
         """A webhook that suffers on its way to us."""
         self.open()
         self.listen()
-        if self.cell.fault == "reorder" and self.cell.gateway == "midtrans":
+        if self.scenario.fault == "reorder" and self.scenario.gateway == "midtrans":
             self.far.settings(send_pending=True)
         self.far.fault(
-            self.cell.fault, on="webhook", times=1, seconds=round(self.chance.uniform(0.1, 0.8), 2)
+            self.scenario.fault, on="webhook", times=1, seconds=round(self.chance.uniform(0.1, 0.8), 2)
         )
-        if self.cell.fault == "reorder" and self.cell.gateway == "xendit":
+        if self.scenario.fault == "reorder" and self.scenario.gateway == "xendit":
             self.far.expire(self.reference)
             self.far.pay_late(self.reference)
             self.played.payments += 1
@@ -278,18 +281,18 @@ class Round:
 
     def call(self, method: str, path: str, **how: Any) -> httpx.Response:
         started = time.monotonic()
-        answer = self.lane.api.request(method, path, **how)
+        answer = self.fixture.api.request(method, path, **how)
         took_s = time.monotonic() - started
         self.played.asked += 1
         self.played.longest_answer_s = max(self.played.longest_answer_s, took_s)
         self.must(
-            took_s <= DEADLINE_S + self.lane.slack_s, f"{method} {path} was answered after {took_s:.2f} s"
+            took_s <= DEADLINE_S + self.fixture.slack_s, f"{method} {path} was answered after {took_s:.2f} s"
         )
         self.must(answer.status_code != 500, answer.text)
         if self.invoice_id is None:
-            found = self.lane.api.get("/invoices", params={"external_id": self.body["external_id"]}).json()[
-                "invoices"
-            ]
+            found = self.fixture.api.get(
+                "/invoices", params={"external_id": self.body["external_id"]}
+            ).json()["invoices"]
             self.invoice_id = found[0]["invoice_id"]
         return answer
 
@@ -304,7 +307,7 @@ class Round:
             if "tokens" in payment.details and payment.status == "unchosen":
                 pages += [payment.reference] * len(tokens)
             elif payment.status in {"PENDING", "pending"}:
-                pages.append(payment.id if self.cell.gateway == "xendit" else payment.reference)
+                pages.append(payment.id if self.scenario.gateway == "xendit" else payment.reference)
         return pages
 
     def pay(self) -> None:
@@ -313,7 +316,7 @@ class Round:
         self.played.payments += 1
 
     def perhaps_choose(self) -> None:
-        if self.cell.gateway == "midtrans" and self.chance.random() < 0.5:
+        if self.scenario.gateway == "midtrans" and self.chance.random() < 0.5:
             self.far.choose(self.reference)
             self.chosen = True
 
@@ -330,38 +333,38 @@ class Round:
 
     def break_(self, call: str, operation: str | None = None) -> int:
         """Switch the fault on; returns how many calls it befalls."""
-        fault, times = self.cell.fault, 1 if self.cell.is_slow else self.chance.choice([1, 1, 2])
+        fault, times = self.scenario.fault, 1 if self.scenario.is_slow else self.chance.choice([1, 1, 2])
         if fault in UNREACHABLE:
-            self.point_at(self.lane.nowhere[fault])
+            self.point_at(self.fixture.nowhere[fault])
             return times
         seconds = (
             self.chance.choice([-1, 1]) * self.chance.uniform(60, 1e9)
             if fault == "wrong_clock"
             else self.chance.uniform(0.5, 2)
         )
-        operation = operation or OPERATIONS[self.cell.gateway][call]
+        operation = operation or OPERATIONS[self.scenario.gateway][call]
         self.far.fault(fault, on=operation, times=times, seconds=round(seconds, 2))
         return times
 
     def hit(self) -> bool:
         """Whether the fault has befallen somebody, in the sandbox's own words where the sandbox did it."""
-        if self.cell.fault in UNREACHABLE:  # then it cannot know: the inbox says so, or the answer did
+        if self.scenario.fault in UNREACHABLE:  # then it cannot know: the inbox says so, or the answer did
             self.played.fired |= any(
                 "no connection" in (webhook["error_detail"] or "") for webhook in self.inbox("true")
             )
-        befallen = self.far.deliveries if self.cell.on_delivery else self.far.requests
-        self.played.fired |= any(each.fault == self.cell.fault for each in befallen)
+        befallen = self.far.deliveries if self.scenario.on_delivery else self.far.requests
+        self.played.fired |= any(each.fault == self.scenario.fault for each in befallen)
         return self.played.fired
 
     def mend(self) -> None:
-        self.must(self.hit(), f"{self.cell.fault} befell nothing")
+        self.must(self.hit(), f"{self.scenario.fault} befell nothing")
         self.far.clear_faults()
-        if self.cell.fault in UNREACHABLE:
+        if self.scenario.fault in UNREACHABLE:
             self.point_at(self.far.url)
         self.listen()
 
     def point_at(self, url: str) -> None:
-        answer = self.lane.admin.patch(f"/gateway-accounts/{self.account_id}", json={"base_url": url})
+        answer = self.fixture.admin.patch(f"/gateway-accounts/{self.account_id}", json={"base_url": url})
         assert answer.status_code == 200, answer.text
 
     def listen(self) -> None:
@@ -382,10 +385,7 @@ class Round:
 
     def let_its_time_pass(self) -> None:
         """The invoice's time is up."""
-        self.database.against_the_rules(
-            "UPDATE paytrust.invoices SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes' WHERE id = $1",
-            self.invoice_id,
-        )
+        self.database.expire(self.invoice_id)
         self.pass_time()
 
     def heal(self) -> None:
@@ -438,7 +438,7 @@ class Round:
         if len(self.open_pages()) == 2:
             self.reached(TWO_PAGES)
         self.must(
-            len(self.open_pages()) <= (2 if may_show_two_pages(self.cell) else 1),
+            len(self.open_pages()) <= (2 if may_show_two_pages(self.scenario) else 1),
             f"payable: {self.open_pages()}",
         )
 
@@ -477,7 +477,7 @@ class Round:
         Nobody has anything left to do: no orphan, at most one page, every payment in the books once, every
         call within its deadline.
         """
-        self.played.broken += self.database.broken(self.far, self.account["tenant_id"])
+        self.played.broken += self.fixture.broken(self.far, self.account["tenant_id"])
         paid = [int(payment.paid_amount) for payment in self.far.payments if payment.paid_amount is not None]
         self.must(
             len(paid) == len(self.receipts()) == self.played.payments,
@@ -502,9 +502,9 @@ class Round:
         self.must("unknown" not in self.attempts(), f"attempts {self.attempts()}")
 
     def may_fail(self, webhook: dict) -> bool:
-        if self.cell.on_delivery:
-            return self.cell.fault == "truncated" and webhook["error_code"] == "unreadable_webhook"
-        return self.cell.fault == "wrong_currency" and webhook["error_code"] == "currency_mismatch"
+        if self.scenario.on_delivery:
+            return self.scenario.fault == "truncated" and webhook["error_code"] == "unreadable_webhook"
+        return self.scenario.fault == "wrong_currency" and webhook["error_code"] == "currency_mismatch"
 
     def check_deadlines(self) -> None:
         self.until(
@@ -514,12 +514,12 @@ class Round:
         for request in self.far.requests:
             self.played.longest_call_s = max(self.played.longest_call_s, request.duration_s)
             self.must(
-                request.duration_s <= DEADLINE_S + self.lane.slack_s,
+                request.duration_s <= DEADLINE_S + self.fixture.slack_s,
                 f"{request.method} {request.target} took {request.duration_s} s",
             )
         for attempt in [attempt for delivery in self.far.deliveries for attempt in delivery.attempts]:
             self.must(
-                attempt.duration_s <= INTAKE_S + self.lane.slack_s,
+                attempt.duration_s <= INTAKE_S + self.fixture.slack_s,
                 f"a webhook was answered after {attempt.duration_s} s",
             )
 
@@ -538,7 +538,7 @@ class Round:
                 or code == "payment_in_progress",
                 f"retry-after: {answer.headers}",
             )
-            self.played.fired |= self.cell.fault in UNREACHABLE and "no connection" in told["detail"]
+            self.played.fired |= self.scenario.fault in UNREACHABLE and "no connection" in told["detail"]
         self.must(code in allowed, f"told {code}, not one of {sorted(allowed)}: {answer.text}")
         self.must(answer.status_code in STATUS.get(code, {409}), f"{code} with {answer.status_code}")
         self.played.answers.append(code)
@@ -556,11 +556,13 @@ class Round:
         """
         What asking again may lead to while the fault lasts: what is there was adopted, or is about to be.
         """
-        found = answers(self.cell.fault, "find", self.cell.gateway, chosen=self.chosen)
+        found = answers(self.scenario.fault, "find", self.scenario.gateway, chosen=self.chosen)
         over = (
             {"nothing_due"} if self.invoice()["status"] == "paid" else set()
         )  # the webhook of who has found the page was first
-        return {"ok", "payment_in_progress", *allowed, *over} | (found if self.cell.fault in LIES else set())
+        return {"ok", "payment_in_progress", *allowed, *over} | (
+            found if self.scenario.fault in LIES else set()
+        )
 
     # --- what is --------------------------------------------------------------------------------------------------------------------
 
@@ -572,7 +574,7 @@ class Round:
         )
 
     def invoice(self) -> dict:
-        return self.lane.api.get(f"/invoices/{self.invoice_id}").json()
+        return self.fixture.api.get(f"/invoices/{self.invoice_id}").json()
 
     def is_over(self) -> bool:
         return self.invoice()["status"] in {"paid", *DEAD}
@@ -601,10 +603,12 @@ class Round:
         self.played.reached.append(what)
 
     def until(self, condition: Callable[[], Any], otherwise: str) -> None:
-        until = time.monotonic() + PATIENCE_S
-        while not condition():
-            self.must(time.monotonic() < until, f"{otherwise}: {self.attempts()}, {self.inbox('true')}")
-            time.sleep(POLL_S)
+        eventually(
+            condition,
+            lambda: f"{otherwise}: {self.attempts()}, {self.inbox('true')}",
+            timeout_s=PATIENCE_S,
+            pause_s=POLL_S,
+        )
 
     def must(self, holds: object, otherwise: str) -> None:
         if not holds:

@@ -21,13 +21,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from campaigns.chaos_webhooks import forgeries, stories, verdict
-from campaigns.chaos_webhooks.post import Post, percentile
+from campaigns.chaos_webhooks import assertions, forgeries, scenarios
+from campaigns.chaos_webhooks.fixture import GATEWAYS, Account, Fixture, Sandbox, prepared, sandboxes
+from campaigns.chaos_webhooks.scenarios import SCENARIOS, Sale
+from campaigns.chaos_webhooks.sender import Sender, percentile
 from campaigns.chaos_webhooks.service import RECEIVE_TIMEOUT_S, Service, nodes
-from campaigns.chaos_webhooks.stories import STORIES, Sale
-from campaigns.chaos_webhooks.world import GATEWAYS, Account, Sandbox, World, sandboxes, world
 
-STORIES_AT_ONCE: Final = 16
+SCENARIOS_AT_ONCE: Final = 16
 FORGERS: Final = 8
 OWNERS: Final = 3
 PROGRESS_S: Final = 10.0
@@ -37,11 +37,13 @@ HEARTBEAT_S: Final = 0.02
 class Campaign:
     """One run: who takes part, and what came of it."""
 
-    def __init__(self, here: World, given: argparse.Namespace) -> None:
-        self.here, self.given = here, given
+    def __init__(self, fixture: Fixture, given: argparse.Namespace) -> None:
+        self.fixture, self.given = fixture, given
         self.events: int = given.events
         self.unpaid = [
-            self._sale(account, "bystander", n) for account in here.accounts for n in range(given.bystanders)
+            self._sale(account, "bystander", n)
+            for account in fixture.accounts
+            for n in range(given.bystanders)
         ]
         self.told: Counter[str] = Counter()
         self.tried: Counter[str] = Counter()
@@ -50,60 +52,60 @@ class Campaign:
         """How late the campaign itself was: what a busy machine adds to every time it measures."""
 
     async def run(self) -> None:
-        first = [self._sale(account, "victim", 0) for account in self.here.accounts]
-        await self._each(stories.bystander, self.unpaid)
-        await self._each(stories.victim, first)
+        first = [self._sale(account, "victim", 0) for account in self.fixture.accounts]
+        await self._each(scenarios.bystander, self.unpaid)
+        await self._each(scenarios.victim, first)
         beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._feel())]
-        await asyncio.gather(self._tell(), self._forge())
-        await verdict.rest(self.here)
+        await asyncio.gather(self._play_scenarios(), self._forge())
+        await assertions.rest(self.fixture)
         for task in beside:
             task.cancel()
 
     @property
     def true_events(self) -> int:
-        return self.here.events.total()
+        return self.fixture.events.total()
 
     @property
     def missing(self) -> list[str]:
         """What was never reached."""
         return [
-            *(f"{name} at {gateway}" for name, gateway in STORIES if not self.told[f"{name} at {gateway}"]),
+            *(f"{name} at {gateway}" for name, gateway in SCENARIOS if not self.told[f"{name} at {gateway}"]),
             *(way for way in forgeries.WAYS if not self.tried[way]),
             *(
                 f"early at {gateway}, acknowledged before the page was made"
                 for gateway in GATEWAYS
-                if not self.here.early[gateway]
+                if not self.fixture.early[gateway]
             ),
         ]
 
     def _sale(self, account: Account, way: str, number: object) -> Sale:
-        chance = self.here.chance(way, account.owner, account.gateway, number)
-        return Sale(self.here, account, chance.choice(self.here.shops[account.owner]), chance, way)
+        chance = self.fixture.chance(way, account.owner, account.gateway, number)
+        return Sale(self.fixture, account, chance.choice(self.fixture.tenants[account.owner]), chance, way)
 
-    async def _each(self, story: stories.Story, sales: Sequence[Sale]) -> None:
-        await asyncio.gather(*(self._play(story, sale) for sale in sales))
+    async def _each(self, scenario: scenarios.Scenario, sales: Sequence[Sale]) -> None:
+        await asyncio.gather(*(self._play(scenario, sale) for sale in sales))
 
-    async def _play(self, story: stories.Story, sale: Sale) -> None:
+    async def _play(self, scenario: scenarios.Scenario, sale: Sale) -> None:
         try:
-            await story(sale)
+            await scenario(sale)
             self.told[f"{sale.way} at {sale.account.gateway}"] += 1
         except Exception:  # noqa: BLE001 - whatever it is, the campaign goes on and tells it in the end
             self.failed.append(
                 f"{sale.way} at {sale.account.gateway}, {sale.reference}: {traceback.format_exc(limit=-3)}"
             )
 
-    async def _tell(self) -> None:
-        """Tell stories, so many a second, until there are enough events."""
-        chance, least = self.here.chance("deck"), len(STORIES)
-        places = asyncio.Semaphore(STORIES_AT_ONCE)
+    async def _play_scenarios(self) -> None:
+        """Play scenarios, so many a second, until there are enough events."""
+        chance, least = self.fixture.chance("deck"), len(SCENARIOS)
+        places = asyncio.Semaphore(SCENARIOS_AT_ONCE)
 
         async def one(number: int, name: str, gateway: str) -> None:
-            account = chance.choice([each for each in self.here.accounts if each.gateway == gateway])
-            await self._play(STORIES[name, gateway][1], self._sale(account, name, number))
+            account = chance.choice([each for each in self.fixture.accounts if each.gateway == gateway])
+            await self._play(SCENARIOS[name, gateway][1], self._sale(account, name, number))
             places.release()
 
         async with asyncio.TaskGroup() as group:
-            for number, kind in enumerate(stories.deck(chance, self.events)):
+            for number, kind in enumerate(scenarios.deck(chance, self.events)):
                 if number >= least and self.true_events >= self.events:
                     break
                 await places.acquire()
@@ -111,8 +113,8 @@ class Campaign:
                 await asyncio.sleep(chance.expovariate(self.given.pace))
 
     async def _forge(self) -> None:
-        """Make attacks, some at once, as fast as the stories go on."""
-        deck = forgeries.deck(self.here.chance("forgeries"), self.given.forged)
+        """Make attacks, some at once, as fast as the scenarios go on."""
+        deck = forgeries.deck(self.fixture.chance("forgeries"), self.given.forged)
         queue = iter(enumerate(deck))
 
         async def forger() -> None:
@@ -123,17 +125,17 @@ class Campaign:
                         break
                 attack = forgeries.WAYS[way].make(
                     forgeries.Forger(
-                        self.here,
+                        self.fixture,
                         self.unpaid,
-                        self.here.chance(way, number),
+                        self.fixture.chance(way, number),
                         way,
                         self.given.receive_timeout_s,
                     )
                 )
-                status = await self.here.post.raw(attack.pieces)
+                status = await self.fixture.sender.raw(attack.pieces)
                 while status == "503":  # a node that is too busy says so, to forgers too
                     await asyncio.sleep(1)
-                    status = await self.here.post.raw(attack.pieces)
+                    status = await self.fixture.sender.raw(attack.pieces)
                 self.tried[way] += 1
                 if status not in attack.answers:
                     self.failed.append(f"forged, {way}: answered with {status}, not {sorted(attack.answers)}")
@@ -157,11 +159,15 @@ class Campaign:
 
 async def campaign(service: Service, made: list[Sandbox], given: argparse.Namespace) -> int:
     started = time.monotonic()
-    async with world(service, made, given.seed, slack=given.slack) as here:
-        played = Campaign(here, given)
+    async with prepared(service, made, given.seed, slack=given.slack) as fixture:
+        played = Campaign(fixture, given)
         await played.run()
-        broken = played.failed + await verdict.broken(here, played.unpaid, slack=given.slack)
-        say(table(played, here.post, await verdict.booked_after_s(here), time.monotonic() - started))
+        broken = played.failed + await assertions.broken(fixture, played.unpaid, slack=given.slack)
+        say(
+            table(
+                played, fixture.sender, await assertions.booked_after_s(fixture), time.monotonic() - started
+            )
+        )
     broken += [f"an error in the log: {line}" for line in service.errors()]
     for what in broken[:200]:
         say(f"BROKEN: {what}")
@@ -170,11 +176,11 @@ async def campaign(service: Service, made: list[Sandbox], given: argparse.Namesp
     return 1 if broken else 3 if played.missing else 0
 
 
-def table(played: Campaign, post: Post, booked_s: Sequence[float], took_s: float) -> str:
+def table(played: Campaign, sender: Sender, booked_s: Sequence[float], took_s: float) -> str:
     """What was done, and how it was answered."""
-    true, forged = post.answers["true"], post.answers["forged"]
+    true, forged = sender.answers["true"], sender.answers["forged"]
     lies = sum(count for way, count in played.tried.items() if forgeries.WAYS[way].lies)
-    events = played.here.events
+    events = played.fixture.events
     return "\n".join(
         [
             f"{played.true_events} true events in {true.total()} deliveries, and {sum(played.tried.values())} forged; {took_s:.0f} s",
@@ -184,7 +190,7 @@ def table(played: Campaign, post: Post, booked_s: Sequence[float], took_s: float
             "",
             *(f"{events[way]:>8}  events of {way}" for way in sorted(events)),
             *(
-                f"{played.here.early[gateway]:>8}  at {gateway} acknowledged before the page was made"
+                f"{played.fixture.early[gateway]:>8}  at {gateway} acknowledged before the page was made"
                 for gateway in GATEWAYS
             ),
             "",
@@ -197,7 +203,7 @@ def table(played: Campaign, post: Post, booked_s: Sequence[float], took_s: float
             + ", ".join(f"{status}: {count}" for status, count in sorted(true.items())),
             "forged webhooks answered with "
             + ", ".join(f"{status}: {count}" for status, count in sorted(forged.items())),
-            f"acknowledged after {spread(post.seconds)}; of that the campaign's own lag was {spread(played.lag_s)}",
+            f"acknowledged after {spread(sender.seconds)}; of that the campaign's own lag was {spread(played.lag_s)}",
             f"in the books after {spread(booked_s)}, {len(booked_s)} payments",
             "",
         ]
@@ -220,7 +226,7 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=1000, help="true events, each in one to five copies")
     parser.add_argument("--forged", type=int, default=1000)
     parser.add_argument("--bystanders", type=int, default=5, help="invoices at each account that nobody pays")
-    parser.add_argument("--pace", type=float, default=5.0, help="stories begun in a second")
+    parser.add_argument("--pace", type=float, default=5.0, help="scenarios begun in a second")
     parser.add_argument(
         "--slack",
         type=float,

@@ -20,9 +20,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from campaigns.chaos_webhooks.post import request, text_of
-from campaigns.chaos_webhooks.stories import Sale
-from campaigns.chaos_webhooks.world import Account, World
+from campaigns.chaos_webhooks.fixture import Account, Fixture
+from campaigns.chaos_webhooks.scenarios import Sale
+from campaigns.chaos_webhooks.sender import request, text_of
 
 MARK: Final = "x-forged"
 REFUSED: Final = frozenset({"401"})
@@ -72,13 +72,13 @@ class Forger:
 
     def __init__(
         self,
-        world: World,
+        fixture: Fixture,
         bystanders: Sequence[Sale],
         chance: random.Random,
         way: str,
         receive_timeout_s: float,
     ) -> None:
-        self.world, self.chance, self.way, self.receive_timeout_s = world, chance, way, receive_timeout_s
+        self.fixture, self.chance, self.way, self.receive_timeout_s = fixture, chance, way, receive_timeout_s
         self.bystanders = bystanders
 
     def account(
@@ -87,7 +87,7 @@ class Forger:
         return self.chance.choice(
             [
                 each
-                for each in self.world.accounts
+                for each in self.fixture.accounts
                 if each.gateway == gateway and owner in {None, each.owner} and each is not other_than
             ]
         )
@@ -98,7 +98,7 @@ class Forger:
 
     def overheard(self, account: Account, **fields: str) -> dict[str, Any]:
         """What a true webhook of the account said that has these *fields*."""
-        told = [text_of(news) for news in self.world.overheard[account]]
+        told = [text_of(news) for news in self.fixture.overheard[account]]
         return dict(
             self.chance.choice(
                 [each for each in told if all(each.get(name) == value for name, value in fields.items())]

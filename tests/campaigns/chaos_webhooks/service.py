@@ -10,13 +10,12 @@ import secrets
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import httpx
 import msgspec
+from support.waiting import eventually, is_ready
 
 from paytrust import development
 from paytrust.embedded import EmbeddedPostgres
@@ -100,11 +99,4 @@ def _node(folder: Path, port: int, log: Path, settings: dict[str, str]) -> Itera
 
 
 def _wait(url: str, log: Path) -> None:
-    until = time.monotonic() + START_S
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200:
-                return
-        if time.monotonic() > until:
-            raise TimeoutError(f"no service at {url}:\n{log.read_text(errors='replace')[-3000:]}")
-        time.sleep(0.1)
+    eventually(lambda: is_ready(url), lambda: f"no service at {url}: {log.read_text()[-3000:]}", START_S)

@@ -1,5 +1,5 @@
 """
-Kill the service at every point of its way, and PostgreSQL under it, while merchants and payers are at work.
+Kill the service at every point of its way, and PostgreSQL under it, while tenants and payers are at work.
 
     cd tests && python -m campaigns.crash.campaign --kills 150 [--seed 1]
 
@@ -25,11 +25,12 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from campaigns.crash.director import REACH_S, Director
+from campaigns.crash.clients import Client, Load, Tenant, kept
+from campaigns.crash.fixture import Fixture
 from campaigns.crash.points import POINTS
-from campaigns.crash.shop import Client, Load, Merchant, kept
-from campaigns.crash.world import World
+from campaigns.crash.scripted_client import REACH_S, ScriptedClient
 from support import invariants
+from support.merchant import CURRENCIES, account_body, open_account
 
 HEALED_S = 60
 STEP = timedelta(minutes=6)
@@ -38,7 +39,7 @@ BY_ITSELF_S = 1.0
 """How long what heals by itself has, before time is moved."""
 ERA = 10
 """
-After so many kills there are new merchants and accounts, and the sandboxes forget: or each look would take
+After so many kills there are new tenants and accounts, and the sandboxes forget: or each look would take
 longer than the last.
 """
 POSTGRES = "PostgreSQL"
@@ -69,71 +70,63 @@ def plan(kills: int, chance: random.Random) -> list[Kill]:
 
 
 class Era:
-    """Two merchants who share an account at each gateway, and four programs of theirs."""
+    """Two tenants who share an account at each gateway, and four programs of theirs."""
 
-    def __init__(self, world: World, seed: str) -> None:
-        self.world = world
+    def __init__(self, fixture: Fixture, seed: str) -> None:
+        self.fixture = fixture
         self.admin = httpx.Client(
-            base_url=world.service.url, headers={"X-Admin-Key": world.service.admin_key}, timeout=40
+            base_url=fixture.service.url, headers={"X-Admin-Key": fixture.service.admin_key}, timeout=40
         )
         accounts = {gateway: self._account(gateway) for gateway in ("xendit", "midtrans")}
-        self.merchants = [Merchant(world, self.admin, accounts, f"{seed} {n}") for n in range(2)]
-        self.clients = [Client(merchant, f"{seed} {n}") for n, merchant in enumerate(self.merchants * 2)]
-        self.director = Director(self.merchants[0], self.admin, seed)
+        self.tenants = [Tenant(fixture, self.admin, accounts, f"{seed} {n}") for n in range(2)]
+        self.clients = [Client(tenant, f"{seed} {n}") for n, tenant in enumerate(self.tenants * 2)]
+        self.scripted = ScriptedClient(self.tenants[0], self.admin, seed)
 
     def _account(self, gateway: str) -> str:
-        far = getattr(self.world.gateways, gateway)
+        far = getattr(self.fixture.gateways, gateway)
         far.reset()
-        names = {"xendit": ("secret_key", "callback_token"), "midtrans": ("server_key", "merchant_id")}[
-            gateway
-        ]
-        body = {
-            "gateway": gateway,
-            "name": gateway,
-            "base_url": far.url,
-            "credentials": dict(zip(names, (far.key, getattr(far, names[1])), strict=True)),
-            "currencies": {
-                code: {} for code in (("IDR",) if gateway == "midtrans" else ("IDR", "MYR", "USD"))
-            },
-        }
-        made = self.admin.post("/gateway-accounts", json=body).raise_for_status().json()
+        free = {currency: {} for currency in CURRENCIES[gateway]}
+        made = open_account(self.admin, account_body(gateway, far, None, currencies=free))
         far.webhook_url = made["webhook_url"]
         return str(made["gateway_id"])
 
     @property
-    def tenants(self) -> list[UUID]:
-        return [merchant.tenant_id for merchant in self.merchants]
+    def tenant_ids(self) -> list[UUID]:
+        return [tenant.tenant_id for tenant in self.tenants]
 
     @property
     def answers(self) -> list[invariants.Answer]:
-        return [answer for merchant in self.merchants for answer in merchant.answers]
+        return [answer for tenant in self.tenants for answer in tenant.answers]
 
     def look(self) -> list[invariants.Far]:
-        return [invariants.look(self.world.gateways.xendit), invariants.look(self.world.gateways.midtrans)]
+        return [
+            invariants.look(self.fixture.gateways.xendit),
+            invariants.look(self.fixture.gateways.midtrans),
+        ]
 
     def broken(self) -> list[str]:
         fars = self.look()
 
         async def check(owner: Any) -> list[str]:
             return await invariants.broken(
-                owner, fars, tenants=self.tenants, answers=self.answers
-            ) + await kept(owner, self.merchants)
+                owner, fars, tenants=self.tenant_ids, answers=self.answers
+            ) + await kept(owner, self.tenants)
 
-        return self.world.postgres.run(check) + self.director.keys_broken()
+        return self.fixture.postgres.run(check) + self.scripted.keys_broken()
 
     def close(self) -> list[invariants.Far]:
         """Nobody works on it any more."""
         fars = self.look()
-        self.world.postgres.execute("UPDATE paytrust.payments SET next_check_at = NULL")
-        self.world.postgres.execute("UPDATE paytrust.gateway_accounts SET compare_at = 'infinity'")
-        for http in (self.admin, self.director.http, *(client.http for client in self.clients)):
+        self.fixture.postgres.execute("UPDATE paytrust.payments SET next_check_at = NULL")
+        self.fixture.postgres.execute("UPDATE paytrust.gateway_accounts SET compare_at = 'infinity'")
+        for http in (self.admin, self.scripted.http, *(client.http for client in self.clients)):
             http.close()
         return fars
 
 
 class Campaign:
-    def __init__(self, world: World, seed: int) -> None:
-        self.world, self.seed = world, seed
+    def __init__(self, fixture: Fixture, seed: int) -> None:
+        self.fixture, self.seed = fixture, seed
         self.chance = random.Random(seed)
         self.killed: Counter[str] = Counter()
         self.missed: list[Kill] = []
@@ -160,7 +153,7 @@ class Campaign:
 
     def _new_era(self, seed: str) -> None:
         self._end_era()
-        self.era = Era(self.world, seed)
+        self.era = Era(self.fixture, seed)
 
     def _end_era(self) -> None:
         if self.era is not None:
@@ -172,13 +165,13 @@ class Campaign:
         """Everything that was ever answered, paid or promised, once more and all together."""
         self._end_era()
         far = invariants.Far(self.pages)
-        self.broken += self.world.postgres.run(
+        self.broken += self.fixture.postgres.run(
             lambda owner: invariants.broken(owner, [far], answers=self.answers)
         )
 
     def _life(self, kill: Kill) -> None:
         assert self.era is not None
-        service, postgres = self.world.service, self.world.postgres
+        service, postgres = self.fixture.service, self.fixture.postgres
         alone = kill.point is not None and kill.point.startswith(
             "Reconciliation"
         )  # its faults are for nobody else
@@ -187,7 +180,7 @@ class Campaign:
         met = True
         if kill.point is not None:
             service.arm(kill.point, self.chance.choice([1, 1, 2, 3]), [postgres.pid] if kill.postgres else [])
-            load.add(functools.partial(self.era.director.bring, kill.point))
+            load.add(functools.partial(self.era.scripted.bring, kill.point))
             met = service.died.wait(REACH_S)
         else:
             time.sleep(self.chance.uniform(0.2, 1.2))
@@ -213,7 +206,7 @@ class Campaign:
         assert self.era is not None
         moves, found = 0, ["the clients were not all answered"]
         moved_at = since
-        for gateway in (self.world.gateways.xendit, self.world.gateways.midtrans):
+        for gateway in (self.fixture.gateways.xendit, self.fixture.gateways.midtrans):
             gateway.clear_faults()
         while time.monotonic() < since + HEALED_S:
             if load.done:
@@ -223,12 +216,12 @@ class Campaign:
                 if not found:
                     break
             if time.monotonic() > moved_at + BY_ITSELF_S:
-                self.world.let_time_pass(self.era.tenants, STEP)
+                self.fixture.let_time_pass(self.era.tenant_ids, STEP)
                 moved_at, moves = time.monotonic(), moves + 1
             time.sleep(0.1)
         for client in self.era.clients[:2]:
             client.repeat()
-        ended = self.world.service.statuses[lives:]
+        ended = self.fixture.service.statuses[lives:]
         if ended and met and not (kill.postgres and kill.point):
             found = [*found, f"the service ended by itself with {ended}"]
         self.broken += [
@@ -244,7 +237,7 @@ class Campaign:
         return [point for point in POINTS if not self.killed[point]]
 
     def table(self) -> str:
-        reached = Counter(self.world.service.reached.read_text().splitlines())
+        reached = Counter(self.fixture.service.reached.read_text().splitlines())
         lines = [
             "killed  reached  at",
             *(f"{self.killed[point]:>6}  {reached[point]:>7}  {point}" for point in POINTS),
@@ -290,8 +283,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="kill only at points that contain this")
     given = parser.parse_args()
     _say(f"seed {given.seed}\n")
-    with folder() as made, World(made) as world:
-        campaign = Campaign(world, given.seed)
+    with folder() as made, Fixture(made) as fixture:
+        campaign = Campaign(fixture, given.seed)
         kills = plan(given.kills, campaign.chance)
         if given.only:
             points = [point for point in POINTS if given.only in point]
@@ -309,7 +302,7 @@ def main() -> int:
         )
         sys.stdout.writelines(f"nobody came to: {point}\n" for point in missed)
         if campaign.broken:
-            sys.stdout.write(world.service.log.read_text()[-5000:])
+            sys.stdout.write(fixture.service.log.read_text()[-5000:])
             return 1
         return 3 if missed else 0
 

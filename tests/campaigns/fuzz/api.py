@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from campaigns.fuzz.ground import World
+from campaigns.fuzz.fixture import Fixture
 
 TESTS: Final = Path(__file__).parents[2]
 EXCEPTIONS: Final = {
@@ -25,8 +25,8 @@ hooks = "hooks.py"
 enabled = false
 
 [auth.openapi]
-paytrustApiKey = {{ api_key = "{world.api_key}" }}
-paytrustAdminKey = {{ api_key = "{world.admin_key}" }}
+paytrustApiKey = {{ api_key = "{fixture.api_key}" }}
+paytrustAdminKey = {{ api_key = "{fixture.admin_key}" }}
 
 [checks]
 {off}
@@ -50,15 +50,15 @@ class Round(msgspec.Struct):
     counts: Counter[str]
 
 
-def play(world: World, url: str, *, folder: Path, seed: int, examples: int, phases: str) -> Round:
+def play(fixture: Fixture, url: str, *, folder: Path, seed: int, examples: int, phases: str) -> Round:
     """Run schemathesis once against *url*: at most *examples* cases for each operation and phase."""
     folder.mkdir()
     off = "\n".join(f"{name} = {{ enabled = false }}" for name in EXCEPTIONS)
-    (folder / "schemathesis.toml").write_text(CONFIG.format(world=world, off=off))
+    (folder / "schemathesis.toml").write_text(CONFIG.format(fixture=fixture, off=off))
     (folder / "hooks.py").write_text(
         f"import sys; sys.path.insert(0, {str(TESTS)!r})\nfrom campaigns.fuzz.hooks import *\n"
     )
-    (folder / "world.json").write_bytes(msgspec.json.encode(world))
+    (folder / "fixture.json").write_bytes(msgspec.json.encode(fixture))
     report, counts = folder / "report.json", folder / "counts.json"
     command = [
         sys.executable,
@@ -81,7 +81,7 @@ def play(world: World, url: str, *, folder: Path, seed: int, examples: int, phas
     ]
     environ = {
         **os.environ,
-        "PAYTRUST_FUZZ_WORLD": "world.json",
+        "PAYTRUST_FUZZ_FIXTURE": "fixture.json",
         "PAYTRUST_FUZZ_COUNTS": str(counts),
         "PYTHONHASHSEED": "0",
     }

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from campaigns.fuzz import api, ground, targets
+from campaigns.fuzz import api, targets
+from campaigns.fuzz.fixture import Fixture, prepared
 from campaigns.fuzz.targets import TARGETS, Seen
 
 SMALL: Final = 2_000
@@ -42,8 +43,8 @@ OUTCOMES: Final = {
 class Fuzz:
     """What all processes together have seen of the API."""
 
-    def __init__(self, world: ground.World, folder: Path, seed: int) -> None:
-        self.world, self.folder, self.seed = world, folder, seed
+    def __init__(self, fixture: Fixture, folder: Path, seed: int) -> None:
+        self.fixture, self.folder, self.seed = fixture, folder, seed
         self.cases, self.rounds = 0, 0
         self.counts: Counter[str] = Counter()
         self.failures: list[str] = []
@@ -54,7 +55,7 @@ class Fuzz:
         of its own.
         """
         started = time.monotonic()
-        with ThreadPoolExecutor(len(self.world.urls)) as threads:
+        with ThreadPoolExecutor(len(self.fixture.urls)) as threads:
             while self.cases < cases and not self.failures:
                 missing = cases - self.cases
                 phases = (
@@ -62,11 +63,11 @@ class Fuzz:
                     if cases >= SMALL and self.rounds == 0
                     else "fuzzing,stateful"
                 )
-                examples = max(1, min(120, missing // (60 * len(self.world.urls))))
+                examples = max(1, min(120, missing // (60 * len(self.fixture.urls))))
                 for done in list(
                     threads.map(
                         lambda url, phases=phases, examples=examples: self._round(url, phases, examples),
-                        self.world.urls,
+                        self.fixture.urls,
                     )
                 ):
                     self.cases += done.cases
@@ -78,7 +79,7 @@ class Fuzz:
         self.rounds += 1
         seed = self.seed + self.rounds
         return api.play(
-            self.world,
+            self.fixture,
             url,
             folder=self.folder / str(self.rounds),
             seed=seed,
@@ -87,7 +88,7 @@ class Fuzz:
         )
 
     def missing(self) -> list[str]:
-        document = httpx.get(f"{self.world.urls[0]}/openapi.json", trust_env=False).json()
+        document = httpx.get(f"{self.fixture.urls[0]}/openapi.json", trust_env=False).json()
         operations = [
             f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods
         ]
@@ -99,19 +100,19 @@ class Fuzz:
     def alive(self) -> bool:
         """Whether the keys that everything was asked with are good, or most of it was refused for nothing."""
         ask = {
-            "/invoices": {"x-api-key": self.world.api_key},
-            "/tenants": {"x-admin-key": self.world.admin_key},
+            "/invoices": {"x-api-key": self.fixture.api_key},
+            "/tenants": {"x-admin-key": self.fixture.admin_key},
         }
         return all(
             httpx.get(url + path, headers=headers, trust_env=False).status_code == 200
-            for url in self.world.urls
+            for url in self.fixture.urls
             for path, headers in ask.items()
         )
 
     def complaints(self) -> list[str]:
         """What the services logged as unexpected: also what no answer showed, such as in background work."""
         lines = [
-            line for log in self.world.logs for line in Path(log).read_text(errors="replace").splitlines()
+            line for log in self.fixture.logs for line in Path(log).read_text(errors="replace").splitlines()
         ]
         return [
             line[:4000] for line in lines if '"event": "unexpected error"' in line or "Traceback" in line
@@ -181,8 +182,8 @@ def main() -> int:
     ]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paytrust-fuzz-")))
-        world = stack.enter_context(ground.prepared(given.processes, given.server))
-        fuzz = Fuzz(world, folder, given.seed)
+        fixture = stack.enter_context(prepared(given.processes, given.server))
+        fuzz = Fuzz(fixture, folder, given.seed)
         fuzz.play(given.cases)
         missing += fuzz.missing()
         broken += (

@@ -23,12 +23,12 @@ from uuid import UUID
 
 import msgspec
 import schemathesis
-from campaigns.fuzz.ground import World
+from campaigns.fuzz.fixture import Fixture
 
 from paytrust.invoices.model import NewLineItem
 from paytrust.invoices.routes import LineItemOut
 
-world = msgspec.json.decode(Path(os.environ["PAYTRUST_FUZZ_WORLD"]).read_bytes(), type=World)
+fixture = msgspec.json.decode(Path(os.environ["PAYTRUST_FUZZ_FIXTURE"]).read_bytes(), type=Fixture)
 counts: Counter[str] = Counter()
 turns = itertools.count()
 repeatable: dict[str, Any] = {}
@@ -59,7 +59,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """
     turn = next(turns)
     for name, value in list((case.path_parameters or {}).items()):
-        case.path_parameters[name] = world.kept.get(
+        case.path_parameters[name] = fixture.kept.get(
             value, _known(case, name, turn) if _is_uuid(value) else value
         )
     if case.path == "/invoices" and case.method == "POST":
@@ -82,14 +82,14 @@ def _known(case: Any, name: str, turn: int) -> Any:
     """
     given = case.path_parameters[name]
     if (
-        name not in world.known
+        name not in fixture.known
         or turn % 4 == 0
         or case.path.endswith("/cancel")
         or case.meta is None
         or case.meta.phase.name.value == "stateful"
     ):
         return given
-    return world.known[name][turn % len(world.known[name])]
+    return fixture.known[name][turn % len(fixture.known[name])]
 
 
 def _payable(body: Any, turn: int) -> None:
@@ -98,7 +98,7 @@ def _payable(body: Any, turn: int) -> None:
         return
     gateway = ("xendit", "midtrans")[turn % 2]
     if _is_uuid(body.get("gateway_id")) and turn % 5:
-        body["gateway_id"] = world.accounts[gateway]
+        body["gateway_id"] = fixture.accounts[gateway]
     if turn % 7:
         _replace(body, "currency", "IDR")
     _priced(body, turn)
@@ -178,7 +178,7 @@ def _delivered(case: Any, turn: int) -> None:
     body that is nearly one.
     """
     gateway = ("xendit", "midtrans")[turn % 2]
-    path, secret = world.webhooks[gateway]
+    path, secret = fixture.webhooks[gateway]
     case.path_parameters = dict(zip(("gateway", "token"), path.split("/")[2:], strict=True))
     fuzz = case.body if isinstance(case.body, dict) else {}
     if gateway == "xendit":

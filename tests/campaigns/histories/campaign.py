@@ -27,7 +27,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
-from campaigns.histories.machine import OUTCOMES, History, World
+from campaigns.histories.machine import OUTCOMES, Fixture, History
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RULE_MARKER, run_state_machine_as_test
 
@@ -106,9 +106,9 @@ def played(server_url: str, histories: int, *, shrink: bool) -> tuple[Counter[st
     with database(server_url) as (given, owner_url):
         logs.configure(given)
         logging.disable(logging.ERROR)  # a history is full of what a person should look at
-        with World(given, owner_url) as world:
-            run_state_machine_as_test(lambda: History(world), settings=how)
-    return world.rules, world.outcomes, world.histories
+        with Fixture(given, owner_url) as fixture:
+            run_state_machine_as_test(lambda: History(fixture), settings=how)
+    return fixture.rules, fixture.outcomes, fixture.histories
 
 
 class Campaign:

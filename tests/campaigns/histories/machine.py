@@ -38,6 +38,7 @@ from campaigns.histories.model import (
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support import invariants
+from support.database import expire
 
 from paytrust import EXPONENT, Money, PaymentStatus, PayTrustError
 from paytrust.accounts import service as accounts
@@ -96,7 +97,7 @@ fees = st.fixed_dictionaries(
 )
 
 
-class World:
+class Fixture:
     """
     The services on one database, without HTTP and without a worker: a history itself decides what happens
     when.
@@ -149,14 +150,8 @@ class World:
         return tenant_id, found[0]
 
     async def let_time_pass(self, invoice_id: UUID) -> None:
-        """The database's clock decides and cannot be turned, so the invoice moves into the past."""
-        async with self.owner.transaction():
-            await self.owner.execute("SET LOCAL session_replication_role = replica")
-            await self.owner.execute(
-                "UPDATE paytrust.invoices SET created_at = created_at - interval '400 days', expires_at = now() - interval '2 minutes'"
-                " WHERE id = $1",
-                invoice_id,
-            )
+        """The invoice's own time is up."""
+        await expire(self.owner, invoice_id)
 
     async def look(self, reference: str) -> None:
         """What the reconciler does when it is time to look at an attempt."""
@@ -187,13 +182,13 @@ class Known:
 class History(RuleBasedStateMachine):
     """What merchants, payers, gateways and time do to invoices, in any order."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, fixture: Fixture) -> None:
         super().__init__()
-        self.world = world
-        self.services = world.services
+        self.fixture = fixture
+        self.services = fixture.services
         self.name = uuid4().hex
         self.far = FARS[self.name] = Far()
-        self.model = Model(world.outcomes)
+        self.model = Model(fixture.outcomes)
         self.known: list[Known] = []
         self.touched: list[Known] = []
         self.differs = False
@@ -210,7 +205,7 @@ class History(RuleBasedStateMachine):
         """
         Both do it, the gateway answers the next create with *create*, and both raise the same error or none.
         """
-        self.world.rules[name] += 1
+        self.fixture.rules[name] += 1
         self.differs = True
         self.far.next_create = self.model.next_create = create
         predicted = happened = expected = answer = None
@@ -219,7 +214,7 @@ class History(RuleBasedStateMachine):
         except Refused as exc:
             predicted = str(exc)
         try:
-            answer = self.world.run(service())
+            answer = self.fixture.run(service())
         except PayTrustError as exc:
             happened = type(exc).__name__
             detail = exc.detail
@@ -267,7 +262,7 @@ class History(RuleBasedStateMachine):
                 name: value if name == "percentage" or value is None else major(value, currency)
                 for name, value in fee.items()
             }
-        self.tenant_id, self.account = self.world.merchant(self.name, schedules)
+        self.tenant_id, self.account = self.fixture.merchant(self.name, schedules)
 
     def _request(
         self, currency: str, sold: list[tuple[int, int, str]], plan: Any
@@ -307,7 +302,7 @@ class History(RuleBasedStateMachine):
         )
 
     def _keep(self, invoice: Invoice | None, body: dict[str, Any], original: Known | None = None) -> None:
-        found = self.world.run(
+        found = self.fixture.run(
             self.services.invoices.page(self.tenant_id, limit=1, before=None, external_id=body["external_id"])
         )
         assert bool(found) == (invoice is not None)
@@ -428,7 +423,7 @@ class History(RuleBasedStateMachine):
                     and (_untold(i) or _begun(i))
                 ),
             )
-        self.world.rules["adjust"] += 1
+        self.fixture.rules["adjust"] += 1
         parts = known.invoice.parts
         balance = sum(part.amount for part in parts if part.due)
         given: dict[int, int] = {}
@@ -466,7 +461,7 @@ class History(RuleBasedStateMachine):
     def cancel(self, *, n: int, sure: bool) -> None:
         if not sure:
             return
-        self.world.rules["cancel"] += 1
+        self.fixture.rules["cancel"] += 1
         self._cancel(self.prefer(n, _untold))
 
     def _cancel(self, known: Known) -> None:
@@ -487,7 +482,7 @@ class History(RuleBasedStateMachine):
         """Some of the money is under way, or just came, and at that moment the merchant changes something."""
         pages = [page for page in self.pages("open") if page[0].invoice.due_next] or self.pages("open")
         known, attempt, place = pages[n % len(pages)]
-        self.world.rules["cross"] += 1
+        self.fixture.rules["cross"] += 1
         self._paid(known, attempt, place, max(1, attempt.pages[place].amount // 2), known.invoice.currency)
         if told and then != "cancel":
             self._deliver(known, attempt, create)
@@ -533,7 +528,7 @@ class History(RuleBasedStateMachine):
         self._paid(
             known, attempt, place, amount, ("USD" if currency == "IDR" else "IDR") if foreign else currency
         )
-        self.world.rules["pay"] += 1
+        self.fixture.rules["pay"] += 1
         if told:
             self._deliver(known, attempt, create)
 
@@ -553,7 +548,7 @@ class History(RuleBasedStateMachine):
         attempt.pages.append(Page(amount))
         self.far.add(known.reference(attempt), Money(amount, known.invoice.currency))
         self._paid(known, attempt, len(attempt.pages) - 1, amount, known.invoice.currency)
-        self.world.rules["pay_again"] += 1
+        self.fixture.rules["pay_again"] += 1
         if told:
             self._deliver(known, attempt, create)
 
@@ -569,7 +564,7 @@ class History(RuleBasedStateMachine):
         ]
         attempts = untold if untold and n % 2 else attempts
         known, attempt = attempts[n % len(attempts)]
-        self.world.rules["deliver"] += 1
+        self.fixture.rules["deliver"] += 1
         self._deliver(known, attempt, create)
 
     def _deliver(self, known: Known, attempt: Attempt, create: str = "ok") -> None:
@@ -592,7 +587,7 @@ class History(RuleBasedStateMachine):
         known, attempt, place = pages[n % len(pages)]
         attempt.pages[place].state = "expired"
         self.far.expire(self.far.pages[known.reference(attempt)][place].id)
-        self.world.rules["page_expires"] += 1
+        self.fixture.rules["page_expires"] += 1
         if told:
             self._deliver(known, attempt)
 
@@ -605,8 +600,8 @@ class History(RuleBasedStateMachine):
         waiting = [known for known in self.known if not known.invoice.time_up]
         known = waiting[n % len(waiting)]
         known.invoice.time_up = True
-        self.world.run(self.world.let_time_pass(known.id))
-        self.world.rules["time_passes"] += 1
+        self.fixture.run(self.fixture.let_time_pass(known.id))
+        self.fixture.rules["time_passes"] += 1
         for attempt in [
             attempt
             for attempt in known.invoice.attempts
@@ -624,13 +619,15 @@ class History(RuleBasedStateMachine):
         """The reconciler looks at an attempt."""
         known = self.prefer(n, lambda invoice: _untold(invoice) or invoice.time_up)
         attempts = known.invoice.attempts
-        self.world.rules["reconcile"] += 1
+        self.fixture.rules["reconcile"] += 1
         self._look(known, attempts[n % len(attempts)])
 
     def _look(self, known: Known, attempt: Attempt) -> None:
         reference = known.reference(attempt)
         self.both(
-            "reconciler", lambda: self.model.look(known.invoice, attempt), lambda: self.world.look(reference)
+            "reconciler",
+            lambda: self.model.look(known.invoice, attempt),
+            lambda: self.fixture.look(reference),
         )
 
     # --- both say the same -----------------------------------------------------------------------------------------------------
@@ -644,7 +641,7 @@ class History(RuleBasedStateMachine):
 
     def _compare(self, known: Known) -> None:
         expected = known.invoice
-        told, paid, overpaid = self.world.run(
+        told, paid, overpaid = self.fixture.run(
             self.services.installments.overpayment(self.tenant_id, known.id)
         )
         assert told.status == expected.status
@@ -686,10 +683,10 @@ class History(RuleBasedStateMachine):
             if not self.differs:
                 self._settle()
                 self._agree()
-                self.world.histories += bool(self.known)
+                self.fixture.histories += bool(self.known)
         finally:
             FARS.pop(self.name)
-            self.world.run(self.world.never_look(self.tenant_id))
+            self.fixture.run(self.fixture.never_look(self.tenant_id))
 
     def _settle(self) -> None:
         """
@@ -716,7 +713,7 @@ class History(RuleBasedStateMachine):
         has its page.
         """
         far = invariants.Far([_page(page) for pages in self.far.pages.values() for page in pages])
-        assert self.world.run(invariants.broken(self.world.owner, [far], tenants=[self.tenant_id])) == []
+        assert self.fixture.run(invariants.broken(self.fixture.owner, [far], tenants=[self.tenant_id])) == []
         for known in self.known:
             over = known.invoice.status in {"paid", "cancelled", "expired"} or known.invoice.time_up
             references = {known.reference(attempt) for attempt in known.invoice.attempts}

@@ -81,8 +81,8 @@ def check(service, merchant, sandbox, payable):
         return Decimal(overpayment["total_paid"])
 
     def check_(invoice, *, paid, pages):
-        eventually(lambda: applied(invoice) == paid, 30)
-        eventually(lambda: payable(far) in pages, 30)
+        eventually(lambda: applied(invoice) == paid, timeout_s=30)
+        eventually(lambda: payable(far) in pages, timeout_s=30)
         time.sleep(0.05)
         assert applied(invoice) == paid
         assert asyncio.run(verify()) == []
@@ -158,7 +158,7 @@ def test_pay_and_expire(merchant, far, rivals, check, let_time_pass):
     reference = merchant.reference(invoice)
     paid, _ = rivals(lambda: pay(far, reference), lambda: let_time_pass(invoice))
     check(invoice, paid=Decimal(invoice["total_amount"]) if paid else 0, pages={0})
-    merchant.wait(invoice, "paid" if paid else "expired", 30)
+    merchant.wait(invoice, "paid" if paid else "expired", timeout_s=30)
 
 
 def test_the_webhook_and_our_second_commit(merchant, far, rivals, check):

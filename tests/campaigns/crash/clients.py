@@ -1,5 +1,5 @@
 """
-The merchants' programs, and their payers: what they are answered is written down, and what is not answered is
+The tenants' programs, and their payers: what they are answered is written down, and what is not answered is
 repeated.
 
 They do what docs/how-to/repeat-requests.md says. What a 2xx promised them must be there afterwards, whatever
@@ -18,8 +18,9 @@ from uuid import UUID, uuid4
 
 import httpx
 import msgspec
-from campaigns.crash.world import World
+from campaigns.crash.fixture import Fixture
 from support.invariants import Answer
+from support.merchant import sign_up
 
 AGAIN = frozenset(
     {
@@ -39,13 +40,13 @@ class Gone(Exception):
     """No answer came, and the request must not be repeated: it has neither a key nor another name."""
 
 
-class Merchant:
+class Tenant:
     """One tenant, and everything that it was told."""
 
-    def __init__(self, world: World, admin: httpx.Client, accounts: dict[str, str], name: str) -> None:
-        self.world, self.accounts = world, accounts
-        self.tenant_id = UUID(admin.post("/tenants", json={"name": name}).json()["tenant_id"])
-        self.key = admin.post("/api-keys", json={"tenant_id": str(self.tenant_id)}).json()["api_key"]
+    def __init__(self, fixture: Fixture, admin: httpx.Client, accounts: dict[str, str], name: str) -> None:
+        self.fixture, self.accounts = fixture, accounts
+        tenant_id, self.key = sign_up(admin, name)
+        self.tenant_id = UUID(tenant_id)
         self.answers: list[Answer] = []
         self.repeatable: list[tuple[str, str, bytes | None, dict[str, str], bytes]] = []
         self.strange: list[str] = []
@@ -55,13 +56,13 @@ class Merchant:
 
 
 class Client:
-    """One program of a merchant: it does one thing after another."""
+    """One program of a tenant: it does one thing after another."""
 
-    def __init__(self, merchant: Merchant, seed: str) -> None:
-        self.merchant, self.world = merchant, merchant.world
+    def __init__(self, tenant: Tenant, seed: str) -> None:
+        self.tenant, self.fixture = tenant, tenant.fixture
         self.chance = random.Random(seed)
         self.http = httpx.Client(
-            base_url=self.world.service.url, headers={"X-API-Key": merchant.key}, timeout=40
+            base_url=self.fixture.service.url, headers={"X-API-Key": tenant.key}, timeout=40
         )
         self.invoices: list[dict[str, Any]] = []
 
@@ -86,39 +87,39 @@ class Client:
             else:
                 if (done := self._take(method, path, key, answer)) is not None:
                     if done and key:
-                        self.merchant.repeatable.append((method, path, content, headers, answer.content))
+                        self.tenant.repeatable.append((method, path, content, headers, answer.content))
                     return done or None
                 if key is None and not safe:
                     raise Gone
             time.sleep(PAUSE_S)
-        self.merchant.strange.append(f"{method} {path} with key {key} got no answer within {PATIENCE_S} s")
+        self.tenant.strange.append(f"{method} {path} with key {key} got no answer within {PATIENCE_S} s")
         return None
 
     def _take(self, method: str, path: str, key: str | None, answer: httpx.Response) -> Any:
         """The body; {} for a refusal; None when it is to be repeated."""
         if answer.is_success:
             if method != "GET":
-                self.merchant.answers.append(
-                    Answer(self.merchant.tenant_id, key, answer.status_code, answer.content)
+                self.tenant.answers.append(
+                    Answer(self.tenant.tenant_id, key, answer.status_code, answer.content)
                 )
             return answer.json()
         code = answer.json()["code"]
         if answer.status_code == 500:
-            self.merchant.strange.append(f"{method} {path} was answered with 500: {answer.text}")
+            self.tenant.strange.append(f"{method} {path} was answered with 500: {answer.text}")
         elif answer.status_code in {401, 422} or code == "not_found":
-            self.merchant.strange.append(f"{method} {path} was refused: {answer.text}")
+            self.tenant.strange.append(f"{method} {path} was refused: {answer.text}")
         return None if code in AGAIN else {}
 
     def repeat(self, at_most: int = 5) -> None:
         """Send what was answered once more: the answer must be the same, byte for byte."""
-        for method, path, content, headers, before in self.merchant.repeatable[-at_most:]:
+        for method, path, content, headers, before in self.tenant.repeatable[-at_most:]:
             again = self.http.request(method, path, content=content, headers=headers)
             if (again.content, again.headers.get("Idempotent-Replayed")) != (before, "true"):
-                self.merchant.strange.append(
+                self.tenant.strange.append(
                     f"{method} {path} with key {headers['Idempotency-Key']} was answered anew: {again.text}"
                 )
 
-    # --- what a merchant does ----------------------------------------------------------------------------------------------
+    # --- what a tenant does ----------------------------------------------------------------------------------------------
 
     def step(self) -> None:
         """One thing, by chance."""
@@ -138,8 +139,7 @@ class Client:
         parts = self.chance.choice([1, 1, 3]) if parts is None else parts
         return self._keep(
             "/invoices",
-            self._body(currency, parts)
-            | {"gateway_id": self.merchant.accounts[gateway], "currency": currency},
+            self._body(currency, parts) | {"gateway_id": self.tenant.accounts[gateway], "currency": currency},
             key=key,
         )
 
@@ -184,12 +184,12 @@ class Client:
     def page(self, invoice: dict[str, Any]) -> Any:
         told = self.send("POST", f"/invoices/{invoice['invoice_id']}/payment-url", {}, key=self._key())
         if told and told.get("payment_url"):
-            self.merchant.pages.add((invoice["invoice_id"], told["payment_url"]))
+            self.tenant.pages.add((invoice["invoice_id"], told["payment_url"]))
         return told
 
     def cancel(self, invoice: dict[str, Any]) -> None:
         if self.send("POST", f"/invoices/{invoice['invoice_id']}/cancel", {}, key=self._key()):
-            self.merchant.cancelled.add(invoice["invoice_id"])
+            self.tenant.cancelled.add(invoice["invoice_id"])
 
     def adjust(self, invoice: dict[str, Any]) -> None:
         told = self.send("GET", f"/invoices/{invoice['invoice_id']}/installments")
@@ -201,7 +201,7 @@ class Client:
         change = {"installments": [{"number": unpaid[0]["number"], "amount": amount}]}
         told = self.send("PATCH", f"/invoices/{invoice['invoice_id']}/installments", change, key=self._key())
         if told:
-            self.merchant.schedules[invoice["invoice_id"]] = [part["amount"] for part in told["installments"]]
+            self.tenant.schedules[invoice["invoice_id"]] = [part["amount"] for part in told["installments"]]
 
     # --- what a payer does ---------------------------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class Client:
         return attempts[-1]["reference"] if attempts else None
 
     def far(self, invoice: dict[str, Any]) -> Any:
-        return getattr(self.world.gateways, invoice["gateway"])
+        return getattr(self.fixture.gateways, invoice["gateway"])
 
     def pay(self, invoice: dict[str, Any]) -> bool:
         """Exactly, too little or too much. False when there is nothing to pay, or not any more."""
@@ -260,32 +260,32 @@ class Load:
         return not any(thread.is_alive() for thread in self._threads)
 
 
-async def kept(owner: Any, merchants: list[Merchant]) -> list[str]:
+async def kept(owner: Any, tenants: list[Tenant]) -> list[str]:
     """What a 2xx promised and is not there. Invoices and their amounts are among the invariants."""
     found = []
-    for merchant in merchants:
+    for tenant in tenants:
         cancelled = await owner.fetch(
             "SELECT id, status FROM paytrust.invoices WHERE id = ANY($1) AND status <> 'cancelled'",
-            [UUID(one) for one in merchant.cancelled],
+            [UUID(one) for one in tenant.cancelled],
         )
         found += [f"answered as cancelled, and is {row['status']}: {row['id']}" for row in cancelled]
         rows = await owner.fetch(
             "SELECT invoice_id, payment_url FROM paytrust.payments WHERE invoice_id = ANY($1)",
-            [UUID(one) for one, _ in merchant.pages],
+            [UUID(one) for one, _ in tenant.pages],
         )
         known = {(str(row["invoice_id"]), row["payment_url"]) for row in rows}
         found += [
-            f"answered with a page that nobody wrote down: {page}" for page in sorted(merchant.pages - known)
+            f"answered with a page that nobody wrote down: {page}" for page in sorted(tenant.pages - known)
         ]
         rows = await owner.fetch(
             "SELECT invoice_id, array_agg(amount ORDER BY number) AS amounts FROM paytrust.installments WHERE invoice_id = ANY($1) GROUP BY 1",
-            [UUID(one) for one in merchant.schedules],
+            [UUID(one) for one in tenant.schedules],
         )
         for row in rows:
-            told = [int(amount.replace(".", "")) for amount in merchant.schedules[str(row["invoice_id"])]]
+            told = [int(amount.replace(".", "")) for amount in tenant.schedules[str(row["invoice_id"])]]
             if told != row["amounts"]:
                 found.append(
                     f"answered with the parts {told}, and they are {row['amounts']}: {row['invoice_id']}"
                 )
-        found += merchant.strange
+        found += tenant.strange
     return found

@@ -48,7 +48,7 @@ OK, REJECTED, UNAVAILABLE, UNKNOWN = STATUS
 
 
 @dataclass(frozen=True)
-class Cell:
+class Scenario:
     """One round to play: everything else about it is drawn from *seed*."""
 
     fault: str
@@ -78,7 +78,7 @@ class Cell:
 class Played:
     """What came of one round."""
 
-    cell: Cell
+    scenario: Scenario
     broken: list[str] = field(default_factory=list)
     fired: bool = False
     answers: list[str] = field(default_factory=list)
@@ -90,30 +90,32 @@ class Played:
     took_s: float = 0.0
 
 
-def everything(seed: str, rounds: int) -> list[Cell]:
-    cells = [Cell(fault, call, gateway, seed) for fault in FAULTS for call in CALLS for gateway in GATEWAYS]
-    cells += [
-        Cell(fault, "webhook", gateway, seed, on_delivery=True)
+def everything(seed: str, rounds: int) -> list[Scenario]:
+    scenarios = [
+        Scenario(fault, call, gateway, seed) for fault in FAULTS for call in CALLS for gateway in GATEWAYS
+    ]
+    scenarios += [
+        Scenario(fault, "webhook", gateway, seed, on_delivery=True)
         for fault in DELIVERIES
         for gateway in GATEWAYS
     ]
     return [
-        Cell(cell.fault, cell.call, cell.gateway, f"{seed}/{n}", cell.on_delivery)
+        Scenario(scenario.fault, scenario.call, scenario.gateway, f"{seed}/{n}", scenario.on_delivery)
         for n in range(rounds)
-        for cell in cells
+        for scenario in scenarios
     ]
 
 
-def sample(seed: str) -> list[Cell]:
+def sample(seed: str) -> list[Scenario]:
     """Each fault once, at a call and a gateway that luck picks; together they are at every call of both."""
     chance = random.Random(seed)
     places = [(call, gateway) for call in CALLS for gateway in GATEWAYS]
     turns = [
         place for _ in range(-(-len(FAULTS) // len(places))) for place in chance.sample(places, len(places))
     ]
-    cells = [Cell(fault, *place, seed) for fault, place in zip(FAULTS, turns, strict=False)]
-    return cells + [
-        Cell(fault, "webhook", chance.choice(GATEWAYS), seed, on_delivery=True) for fault in DELIVERIES
+    scenarios = [Scenario(fault, *place, seed) for fault, place in zip(FAULTS, turns, strict=False)]
+    return scenarios + [
+        Scenario(fault, "webhook", chance.choice(GATEWAYS), seed, on_delivery=True) for fault in DELIVERIES
     ]
 
 
@@ -169,9 +171,9 @@ def inbox_codes(fault: str) -> set[str | None]:
     return {None} if fault in HARMLESS else {UNAVAILABLE}
 
 
-def may_show_two_pages(cell: Cell) -> bool:
+def may_show_two_pages(scenario: Scenario) -> bool:
     """
     Xendit makes two when a request is doubled, or when it denies the first and is asked again: the reconciler
     closes one.
     """
-    return cell.gateway == "xendit" and cell.fault in {"duplicate", "not_found_though_created"}
+    return scenario.gateway == "xendit" and scenario.fault in {"duplicate", "not_found_though_created"}

@@ -25,7 +25,7 @@ TIMEOUT_S: Final = 60.0
 
 @dataclass(frozen=True, eq=False)
 class News:
-    """One webhook that a gateway would have sent, and the story it belongs to."""
+    """One webhook that a gateway would have sent, and the scenario it belongs to."""
 
     reference: str
     way: str
@@ -34,7 +34,7 @@ class News:
     body: bytes
 
 
-class Post:
+class Sender:
     """Delivers to any of the nodes of a service, and remembers every answer."""
 
     def __init__(self, nodes: Sequence[str]) -> None:

@@ -76,7 +76,7 @@ class Merchant(msgspec.Struct, frozen=True):
         ).decode()
 
 
-class Ground(msgspec.Struct, frozen=True):
+class Fixture(msgspec.Struct, frozen=True):
     """
     The database as its owner and as the service, the settings as environment variables, and the merchants.
     """
@@ -90,7 +90,7 @@ class Ground(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def prepared(data: Path, gateway_url: str, *, tenants: int) -> Iterator[Ground]:
+def prepared(data: Path, gateway_url: str, *, tenants: int) -> Iterator[Fixture]:
     """
     Start PostgreSQL over *data*, make a database that is dropped again, and fill in what requests refer to.
     """
@@ -106,7 +106,7 @@ def prepared(data: Path, gateway_url: str, *, tenants: int) -> Iterator[Ground]:
         os.environ |= environ
         merchants = asyncio.run(_merchants(gateway_url, tenants))
         postmaster = int((server.data / "postmaster.pid").read_text().split()[0])
-        yield Ground(owner_url, service_url, environ, merchants, postmaster)
+        yield Fixture(owner_url, service_url, environ, merchants, postmaster)
     finally:
         with contextlib.suppress(asyncpg.PostgresError, OSError):
             asyncio.run(execute(admin_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
@@ -165,23 +165,23 @@ async def execute(url: str, *statements: str) -> None:
         await connection.close()
 
 
-async def keep(ground: Ground) -> None:
+async def keep(fixture: Fixture) -> None:
     """Remember the rows that are there: every sample begins with them."""
     statements = ["CREATE SCHEMA kept"]
     statements += [
         f"CREATE TABLE kept.{name} AS SELECT {columns} FROM paytrust.{name}"
-        for name, columns in (await _tables(ground)).items()
+        for name, columns in (await _tables(fixture)).items()
     ]
-    await execute(ground.owner_url, *statements)
+    await execute(fixture.owner_url, *statements)
 
 
-async def restore(ground: Ground) -> None:
+async def restore(fixture: Fixture) -> None:
     """
     Make the tables as `keep` found them, with statistics, and let no earlier write-back disturb what follows.
 
     On empty tables without statistics PostgreSQL takes plans that no database at work would see.
     """
-    tables = await _tables(ground)
+    tables = await _tables(fixture)
     names = ", ".join(f"paytrust.{name}" for name in tables)
     # Only so do the triggers let it happen that keep books and invoices from being emptied.
     statements = [
@@ -198,20 +198,20 @@ async def restore(ground: Ground) -> None:
         # Workers of the service read several of the tables at once: who waits for them long while holding
         # others meets a deadlock.
         with contextlib.suppress(asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-            await execute(ground.owner_url, "; ".join([*statements, "COMMIT"]))
+            await execute(fixture.owner_url, "; ".join([*statements, "COMMIT"]))
             break
     else:
         raise RuntimeError("the tables are never free")
-    await execute(ground.owner_url, f"VACUUM ANALYZE {names}", "CHECKPOINT")
+    await execute(fixture.owner_url, f"VACUUM ANALYZE {names}", "CHECKPOINT")
 
 
-async def written(ground: Ground) -> dict[str, int]:
+async def written(fixture: Fixture) -> dict[str, int]:
     """Rows per table, and how many invoices a payer can pay."""
-    connection = await asyncpg.connect(ground.owner_url)
+    connection = await asyncpg.connect(fixture.owner_url)
     try:
         counts = {
             name: await connection.fetchval(f"SELECT count(*) FROM paytrust.{name}")
-            for name in await _tables(ground)
+            for name in await _tables(fixture)
         }
         counts["pending"] = await connection.fetchval(
             "SELECT count(*) FROM paytrust.invoices i JOIN paytrust.payments p ON p.tenant_id = i.tenant_id AND p.invoice_id = i.id"
@@ -223,9 +223,9 @@ async def written(ground: Ground) -> dict[str, int]:
         await connection.close()
 
 
-async def _tables(ground: Ground) -> dict[str, str]:
+async def _tables(fixture: Fixture) -> dict[str, str]:
     """Tables that a sample writes, and their columns but generated ones."""
-    connection = await asyncpg.connect(ground.owner_url)
+    connection = await asyncpg.connect(fixture.owner_url)
     try:
         rows: list[Any] = await connection.fetch(
             "SELECT c.relname AS name, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS columns"

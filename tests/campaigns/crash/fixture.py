@@ -28,6 +28,8 @@ import msgspec
 from campaigns.crash.service import Armed
 from paytrust_sandbox.remote import MidtransRemote, XenditRemote
 from paytrust_sandbox.servers import MidtransConfig, XenditConfig
+from support.database import check_now, expire
+from support.waiting import eventually, is_ready
 
 from paytrust import development
 from paytrust.embedded import EmbeddedPostgres
@@ -39,15 +41,6 @@ CLOCK_FACTOR = 900
 WAIT_S = 60
 FIRST_S = 180
 """To import everything, on a machine that has other work."""
-
-
-def eventually(condition: Any, what: str, timeout_s: float = WAIT_S) -> Any:
-    until = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > until:
-            raise AssertionError(f"{what}: not within {timeout_s:g} s")
-        time.sleep(0.02)
-    return value
 
 
 class Postgres:
@@ -188,7 +181,7 @@ class Service:
         """Returns how long it took since the last start."""
         try:
             eventually(
-                lambda: _answers(f"{self.url}/health/ready") and self._orders.exists(),
+                lambda: is_ready(self.url) and self._orders.exists(),
                 "the service is ready",
                 timeout_s,
             )
@@ -218,7 +211,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-class World:
+class Fixture:
     """All three."""
 
     def __init__(self, folder: Path) -> None:
@@ -280,17 +273,5 @@ class World:
 
     def expire(self, invoice_id: str) -> None:
         """The invoice's time is up."""
-
-        async def move(owner: asyncpg.Connection) -> None:
-            async with owner.transaction():
-                await owner.execute("SET LOCAL session_replication_role = replica")
-                await owner.execute(
-                    "UPDATE paytrust.invoices SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes'"
-                    " WHERE id = $1",
-                    UUID(invoice_id),
-                )
-            await owner.execute(
-                "UPDATE paytrust.payments SET next_check_at = now() WHERE invoice_id = $1", UUID(invoice_id)
-            )
-
-        self.postgres.run(move)
+        self.postgres.run(lambda owner: expire(owner, UUID(invoice_id)))
+        self.postgres.run(lambda owner: check_now(owner, UUID(invoice_id)))

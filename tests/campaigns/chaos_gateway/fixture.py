@@ -5,7 +5,6 @@ the database.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import ssl
@@ -15,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-import asyncpg
 import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,47 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import structs
 from paytrust_sandbox import Servers
 from support import invariants
+from support.database import Database
+from support.merchant import FEE, account_body, open_account, sign_up
 
 from paytrust.development import free_port
-
-
-class Database:
-    """
-    The service's database, seen by its owner: row-level security hides nothing, and rows can be made older
-    than they are.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._runner = asyncio.Runner()
-        self._connection = self._runner.run(asyncpg.connect(url, server_settings={"search_path": "paytrust"}))
-
-    def rows(self, sql, *args):
-        return [dict(row) for row in self._runner.run(self._connection.fetch(sql, *args))]
-
-    def value(self, sql, *args):
-        return self._runner.run(self._connection.fetchval(sql, *args))
-
-    def execute(self, sql, *args) -> None:
-        self._runner.run(self._connection.execute(sql, *args))
-
-    def broken(self, far, tenant_id: str) -> list[str]:
-        """Which invariants of a service at rest do not hold for this tenant."""
-        seen = invariants.look(far)
-        if any(delivery.fault == "truncated" for delivery in far.deliveries):
-            seen = structs.replace(
-                seen, acknowledged=()
-            )  # what was answered with 200 is not what the sandbox meant to send
-        return self._runner.run(invariants.broken(self._connection, [seen], tenants=[UUID(tenant_id)]))
-
-    def against_the_rules(self, sql, *args) -> None:
-        """Write what the schema would refuse: only time does it otherwise."""
-
-        async def write() -> None:
-            async with self._connection.transaction():
-                await self._connection.execute("SET LOCAL session_replication_role = replica")
-                await self._connection.execute(sql, *args)
-
-        self._runner.run(write())
 
 
 class Impostor:
@@ -110,9 +71,9 @@ def _certificate() -> bytes:
     return private + certificate.public_bytes(serialization.Encoding.PEM)
 
 
-class Lane:
+class Fixture:
     """
-    Everything a round is played with. Rounds of one lane follow each other, so a fault befalls the round that
+    Everything a round is played with. Rounds of one fixture follow each other, so a fault befalls the round that
     it was meant for.
     """
 
@@ -133,30 +94,24 @@ class Lane:
         }
         """Where an account may point in vain, by the name of the fault."""
 
+    def broken(self, far, tenant_id: str) -> list[str]:
+        """Which invariants of a service at rest do not hold for this tenant."""
+        seen = invariants.look(far)
+        if any(delivery.fault == "truncated" for delivery in far.deliveries):
+            # What was answered with 200 is not what the sandbox meant to send.
+            seen = structs.replace(seen, acknowledged=())
+        return self.database.run(
+            lambda connection: invariants.broken(connection, [seen], tenants=[UUID(tenant_id)])
+        )
+
     def account(self, gateway: str) -> dict:
         """
         A new tenant's gateway account, whose key `api` shows from now on: what one round did says nothing to
         the next.
         """
-        tenant_id = self.admin.post("/tenants", json={"name": "Chaos"}).json()["tenant_id"]
-        self.api.headers["X-API-Key"] = self.admin.post("/api-keys", json={"tenant_id": tenant_id}).json()[
-            "api_key"
-        ]
-        far = getattr(self.sandbox, gateway)
-        credentials = (
-            {"secret_key": far.key, "callback_token": far.callback_token}
-            if gateway == "xendit"
-            else {"server_key": far.key, "merchant_id": far.merchant_id}
+        tenant_id, self.api.headers["X-API-Key"] = sign_up(self.admin, "Chaos")
+        # One currency, so that news in another are a fault.
+        body = account_body(
+            gateway, getattr(self.sandbox, gateway), tenant_id, name="chaos", currencies={"IDR": FEE}
         )
-        body = {
-            "gateway": gateway,
-            "name": "chaos",
-            "tenant_id": tenant_id,
-            "base_url": far.url,
-            "credentials": credentials,
-        }
-        answer = self.admin.post(
-            "/gateway-accounts", json=body | {"currencies": {"IDR": {"percentage": "0.029", "fixed": "2000"}}}
-        )
-        assert answer.status_code == 201, answer.text
-        return answer.json()
+        return open_account(self.admin, body)

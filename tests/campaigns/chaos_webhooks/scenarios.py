@@ -1,8 +1,8 @@
 """
 What truly happens to payments, and in which order it is told.
 
-A story makes an invoice, lets payers, banks and gateways do something, and hands what the gateway would have
-sent to the post: each message in one to five copies, shuffled, all at once or spread over a second.
+A scenario makes an invoice, lets payers, banks and gateways do something, and hands what the gateway would have
+given to the sender: each message in one to five copies, shuffled, all at once or spread over a second.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
-from campaigns.chaos_webhooks.post import News, request, text_of
-from campaigns.chaos_webhooks.world import GATEWAYS, Account, Shop, World
+from campaigns.chaos_webhooks.fixture import GATEWAYS, Account, Fixture, Tenant
+from campaigns.chaos_webhooks.sender import News, request, text_of
 
 COPIES: Final = 5
 SPREAD_S: Final = 1.0
 CARD: Final = "credit_card"
 
-Story = Callable[["Sale"], Awaitable[None]]
-STORIES: dict[tuple[str, str], tuple[int, Story]] = {}
-"""How often each story is told in a round, and the story, by its name and gateway."""
+Scenario = Callable[["Sale"], Awaitable[None]]
+SCENARIOS: dict[tuple[str, str], tuple[int, Scenario]] = {}
+"""How often each scenario is told in a round, and the scenario, by its name and gateway."""
 
 
-def story(*gateways: str, share: int) -> Callable[[Story], Story]:
-    """Register a story for *gateways* (all when none is named)."""
+def scenario(*gateways: str, share: int) -> Callable[[Scenario], Scenario]:
+    """Register a scenario for *gateways* (all when none is named)."""
 
-    def register(told: Story) -> Story:
+    def register(told: Scenario) -> Scenario:
         for gateway in gateways or GATEWAYS:
-            STORIES[told.__name__, gateway] = share, told
+            SCENARIOS[told.__name__, gateway] = share, told
         return told
 
     return register
@@ -42,8 +42,10 @@ def story(*gateways: str, share: int) -> Callable[[Story], Story]:
 class Sale:
     """One invoice at one gateway account, and what is told about it."""
 
-    def __init__(self, world: World, account: Account, shop: Shop, chance: random.Random, way: str) -> None:
-        self.world, self.account, self.shop, self.chance, self.way = world, account, shop, chance, way
+    def __init__(
+        self, fixture: Fixture, account: Account, tenant: Tenant, chance: random.Random, way: str
+    ) -> None:
+        self.fixture, self.account, self.tenant, self.chance, self.way = fixture, account, tenant, chance, way
         self.external_id = str(uuid4())
         self.invoice: dict[str, Any] = {}
         self.reference = ""
@@ -72,18 +74,18 @@ class Sale:
             "line_items": [line],
             **changes,
         }
-        _, self.invoice = await self.shop.call("POST", "/invoices", body)
+        _, self.invoice = await self.tenant.call("POST", "/invoices", body)
 
     @property
     def path(self) -> str:
         return f"/invoices/{self.invoice['invoice_id']}"
 
     async def status(self) -> str:
-        _, invoice = await self.shop.call("GET", self.path)
+        _, invoice = await self.tenant.call("GET", self.path)
         return str(invoice["status"])
 
     async def attempts(self) -> list[dict[str, Any]]:
-        _, told = await self.shop.call("GET", f"{self.path}/payments")
+        _, told = await self.tenant.call("GET", f"{self.path}/payments")
         attempts: list[dict[str, Any]] = told["payments"]
         return attempts
 
@@ -91,7 +93,7 @@ class Sale:
         async def there() -> bool:
             return await self.status() in statuses
 
-        await self.world.until(f"{self.way} {self.reference} to become {statuses}", there)
+        await self.fixture.until(f"{self.way} {self.reference} to become {statuses}", there)
 
     async def next_page(self, *seen: str) -> str:
         """The reference of a page that can be paid and is none of *seen*; "" when the invoice is paid."""
@@ -106,7 +108,7 @@ class Sale:
             page = await found()
             return None if page is None else [page]
 
-        [page] = await self.world.until(f"another page of {self.way} {seen}", decided)
+        [page] = await self.fixture.until(f"another page of {self.way} {seen}", decided)
         return str(page)
 
     # --- at the gateway ---------------------------------------------------------------------------------------------------
@@ -130,16 +132,16 @@ class Sale:
         fresh = [
             news
             for each in references or [self.reference]
-            for news in await self.world.news(self.account, each, self.way)
+            for news in await self.fixture.news(self.account, each, self.way)
         ]
         self.chance.shuffle(fresh)
-        return asyncio.gather(*(self.post(news) for news in fresh))
+        return asyncio.gather(*(self.send(news) for news in fresh))
 
-    def post(self, news: News) -> asyncio.Task[None]:
+    def send(self, news: News) -> asyncio.Task[None]:
         copies = self.chance.randint(1, COPIES)
         at_once = self.chance.random() < 0.5
         together_s = self.chance.uniform(0, SPREAD_S)
-        return self.world.post.send(
+        return self.fixture.sender.send(
             news, [together_s if at_once else self.chance.uniform(0, SPREAD_S) for _ in range(copies)]
         )
 
@@ -147,7 +149,7 @@ class Sale:
 # --- in order ---------------------------------------------------------------------------------------------------------------
 
 
-@story(share=16)
+@scenario(share=16)
 async def paid(sale: Sale) -> None:
     """Paid in full. Midtrans tells that it is pending and that it is settled, in any order."""
     await sale.order()
@@ -155,7 +157,7 @@ async def paid(sale: Sale) -> None:
     await sale.tell()
 
 
-@story("xendit", share=10)
+@scenario("xendit", share=10)
 async def paid_then_settled(sale: Sale) -> None:
     await sale.order()
     await sale.act("pay")
@@ -167,7 +169,7 @@ async def paid_then_settled(sale: Sale) -> None:
     await sale.tell()
 
 
-@story("midtrans", share=7)
+@scenario("midtrans", share=7)
 async def captured_then_settled(sale: Sale) -> None:
     """A card: pending, captured and settled, in any order."""
     await sale.order()
@@ -176,7 +178,7 @@ async def captured_then_settled(sale: Sale) -> None:
     await sale.tell()
 
 
-@story("midtrans", share=3)
+@scenario("midtrans", share=3)
 async def challenged(sale: Sale) -> None:
     """A card that is held for a fraud check first; sometimes all of it is told only when it is settled."""
     await sale.order()
@@ -188,7 +190,7 @@ async def challenged(sale: Sale) -> None:
     await sale.tell()
 
 
-@story("midtrans", share=3)
+@scenario("midtrans", share=3)
 async def denied_then_paid(sale: Sale) -> None:
     """One try is refused, and the payer tries again on the same page."""
     await sale.order()
@@ -197,7 +199,7 @@ async def denied_then_paid(sale: Sale) -> None:
     await sale.tell()
 
 
-@story(share=5)
+@scenario(share=5)
 async def installments(sale: Sale) -> None:
     """
     Each part is paid on a page of its own, that opens when the one before is paid; some pay more than the
@@ -216,7 +218,7 @@ async def installments(sale: Sale) -> None:
 # --- too early, too late ----------------------------------------------------------------------------------------------------
 
 
-@story(share=9)
+@scenario(share=9)
 async def early(sale: Sale) -> None:
     """
     The payer is quicker than the gateway's answer to us: the news come before the creating request's last
@@ -225,32 +227,32 @@ async def early(sale: Sale) -> None:
     On a busy machine they may not; then another order is made.
     """
     for _ in range(3):
-        if await _early(Sale(sale.world, sale.account, sale.shop, sale.chance, sale.way)):
-            sale.world.early[sale.account.gateway] += 1
+        if await _early(Sale(sale.fixture, sale.account, sale.tenant, sale.chance, sale.way)):
+            sale.fixture.early[sale.account.gateway] += 1
             break
 
 
 async def _early(sale: Sale) -> bool:
-    world, far = sale.world, sale.account.far
+    fixture, far = sale.fixture, sale.account.far
     async with sale.account.creating:
         await asyncio.to_thread(far.fault, "late_answer", "create", 1, sale.chance.uniform(0.5, 2.5))
         ordering = asyncio.create_task(sale.post_order())
-        sale.reference = await world.until("the attempt", lambda: _reference(sale))
-        await world.until("the page", lambda: _there(sale))
+        sale.reference = await fixture.until("the attempt", lambda: _reference(sale))
+        await fixture.until("the page", lambda: _there(sale))
     await sale.act("pay")
-    told = await sale.world.news(sale.account, sale.reference, sale.way)
+    told = await sale.fixture.news(sale.account, sale.reference, sale.way)
     for news in told:
-        sale.post(news)
+        sale.send(news)
     # One at once, and one at the very end, to meet the commit itself.
-    world.post.send(told[-1], [0.0, sale.chance.uniform(0.3, 2.3)])
+    fixture.sender.send(told[-1], [0.0, sale.chance.uniform(0.3, 2.3)])
     await ordering
-    acknowledged = any(news in world.post.acknowledged for news in told)
+    acknowledged = any(news in fixture.sender.acknowledged for news in told)
     await sale.becomes("paid")
     return acknowledged
 
 
 async def _reference(sale: Sale) -> str | None:
-    found: str | None = await sale.world.owner.fetchval(
+    found: str | None = await sale.fixture.owner.fetchval(
         "SELECT p.reference FROM paytrust.payments p JOIN paytrust.invoices i ON (i.tenant_id, i.id) = (p.tenant_id, p.invoice_id)"
         " WHERE i.external_id = $1",
         sale.external_id,
@@ -266,11 +268,11 @@ async def _there(sale: Sale) -> bool:
     return True
 
 
-@story("xendit", share=8)
+@scenario("xendit", share=8)
 async def late(sale: Sale) -> None:
     """The invoice has expired, and then the money comes. Some products go on calling it expired."""
     await sale.order()
-    await sale.world.let_time_pass(sale.invoice["invoice_id"])
+    await sale.fixture.let_time_pass(sale.invoice["invoice_id"])
     await sale.try_to("expire")
     if sale.chance.random() < 0.5:
         await sale.tell()
@@ -279,15 +281,15 @@ async def late(sale: Sale) -> None:
     await sale.tell()
 
 
-@story("xendit", share=4)
+@scenario("xendit", share=4)
 async def late_on_an_old_page(sale: Sale) -> None:
     """A page expired, the payer was given another, and pays both."""
     await sale.order()
     await sale.act("expire")
     await sale.tell()
-    await sale.world.until("the page to be closed", lambda: _closed(sale))
+    await sale.fixture.until("the page to be closed", lambda: _closed(sale))
     async with sale.account.creating:
-        await sale.shop.call("POST", f"{sale.path}/payment-url")
+        await sale.tenant.call("POST", f"{sale.path}/payment-url")
     fresh = await sale.next_page(sale.reference)
     await sale.act("pay", fresh)
     await sale.act("pay")
@@ -298,22 +300,22 @@ async def _closed(sale: Sale) -> bool:
     return (await sale.attempts())[0]["status"] == "expired"
 
 
-@story("midtrans", share=5)
+@scenario("midtrans", share=5)
 async def expired_then_paid(sale: Sale) -> None:
     """A transaction expires before it is paid, its news come in any order, and another page is paid."""
     await sale.order()
     await sale.act("choose")
     await sale.act("expire")
     await sale.tell()
-    await sale.world.until("the page to be closed", lambda: _closed(sale))
+    await sale.fixture.until("the page to be closed", lambda: _closed(sale))
     async with sale.account.creating:
-        await sale.shop.call("POST", f"{sale.path}/payment-url")
+        await sale.tenant.call("POST", f"{sale.path}/payment-url")
     fresh = await sale.next_page(sale.reference)
     await sale.act("pay", fresh)
     await sale.tell(sale.reference, fresh)
 
 
-@story(share=6)
+@scenario(share=6)
 async def cancelled(sale: Sale) -> None:
     """
     The merchant cancels; the payer had chosen a method, or (at Xendit) pays the closed page all the same.
@@ -321,25 +323,25 @@ async def cancelled(sale: Sale) -> None:
     await sale.order()
     if sale.account.gateway == "midtrans":
         await sale.act("choose")
-    await sale.shop.call("POST", f"{sale.path}/cancel")
+    await sale.tenant.call("POST", f"{sale.path}/cancel")
     if sale.account.gateway == "xendit":
         await sale.act("pay")
     await sale.tell()
 
 
-@story(share=3)
+@scenario(share=3)
 async def paid_then_cancelled(sale: Sale) -> None:
     """The payer has paid, and the merchant cancels before the news is here."""
     await sale.order()
     await sale.act("pay")
-    await sale.shop.call("POST", f"{sale.path}/cancel", fine=frozenset({409}))
+    await sale.tenant.call("POST", f"{sale.path}/cancel", fine=frozenset({409}))
     await sale.tell()
 
 
 # --- another amount, another currency, another reference -----------------------------------------------------------------------
 
 
-@story(share=4)
+@scenario(share=4)
 async def underpaid(sale: Sale) -> None:
     """Half of it comes, and sometimes the rest, on the page that opens for it."""
     await sale.order()
@@ -351,26 +353,26 @@ async def underpaid(sale: Sale) -> None:
         await sale.tell(rest, sale.reference)
 
 
-@story(share=3)
+@scenario(share=3)
 async def overpaid(sale: Sale) -> None:
     await sale.order()
     await sale.act("pay", amount="over")
     await sale.tell()
 
 
-@story(share=2)
+@scenario(share=2)
 async def paid_in_another_currency(sale: Sale) -> None:
     await sale.order()
-    sale.world.foreign.add(sale.reference)
+    sale.fixture.foreign.add(sale.reference)
     await sale.act("pay", currency="MYR" if sale.invoice["currency"] == "USD" else "USD")
     await sale.tell()
 
 
-@story(share=3)
+@scenario(share=3)
 async def unknown(sale: Sale) -> None:
     """Somebody else with the same account at the gateway takes a payment there: we never asked for it."""
     sale.reference = f"dashboard-{sale.external_id}"
-    sale.world.strange.add(sale.reference)
+    sale.fixture.strange.add(sale.reference)
     await asyncio.to_thread(_made_elsewhere, sale.account, sale.reference)
     await sale.act("pay")
     await sale.tell()
@@ -389,29 +391,29 @@ def _made_elsewhere(account: Account, reference: str) -> None:
     ).raise_for_status()
 
 
-@story(share=3)
+@scenario(share=3)
 async def unknown_then_known(sale: Sale) -> None:
     """As after a restored backup: the news come when the payment is not known, and count when it is."""
     await sale.order()
-    await sale.world.hide(sale.reference)
+    await sale.fixture.hide(sale.reference)
     await sale.act("pay")
     await (await sale.tell())
-    await sale.world.until("the news to be unmatched", lambda: _unmatched(sale))
-    await sale.world.find_again(sale.reference)
-    await sale.world.hurry(sale.reference)
+    await sale.fixture.until("the news to be unmatched", lambda: _unmatched(sale))
+    await sale.fixture.find_again(sale.reference)
+    await sale.fixture.hurry(sale.reference)
     await sale.becomes("paid")
 
 
 async def _unmatched(sale: Sale) -> bool:
     return bool(
-        await sale.world.owner.fetchval(
+        await sale.fixture.owner.fetchval(
             "SELECT bool_and(error_code = 'unknown_reference' AND status = 'received' AND lease_until IS NULL) FROM paytrust.webhooks WHERE reference = $1",
             sale.reference,
         )
     )
 
 
-@story("midtrans", share=2)
+@scenario("midtrans", share=2)
 async def name_taken(sale: Sale) -> None:
     """
     Two orders of one amount. When one is paid, somebody sends its true settlement again under the transaction
@@ -419,26 +421,26 @@ async def name_taken(sale: Sale) -> None:
     new.
     """
     line = {"product_name": "Ticket", "quantity": 1, "unit_price": "100000"}
-    other = Sale(sale.world, sale.account, sale.shop, sale.chance, sale.way)
+    other = Sale(sale.fixture, sale.account, sale.tenant, sale.chance, sale.way)
     for each in (sale, other):
         await each.order(line_items=[line], currency="IDR")
     await sale.act("pay")
-    [pending, settled] = await sale.world.news(sale.account, sale.reference, sale.way)
-    await asyncio.gather(sale.post(pending), sale.post(settled))
+    [pending, settled] = await sale.fixture.news(sale.account, sale.reference, sale.way)
+    await asyncio.gather(sale.send(pending), sale.send(settled))
     await other.act("choose")
-    [named] = await sale.world.news(sale.account, other.reference, sale.way)
+    [named] = await sale.fixture.news(sale.account, other.reference, sale.way)
     lie = json.dumps(text_of(settled) | {"transaction_id": text_of(named)["transaction_id"]}).encode()
-    status = await sale.world.post.raw([request(urlsplit(settled.url).path, lie)])
+    status = await sale.fixture.sender.raw([request(urlsplit(settled.url).path, lie)])
     assert status in {"200", "503"}, status
-    await other.post(named)
-    await sale.world.until("the pending to be processed", lambda: _processed(other))
+    await other.send(named)
+    await sale.fixture.until("the pending to be processed", lambda: _processed(other))
     await other.act("pay")
     await other.tell()
     await other.becomes("paid")
 
 
 async def _processed(sale: Sale) -> bool:
-    return not await sale.world.owner.fetchval(
+    return not await sale.fixture.owner.fetchval(
         "SELECT count(*) FROM paytrust.webhooks WHERE reference = $1 AND status = 'received'", sale.reference
     )
 
@@ -464,8 +466,8 @@ async def victim(sale: Sale) -> None:
 
 
 def deck(chance: random.Random, count: int) -> list[tuple[str, str]]:
-    """At least *count* stories by name and gateway: first each kind once, then by their shares."""
-    every = chance.sample(list(STORIES), len(STORIES))
+    """At least *count* scenarios by name and gateway: first each kind once, then by their shares."""
+    every = chance.sample(list(SCENARIOS), len(SCENARIOS))
     return every + chance.choices(
-        every, weights=[STORIES[kind][0] for kind in every], k=max(0, count - len(every))
+        every, weights=[SCENARIOS[kind][0] for kind in every], k=max(0, count - len(every))
     )

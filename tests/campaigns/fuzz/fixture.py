@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from uuid import uuid4
 
 import httpx
 import msgspec
+from support.waiting import eventually, is_ready
 
 from paytrust import development
 from paytrust.infra.settings import Settings
@@ -35,7 +35,7 @@ LIMITS: Final = dict.fromkeys(
 START_S: Final = 60
 
 
-class World(msgspec.Struct, frozen=True):
+class Fixture(msgspec.Struct, frozen=True):
     """
     What a fuzzer of the API is told: where the services are, good keys, and ids that a request may be given.
     """
@@ -54,7 +54,7 @@ class World(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def prepared(services: int, server_url: str | None) -> Iterator[World]:
+def prepared(services: int, server_url: str | None) -> Iterator[Fixture]:
     """
     Run *services* processes of the service on one new database, in the PostgreSQL at *server_url* or in one
     of its own.
@@ -81,7 +81,7 @@ def prepared(services: int, server_url: str | None) -> Iterator[World]:
             stack.enter_context(_service(ready.settings, port, log))
             for port, log in zip(ports, logs, strict=True)
         ]
-        yield _world(ready, urls, [str(log) for log in logs])
+        yield _fixture(ready, urls, [str(log) for log in logs])
 
 
 @contextlib.contextmanager
@@ -92,14 +92,9 @@ def _service(settings: Settings, port: int, log: Path) -> Iterator[str]:
     process.start()
     url = f"http://127.0.0.1:{port}"
     try:
-        until = time.monotonic() + START_S
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200:
-                    break
-            if not process.is_alive() or time.monotonic() > until:
-                raise RuntimeError("the service did not start")
-            time.sleep(0.05)
+        eventually(lambda: not process.is_alive() or is_ready(url), "the service starts", START_S)
+        if not process.is_alive():
+            raise RuntimeError("the service has ended by itself")
         yield url
     finally:
         process.terminate()
@@ -116,7 +111,7 @@ def _serve(settings: Settings, log: Path) -> None:
     server(create_app(settings), settings).run()
 
 
-def _world(ready: development.DevEnvironment, urls: list[str], logs: list[str]) -> World:
+def _fixture(ready: development.DevEnvironment, urls: list[str], logs: list[str]) -> Fixture:
     admin_key = ready.settings.admin_api_key.get_secret_value()
     accounts = {gateway: str(account_id) for gateway, account_id in ready.accounts.items()}
     secrets = {
@@ -145,40 +140,44 @@ def _world(ready: development.DevEnvironment, urls: list[str], logs: list[str]) 
         if account["gateway_id"] in accounts.values()
     }
     kept = {ours: spare_key} | dict.fromkeys(accounts.values(), spare_account)
-    world = World(urls, logs, ready.api_key, admin_key, kept, accounts, webhooks, {})
-    world.known["invoice_id"] = [_invoice(world, number) for number in range(12)]
-    world.known["event_id"] = [_failed_webhook(world)]
-    return world
+    fixture = Fixture(urls, logs, ready.api_key, admin_key, kept, accounts, webhooks, {})
+    fixture.known["invoice_id"] = [_invoice(fixture, number) for number in range(12)]
+    fixture.known["event_id"] = [_failed_webhook(fixture)]
+    return fixture
 
 
-def _invoice(world: World, number: int) -> str:
+def _invoice(fixture: Fixture, number: int) -> str:
     line = {
         "product_name": "Laptop sleeve",
         "quantity": 3,
         "unit_price": str(150_000 + number),
         "tax_rate": "0.11",
     }
-    body = {"gateway_id": list(world.accounts.values())[number % 2], "currency": "IDR", "line_items": [line]}
+    body = {
+        "gateway_id": list(fixture.accounts.values())[number % 2],
+        "currency": "IDR",
+        "line_items": [line],
+    }
     installments = {"installments": {"count": 3}} if number % 3 else {}
     answer = httpx.post(
-        f"{world.urls[0]}/invoices",
+        f"{fixture.urls[0]}/invoices",
         json=body | installments,
-        headers={"x-api-key": world.api_key},
+        headers={"x-api-key": fixture.api_key},
         trust_env=False,
         timeout=30,
     )
     return str(answer.raise_for_status().json()["invoice_id"])
 
 
-def _failed_webhook(world: World) -> str:
-    path, secret = world.webhooks["xendit"]
+def _failed_webhook(fixture: Fixture) -> str:
+    path, secret = fixture.webhooks["xendit"]
     with httpx.Client(
-        base_url=world.urls[0], headers={"x-admin-key": world.admin_key}, trust_env=False
+        base_url=fixture.urls[0], headers={"x-admin-key": fixture.admin_key}, trust_env=False
     ) as admin:
         admin.post(path, content=b"unreadable", headers={"x-callback-token": secret}).raise_for_status()
-        until = time.monotonic() + START_S
-        while not (failed := admin.get("/webhooks/failed").raise_for_status().json()["webhooks"]):
-            if time.monotonic() > until:
-                raise RuntimeError("an unreadable webhook did not fail")
-            time.sleep(0.1)
+        failed = eventually(
+            lambda: admin.get("/webhooks/failed").raise_for_status().json()["webhooks"],
+            "an unreadable webhook fails",
+            START_S,
+        )
     return str(failed[0]["event_id"])

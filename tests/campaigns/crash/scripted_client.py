@@ -11,17 +11,17 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
-from campaigns.crash.shop import Client, Merchant
+from campaigns.crash.clients import Client, Tenant
 
 REACH_S = 30
 POSTGRES_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
-class Director(Client):
+class ScriptedClient(Client):
     """Brings about what chance brings too seldom."""
 
-    def __init__(self, merchant: Merchant, admin: httpx.Client, seed: str) -> None:
-        super().__init__(merchant, f"director {seed}")
+    def __init__(self, tenant: Tenant, admin: httpx.Client, seed: str) -> None:
+        super().__init__(tenant, f"scripted {seed}")
         self.admin = admin
         self.keys: dict[str, bool] = {}
         """API keys that somebody was shown, and whether they work."""
@@ -53,15 +53,15 @@ class Director(Client):
         self.adjust(self._made(parts=3))
 
     def create_unanswered(self) -> None:
-        self.world.gateways.xendit.fault("reset_after", on="create", times=1)
+        self.fixture.gateways.xendit.fault("reset_after", on="create", times=1)
         self.create(key=True, gateway="xendit")
 
     def _unknown(self) -> str:
         """The id of a draft invoice whose outcome is unknown, and that nobody asks for again."""
-        self.world.gateways.xendit.fault("reset_after", on="create", times=1)
+        self.fixture.gateways.xendit.fault("reset_after", on="create", times=1)
         external_id = str(uuid4())
         body = self._body("IDR", 1) | {
-            "gateway_id": self.merchant.accounts["xendit"],
+            "gateway_id": self.tenant.accounts["xendit"],
             "currency": "IDR",
             "external_id": external_id,
         }
@@ -78,7 +78,7 @@ class Director(Client):
         self.page({"invoice_id": self._unknown()})
 
     def leave_unknown(self) -> None:
-        self.world.abandon(self._unknown())
+        self.fixture.abandon(self._unknown())
 
     def _closed(self) -> dict[str, Any]:
         """An invoice whose page the gateway has closed by itself, and we have heard of it."""
@@ -96,32 +96,32 @@ class Director(Client):
         self.page(self._closed())
 
     def let_expire_unpayable(self) -> None:
-        self.world.expire(self._closed()["invoice_id"])
+        self.fixture.expire(self._closed()["invoice_id"])
 
     def pay_a_part(self) -> None:
         self.pay(self._made(parts=3))
 
     def pay_unheard(self) -> None:
-        self.world.gateways.xendit.fault("http_503", on="list", times=1)
+        self.fixture.gateways.xendit.fault("http_503", on="list", times=1)
         self.pay(self._made(parts=1))
 
     def pay_untold(self) -> None:
         """No webhook comes; the reconciler finds out."""
-        self.world.gateways.xendit.fault("lost", on="webhook", times=1)
+        self.fixture.gateways.xendit.fault("lost", on="webhook", times=1)
         self.pay(self._made(parts=1))
         self.look_at_everything()
 
     def let_expire(self) -> None:
-        self.world.expire(self._made(parts=1)["invoice_id"])
+        self.fixture.expire(self._made(parts=1)["invoice_id"])
 
     def look_at_everything(self) -> None:
-        self.world.look_now([self.merchant.tenant_id])
+        self.fixture.look_now([self.tenant.tenant_id])
 
     def compare(self) -> None:
-        self.world.gateways.xendit.fault("wrong_amount", on="list", times=1)
-        self.world.postgres.execute(
+        self.fixture.gateways.xendit.fault("wrong_amount", on="list", times=1)
+        self.fixture.postgres.execute(
             "UPDATE paytrust.gateway_accounts SET compare_at = now() WHERE id = $1",
-            UUID(self.merchant.accounts["xendit"]),
+            UUID(self.tenant.accounts["xendit"]),
         )
 
     def change_keys(self) -> None:
@@ -131,7 +131,7 @@ class Director(Client):
         """
         key = str(uuid4())
         made = self._administer(
-            "POST", "/api-keys", {"tenant_id": str(self.merchant.tenant_id)}, {"Idempotency-Key": key}
+            "POST", "/api-keys", {"tenant_id": str(self.tenant.tenant_id)}, {"Idempotency-Key": key}
         )
         self.keys[made["api_key"]] = True
         path = f"/api-keys/{made['key_id']}"
@@ -156,7 +156,7 @@ class Director(Client):
         found = []
         for key, works in self.keys.items():
             status = httpx.get(
-                f"{self.world.service.url}/invoices?limit=1", headers={"X-API-Key": key}
+                f"{self.fixture.service.url}/invoices?limit=1", headers={"X-API-Key": key}
             ).status_code
             if status != (200 if works else 401):
                 found.append(
@@ -165,25 +165,25 @@ class Director(Client):
         return found
 
 
-WAYS: tuple[tuple[str, Callable[[Director], Any]], ...] = (
+WAYS: tuple[tuple[str, Callable[[ScriptedClient], Any]], ...] = (
     (
         r"(claim_guard|Idempotency|create_invoice).*(give_back|payments\.finish_attempt|payments\.reclaim)",
-        Director.create_unanswered,
+        ScriptedClient.create_unanswered,
     ),
-    (r"claim_guard|Idempotency|create_invoice", Director.create_once),
-    (r"create_supplementary", Director.supplement_once),
-    (r"make_payment_url.*(find_payments|payments\.reclaim)", Director.page_of_unknown),
-    (r"make_payment_url", Director.page_again),
-    (r"cancel_invoice", Director.cancel_once),
-    (r"adjust_installments", Director.adjust_once),
-    (r"WebhookJobs._process.*webhooks\.fail", Director.pay_unheard),
-    (r"receive_webhook|WebhookJobs", Director.pay_a_part),
-    (r"StatusPoller.step", Director.look_at_everything),
-    (r"StatusPoller.*(payments\.reclaim|invoices\.initiate)", Director.leave_unknown),
-    (r"StatusPoller.*insert_receipt", Director.pay_untold),
-    (r"StatusPoller.*save_status", Director.let_expire_unpayable),
-    (r"StatusPoller", Director.let_expire),
-    (r"Reconciliation", Director.compare),
-    (r"(create|rotate|revoke)_key", Director.change_keys),
+    (r"claim_guard|Idempotency|create_invoice", ScriptedClient.create_once),
+    (r"create_supplementary", ScriptedClient.supplement_once),
+    (r"make_payment_url.*(find_payments|payments\.reclaim)", ScriptedClient.page_of_unknown),
+    (r"make_payment_url", ScriptedClient.page_again),
+    (r"cancel_invoice", ScriptedClient.cancel_once),
+    (r"adjust_installments", ScriptedClient.adjust_once),
+    (r"WebhookJobs._process.*webhooks\.fail", ScriptedClient.pay_unheard),
+    (r"receive_webhook|WebhookJobs", ScriptedClient.pay_a_part),
+    (r"StatusPoller.step", ScriptedClient.look_at_everything),
+    (r"StatusPoller.*(payments\.reclaim|invoices\.initiate)", ScriptedClient.leave_unknown),
+    (r"StatusPoller.*insert_receipt", ScriptedClient.pay_untold),
+    (r"StatusPoller.*save_status", ScriptedClient.let_expire_unpayable),
+    (r"StatusPoller", ScriptedClient.let_expire),
+    (r"Reconciliation", ScriptedClient.compare),
+    (r"(create|rotate|revoke)_key", ScriptedClient.change_keys),
 )
 """What leads to a point: the first that fits."""

@@ -23,16 +23,13 @@ from typing import Any, Final
 
 import aiohttp
 import asyncpg
-from campaigns.chaos_webhooks.post import News, Post
+from campaigns.chaos_webhooks.sender import News, Sender
 from campaigns.chaos_webhooks.service import Service
 from paytrust_sandbox import Delivery, MidtransRemote, Remote, XenditRemote
+from support.database import expire, override
+from support.merchant import account_body
 
 GATEWAYS: Final = ("xendit", "midtrans")
-FEES: Final = {
-    "IDR": {"percentage": "0.029", "fixed": "2000"},
-    "MYR": {},
-    "USD": {"percentage": "0.029", "fixed": "0.30"},
-}
 PATIENCE_S: Final = 60.0
 POLL_S: Final = 0.1
 BUSY: Final = {409, 503}
@@ -101,7 +98,7 @@ class Account:
         return self.far.callback_token if isinstance(self.far, XenditRemote) else self.far.key
 
 
-class Shop:
+class Tenant:
     """A tenant, and its way to the API."""
 
     def __init__(self, tenant_id: str, http: aiohttp.ClientSession) -> None:
@@ -126,17 +123,17 @@ class Shop:
 
 
 @dataclass
-class World:
-    """Everything a story or a forger may know or touch."""
+class Fixture:
+    """Everything a scenario or a forger may know or touch."""
 
-    post: Post
+    sender: Sender
     owner: asyncpg.Pool
     admin: aiohttp.ClientSession
     sandboxes: list[Sandbox]
     seed: int
     patience_s: float
     accounts: list[Account] = field(default_factory=list)
-    shops: dict[str, list[Shop]] = field(default_factory=dict)
+    tenants: dict[str, list[Tenant]] = field(default_factory=dict)
     """Who may use the accounts of an owner: a tenant its own, every tenant the shared ones."""
     overheard: defaultdict[Account, list[News]] = field(default_factory=lambda: defaultdict(list))
     """The true news of each account, as somebody sees them who reads along."""
@@ -146,7 +143,7 @@ class World:
     hidden: set[str] = field(default_factory=set)
     foreign: set[str] = field(default_factory=set)
     events: Counter[str] = field(default_factory=Counter)
-    """True events by the story they belong to."""
+    """True events by the scenario they belong to."""
     early: Counter[str] = field(default_factory=Counter)
     """By gateway, how often news were acknowledged before the request that made the page was answered."""
 
@@ -160,7 +157,7 @@ class World:
 
     async def leftovers(self) -> list[News]:
         """
-        Everything that nobody has posted yet: what the service itself caused at the gateways, after a story
+        Everything that nobody has posted yet: what the service itself caused at the gateways, after a scenario
         was over.
         """
         return [
@@ -196,11 +193,9 @@ class World:
     # --- what only the owner of the database can do ---------------------------------------------------------------------
 
     async def let_time_pass(self, invoice_id: str) -> None:
-        """Move the end of an invoice into the past: the database's clock decides, and cannot be turned."""
-        await self._override(
-            "UPDATE paytrust.invoices SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes' WHERE id = $1",
-            invoice_id,
-        )
+        """Move the end of an invoice into the past."""
+        async with self.owner.acquire() as connection:
+            await expire(connection, invoice_id)
 
     async def hide(self, reference: str) -> None:
         """The database as it is after a restored backup: this attempt is not known."""
@@ -242,42 +237,41 @@ class World:
         )
 
     async def _override(self, sql: str, *args: object) -> None:
-        async with self.owner.acquire() as connection, connection.transaction():
-            await connection.execute(
-                "SET LOCAL session_replication_role = replica"
-            )  # triggers keep such rows as they are
-            await connection.execute(sql, *args)
+        async with self.owner.acquire() as connection:
+            await override(connection, sql, *args)
 
 
 @contextlib.asynccontextmanager
-async def world(service: Service, made: list[Sandbox], seed: int, *, slack: float) -> AsyncIterator[World]:
+async def prepared(
+    service: Service, made: list[Sandbox], seed: int, *, slack: float
+) -> AsyncIterator[Fixture]:
     """Two tenants with an account of their own at both gateways, and accounts at both that they share."""
     async with contextlib.AsyncExitStack() as stack:
         owner = await stack.enter_async_context(
             asyncpg.create_pool(service.owner_url, min_size=1, max_size=4)
         )
         admin = await stack.enter_async_context(_client(service.urls[0], {"X-Admin-Key": service.admin_key}))
-        post = await stack.enter_async_context(Post(service.urls))
-        here = World(post, owner, admin, made, seed, PATIENCE_S * slack)
+        sender = await stack.enter_async_context(Sender(service.urls))
+        fixture = Fixture(sender, owner, admin, made, seed, PATIENCE_S * slack)
         names = ["first", "second"]
-        shops = []
+        tenants = []
         for number, name in enumerate(names):
             tenant_id = (await _made(admin, "/tenants", {"name": f"chaos {name}"}))["tenant_id"]
             key = (await _made(admin, "/api-keys", {"tenant_id": tenant_id}))["api_key"]
             http = await stack.enter_async_context(
                 _client(service.urls[number % len(service.urls)], {"X-API-Key": key})
             )
-            shops.append(Shop(tenant_id, http))
-            here.shops[name] = [shops[-1]]
-            here.accounts += [
+            tenants.append(Tenant(tenant_id, http))
+            fixture.tenants[name] = [tenants[-1]]
+            fixture.accounts += [
                 await _account(admin, made[number], name, gateway, tenant_id) for gateway in GATEWAYS
             ]
-        here.shops["shared"] = shops
-        here.accounts += [await _account(admin, made[-1], "shared", gateway, None) for gateway in GATEWAYS]
+        fixture.tenants["shared"] = tenants
+        fixture.accounts += [await _account(admin, made[-1], "shared", gateway, None) for gateway in GATEWAYS]
         try:
-            yield here
+            yield fixture
         finally:
-            await here.leave_alone()
+            await fixture.leave_alone()
 
 
 def _client(base: str, headers: dict[str, str]) -> aiohttp.ClientSession:
@@ -288,19 +282,7 @@ async def _account(
     admin: aiohttp.ClientSession, sandbox: Sandbox, owner: str, gateway: str, tenant_id: str | None
 ) -> Account:
     far: Remote = getattr(sandbox, gateway)
-    credentials = (
-        {"secret_key": far.key, "callback_token": far.callback_token}
-        if isinstance(far, XenditRemote)
-        else {"server_key": far.key, "merchant_id": sandbox.midtrans.merchant_id}
-    )
-    body = {
-        "gateway": gateway,
-        "name": f"chaos {owner}",
-        "tenant_id": tenant_id,
-        "base_url": far.url,
-        "credentials": credentials,
-        "currencies": FEES if gateway == "xendit" else {"IDR": FEES["IDR"]},
-    }
+    body = account_body(gateway, far, tenant_id, name=f"chaos {owner}")
     account = Account(owner, gateway, far, await _made(admin, "/gateway-accounts", body))
     far.webhook_url = account.webhook_url
     return account
