@@ -30,7 +30,7 @@ endif
 # Some images set it. Every process that is started would then compile anew all that it imports: seconds, hundreds of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev test test-postgres races lint lint-newest bench wrongkeys crash histories chaos-gateway chaos-webhooks splits fuzz audit sbom docs requirements build release clean
+.PHONY: help setup demo dev check test test-postgres races lint lint-newest bench wrongkeys crash histories chaos-gateway chaos-webhooks splits fuzz audit sbom docs requirements build release clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -55,6 +55,9 @@ demo: setup ## Show the whole story: invoice, payment page, webhook, paid
 
 dev: setup ## Run API, sandbox gateways and PostgreSQL on this machine
 	@$(BIN)/paytrust dev
+
+check: lint ## The inner loop: lint, unit and database tests, in about a minute
+	$(BIN)/python -m pytest --no-cov -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/unit tests/database
 
 test: setup ## Run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov=paytrust --cov-report=term

@@ -19,7 +19,7 @@ from paytrust.cli import cli
 ROOT = Path(__file__).parents[3]
 PAGES = sorted(
     str(page.relative_to(ROOT))
-    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "plugins/*/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "plugins/*/*.md", "tests/*.md")
     for page in ROOT.glob(pattern)
     if ".venv" not in page.parts
 )
