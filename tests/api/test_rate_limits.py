@@ -203,9 +203,8 @@ def test_every_documented_route_is_limited_for_strangers_for_keys_and_for_the_ad
     "path", ["/invoices", "/nowhere", "/health", "/health/live/x", "/webhooks/xendit", "/docs"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
-def test_a_stranger_over_the_limit_is_turned_away_with_every_method_and_the_manners_of_any_answer(
-    serve, path, method
-):
+def test_an_anonymous_client_over_the_limit_is_refused(serve, path, method):
+    """With every method, and with the headers and the body that every refusal has."""
     with serve(address_limit_per_minute=1) as service:
         service.get()
         headers = {

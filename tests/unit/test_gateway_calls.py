@@ -182,9 +182,8 @@ async def test_breakers_are_bounded(breakers):
     assert len(breakers._known) == breaker.BREAKERS_KEPT
 
 
-async def test_one_tenant_takes_no_more_than_its_share_and_who_waits_too_long_is_told_that_nothing_was_sent(
-    ask, bulkhead
-):
+async def test_one_tenant_takes_no_more_than_its_share(ask, bulkhead):
+    """A call that waits too long for a slot fails with an error that says that nothing was sent."""
     go_on = asyncio.Event()
     hanging = [asyncio.create_task(ask(go_on.wait)) for _ in range(2)]  # a quarter of 8
     await asyncio.sleep(0.05)
@@ -245,9 +244,8 @@ async def test_a_plugin_that_hangs_is_cut_off_and_that_counts(ask, monkeypatch):
     assert await refused(ask)
 
 
-async def test_a_plugin_that_cannot_be_stopped_keeps_its_place_until_it_ends_and_nobody_waits_for_it(
-    ask, bulkhead, monkeypatch
-):
+async def test_a_plugin_that_cannot_be_stopped_keeps_its_slot(ask, bulkhead, monkeypatch):
+    """It keeps the slot until it ends, and no caller waits for it."""
     monkeypatch.setattr(calls, "PLUGIN_DEADLINE_S", 0.05)
     monkeypatch.setattr(calls, "CANCEL_GRACE_S", 0.05)
     end = asyncio.Event()

@@ -273,9 +273,8 @@ def test_a_duplicated_create_makes_two_invoices_at_xendit(xendit, invoices):
     assert [payment.id == answered["id"] for payment in xendit.payments] == [False, True]
 
 
-def test_a_duplicated_create_at_midtrans_replaces_its_own_token_and_a_duplicated_charge_conflicts(
-    midtrans, transactions
-):
+def test_a_duplicated_request_at_midtrans_is_answered_as_there(midtrans, transactions):
+    """A duplicated create replaces its own token, and a duplicated charge conflicts."""
     midtrans.fault("duplicate")
     token = transactions.snap().json()["token"]
     last = midtrans.payment("ORD-1").details["tokens"][-1]

@@ -62,9 +62,8 @@ def books_agree(service, merchant):
 pytestmark = pytest.mark.usefixtures("books_agree")
 
 
-def test_three_parts_in_myr_the_second_adjusted_after_the_first_is_paid_the_last_overpaid_by_50(
-    merchant, sandbox
-):
+def test_three_installments_in_myr_adjusted_and_overpaid(merchant, sandbox):
+    """The second is adjusted after the first is paid, and the last is overpaid by 50."""
     invoice = myr(merchant, "30.00", "30.00", "40.00")
     pay(merchant, sandbox, invoice, 1)
     answer = adjust(merchant, invoice, (2, "50.00"))
@@ -104,7 +103,8 @@ def test_a_page_whose_amount_stays_is_left_alone(merchant):
     assert len(merchant.get(invoice, "/payments")["payments"]) == 1
 
 
-def test_unpaid_parts_that_are_not_named_share_the_rest_equally_and_the_last_takes_what_is_left(merchant):
+def test_unnamed_unpaid_installments_share_the_rest_equally(merchant):
+    """The last one takes what is left of the division."""
     invoice = myr(merchant, "25.00", "25.00", "25.00", "25.00")
     assert column(adjust(merchant, invoice, (1, "1.01"))) == ["1.01", "32.99", "32.99", "33.01"]
     assert column(adjust(merchant, invoice, (1, "1.02"))) == ["1.02", "32.99", "32.99", "33.00"]

@@ -66,9 +66,10 @@ def test_a_draft_cannot_be_supplemented(merchant, sandbox, problem):
     assert "is draft" in problem(supplement(merchant, draft), 400, "not_supplementable")["detail"]
 
 
-def test_a_repeat_with_the_same_external_id_is_the_same_invoice_even_when_it_would_be_refused_by_now(
+def test_a_repeat_is_the_same_supplementary_invoice(
     merchant,
 ):
+    """A repeat with the same external_id gets the same invoice, even when it would be refused by now."""
     original = merchant.invoice()
     first = supplement(merchant, original, external_id="delivery")
     assert (

@@ -217,9 +217,8 @@ def test_an_account_is_compared_once_a_day_by_whoever_comes_first(
     assert timedelta(hours=23) < row["rest"] <= timedelta(days=1)
 
 
-def test_a_comparison_that_failed_is_repeated_in_an_hour_and_starts_where_the_last_one_ended(
-    merchant, xendit, with_comparison, database
-):
+def test_a_failed_reconciliation_is_repeated_in_an_hour(merchant, xendit, with_comparison, database):
+    """It starts where the last one that succeeded ended."""
     database.rows("UPDATE gateway_accounts SET compare_at = now() + interval '1 day'")
     xendit.fault("http_503", on="list")
     database.rows("UPDATE gateway_accounts SET compare_at = now() WHERE id = $1", merchant.xendit_id)

@@ -291,9 +291,7 @@ def test_an_unsigned_body_moves_no_money_that_the_gateway_does_not_confirm(
 
 
 @pytest.mark.parametrize("gateway", ["xendit"], indirect=True)
-def test_news_that_the_gateway_does_not_tell_when_asked_is_asked_about_again_within_a_minute(
-    seller, far, gateway, database
-):
+def test_an_unconfirmed_webhook_is_tried_again_within_a_minute(seller, far, gateway, database):
     """It may be a lie, or its webhooks may be ahead of its own API."""
     invoice = seller.invoice(gateway)
     due = "SELECT next_check_at - now() FROM payments WHERE reference = $1"

@@ -171,9 +171,8 @@ def test_a_restart_of_postgresql_is_503_meanwhile_and_heals_by_itself(service, d
         service.all_is_well(ask)
 
 
-def test_webhooks_that_came_while_the_database_was_away_are_taken_when_the_gateway_repeats_them(
-    service, database
-):
+def test_webhooks_refused_during_an_outage_count_when_repeated(service, database):
+    """Webhooks that came while the database was away are taken when the gateway repeats them."""
     invoice_id = service.order().json()["invoice_id"]
     reference = service.reference(invoice_id)
     database.stop()

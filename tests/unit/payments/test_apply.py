@@ -77,9 +77,8 @@ schedules = st.lists(st.integers(1, 10**9), min_size=1, max_size=12)
 
 
 @given(schedules, st.lists(st.integers(1, 10**10), min_size=1, max_size=6))
-def test_every_unit_that_comes_is_in_the_books_once_and_no_installment_gets_more_than_it_is_owed(
-    amounts, payments
-):
+def test_every_minor_unit_is_booked_once(amounts, payments):
+    """And no installment gets more than it is owed."""
     invoice = invoice_of(amounts)
     overpaid = 0
     for minor in payments:
