@@ -40,6 +40,19 @@ class Nameless(TaxRule):
 def register_tax_rules(register):
     register(Nameless)
 """
+SANDBOX = """
+    from paytrust import Sandbox, hookimpl
+
+    class Toy(Sandbox):
+        name = {name}
+        def start(self): ...
+        def configure_webhook(self, account, url): ...
+        def stop(self): ...
+
+    @hookimpl
+    def register_sandboxes(register):
+        register(Toy)
+"""
 NUMBER = iter(range(100, 1000))  # sorted by name, as entry points are
 
 
@@ -102,6 +115,22 @@ def test_a_good_plugin_is_loaded(plugin):
             "Good does not set display_name",
         ),
         (NAMELESS, "Nameless does not set name"),
+        (
+            NAMELESS.replace("    def rate_for", "    name = 7\n    def rate_for"),
+            "Nameless does not set name",
+        ),
+        (textwrap.dedent(SANDBOX).replace("    name = {name}\n", ""), "Toy does not set name"),
+        (textwrap.dedent(SANDBOX.format(name="''")), "Toy does not set name"),
+        (textwrap.dedent(SANDBOX.format(name="['toy']")), "Toy does not set name"),
+        (
+            "def register_gateways(register): ...",
+            "register_gateways lacks @hookimpl, so it is never called",
+        ),
+        (
+            "from paytrust import hookimpl\n@hookimpl\nasync def register_gateways(register): ...",
+            "register_gateways is async, so it registers nothing",
+        ),
+        ("GATEWAY = 1", "it implements no hook: register_gateways, "),
     ],
 )
 def test_a_broken_plugin_is_quarantined_with_its_reason_and_the_rest_works(plugin, source, reason):
@@ -125,6 +154,13 @@ def test_a_gateway_with_an_unknown_currency_is_quarantined(plugin):
 def test_the_second_plugin_with_a_code_is_quarantined(plugin):
     registry = Registry(entry_points=[plugin(GOOD, code="same"), plugin(GOOD, code="same")])
     assert [p.state for p in registry.plugins] == [PluginState.LOADED, PluginState.QUARANTINED]
+
+
+def test_the_second_sandbox_with_a_name_is_quarantined(plugin):
+    registry = Registry(entry_points=[plugin(SANDBOX, name="'toy'"), plugin(SANDBOX, name="'toy'")])
+    assert [p.state for p in registry.plugins] == [PluginState.LOADED, PluginState.QUARANTINED]
+    assert registry.plugins[1].reason == "ValueError: the sandbox 'toy' is registered already"
+    assert registry.sandboxes["toy"].__module__ == registry.plugins[0].name
 
 
 def test_a_disabled_plugin_is_not_even_imported(plugin):
