@@ -98,6 +98,28 @@ def test_the_next_start_knows_key_and_accounts_and_what_was_made(dev, tmp_path):
     assert (tmp_path / "data/development.json").stat().st_mode & 0o077 == 0
 
 
+def test_the_next_start_knows_them_among_many_others(dev, owner_url):
+    others = """
+        INSERT INTO paytrust.tenants (id, name) SELECT lpad(to_hex(n), 32, '0')::uuid, 'x' FROM generate_series(1, 1000) n;
+        INSERT INTO paytrust.gateway_accounts (id, tenant_id, gateway, name, options, credentials, webhook_token)
+        SELECT lpad(to_hex(n), 32, '0')::uuid, t.id, 'xendit', 'other', '{}', '\\x00', lpad(n::text, 32, '0')
+        FROM generate_series(1, 1000) n, (SELECT id FROM paytrust.tenants ORDER BY id DESC LIMIT 1) t
+    """
+    with dev() as first:
+        pass
+    asyncio.run(as_owner(owner_url, others))
+    with dev() as second:
+        assert (key(second), gateway_ids(second)) == (key(first), gateway_ids(first))
+
+
+async def as_owner(url, statement):
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"SET session_replication_role = replica; {statement}")
+    finally:
+        await connection.close()
+
+
 def test_on_another_database_it_starts_afresh(dev, another_owner_url):
     with dev() as first:
         pass
