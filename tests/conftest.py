@@ -9,6 +9,8 @@ owner of a PostgreSQL 14+) takes the place of the embedded one.
 
 from __future__ import annotations
 
+import logging
+
 import hypothesis
 import pytest
 import structlog
@@ -30,6 +32,11 @@ pytest_plugins = [
 # How long an example takes says nothing on a machine that does other things at the same time.
 hypothesis.settings.register_profile("paytrust", deadline=None)
 hypothesis.settings.load_profile("paytrust")
+
+
+# The tests' own client would write the keys that it sends into the service's log.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 def pytest_configure(config):

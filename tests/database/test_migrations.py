@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -90,6 +92,15 @@ async def test_going_down_and_up_again_gives_the_same_schema(owner, owner_url, t
         )
     assert await migrations.migrate(owner_url) == list(reversed(undone))
     assert await snapshot(owner) == before
+
+
+def test_numbers_are_used_once_and_a_gap_is_explained():
+    names = [migration.name for migration in migrations.available()]
+    numbers = [int(name[:4]) for name in names]
+    assert len(set(numbers)) == len(numbers), names
+    readme = (Path(__file__).parents[2] / "migrations" / "README.md").read_text()
+    explained = {int(number) for number in re.findall(r"^\| (\d{4}) \| \w", readme, re.MULTILINE)}
+    assert set(range(1, max(numbers) + 1)) - set(numbers) == explained
 
 
 async def test_two_at_once_migrate_once(postgres):
