@@ -5,7 +5,7 @@ Create-invoice: PayTrust beside pgbench and beside FastAPI + SQLAlchemy, interle
     .venv/bin/python tests/load/bench.py --quick        a smoke run of seconds
     .venv/bin/python tests/load/bench.py --rounds 9 --json out.json
 
-What is measured and what it means: docs/explanation/performance.md.
+What is measured and what it means: docs/evidence/benchmark.md.
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ PAGES = sorted(
     if ".venv" not in page.parts
 )
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+FILE = re.compile(
+    r"`((?:paytrust|plugins|migrations|examples|requirements|tests)/[\w./-]*(?:/|\.\w+)|\btest_\w+\.py)`"
+)
 MACHINE = re.compile(r"/(?:work|root|home|Users)/[A-Za-z]|/tmp/[a-z]+_try")
 
 
@@ -71,6 +74,42 @@ def test_every_page_of_the_documentation_can_be_reached(read):
             if target.endswith(".md")
         ]
     assert [page for page in PAGES if page.startswith("docs/") and page not in seen] == []
+
+
+def exists(name, beside=ROOT):
+    """Whether a file that a page names is there; a module that became a package of the same name counts."""
+    if "/" not in name:
+        return any(
+            file for folder in ("tests", "examples", "plugins") for file in (ROOT / folder).rglob(name)
+        )
+    return any((at / name).exists() or (at / name.removesuffix(".py")).is_dir() for at in (ROOT, beside))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/how-to/write-a-tax-rule.md"])
+def test_every_file_that_a_page_names_exists(page, read):
+    assert [name for name in FILE.findall(read(page)) if not exists(name, (ROOT / page).parent)] == []
+
+
+def test_a_newcomer_finds_the_file_of_a_change(section):
+    table = section("CONTRIBUTING.md", "## Where a change goes").splitlines()
+    files = re.findall(r"\| `([^`]+)` \|$", "\n".join(table), re.MULTILINE)
+    assert len(files) >= 20
+    assert len(files) == len([line for line in table if line.startswith("| ")]) - 2
+    assert [name for name in files if not exists(name)] == []
+
+
+def test_the_architecture_lists_the_layers_that_lint_enforces(fences, read):
+    [contract] = [
+        contract
+        for contract in tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+        if contract.get("exhaustive")
+    ]
+    [drawn] = [
+        fence.text for fence in fences("docs/explanation/architecture.md") if fence.text.startswith("cli\n")
+    ]
+    names = re.findall(r"\w+", drawn)
+    enforced = re.findall(r"\w+", " ".join(contract["layers"]))
+    assert [name for name in names if name in enforced] == enforced
 
 
 @pytest.mark.parametrize("page", PAGES)
