@@ -40,7 +40,7 @@ FEES: Final = {"IDR": NewFee("0.029", "2000"), "MYR": NewFee("0.029", "1.00"), "
 
 
 class _SavedState(msgspec.Struct):
-    """What the next start needs to know again. Secrets of a toy, in a file only its owner may read."""
+    """Values that the next start uses again. Secrets of a toy, in a file only its owner may read."""
 
     admin_api_key: str = msgspec.field(default_factory=lambda: secrets.token_hex(32))
     key_pepper: str = msgspec.field(default_factory=lambda: secrets.token_hex(32))
@@ -106,7 +106,7 @@ def serving(settings: Settings, *, registry: Registry | None = None) -> Iterator
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
+    """A TCP port of this machine on which no process listens."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -48,14 +48,12 @@ def _settings(settings: Settings) -> list[Finding]:
     if settings.admin_api_key_previous is not None:
         findings.append(
             Finding(
-                "PAYTRUST_ADMIN_API_KEY_PREVIOUS is set: remove it when nobody uses that key any more",
+                "PAYTRUST_ADMIN_API_KEY_PREVIOUS is set: remove it when that key is no longer used",
                 ok=None,
             )
         )
     if settings.insecure_gateways:
-        findings.append(
-            Finding("PAYTRUST_INSECURE_GATEWAYS is on: gateways may be spoken to over http", ok=None)
-        )
+        findings.append(Finding("PAYTRUST_INSECURE_GATEWAYS is on: calls to gateways may use http", ok=None))
     if not settings.public_url.startswith("https://"):
         findings.append(
             Finding(

@@ -31,7 +31,7 @@ def keys() -> None:
 
 @keys.command("create", epilog=TIMES)
 @click.argument("tenant_id", type=click.UUID)
-@click.option("--description", default="", help="What the key is for.")
+@click.option("--description", default="", help="Purpose of the key.")
 @click.option(
     "--scope",
     "scopes",

@@ -62,10 +62,9 @@ def reconcile(
         sys.exit(with_services(lambda services: _show(services, listing, gateway_id, limit)))
     compared, failures = with_services(lambda services: _compare(services, listing, gateway_id, days))
     for failure in failures:
-        click.echo(failure, err=as_json)
+        click.echo(failure)
     click.echo(
-        f"{compared} gateway accounts compared, {listing.count} differences, {len(failures)} failures",
-        err=as_json,
+        f"{compared} gateway accounts compared, {listing.count} discrepancies, {len(failures)} failures"
     )
     sys.exit(bool(listing.count or failures))
 

@@ -99,9 +99,9 @@ def replay_webhooks(
         raise click.UsageError("name an EVENT_ID, or a period with --from")
     if event_id is not None:
         if received_to or gateway_id or code:
-            raise click.UsageError("an EVENT_ID needs no other choice")
+            raise click.UsageError("an EVENT_ID cannot be combined with other options")
         with_services(lambda services: services.inbox.replay(event_id))
-        click.echo("webhooks to be processed again: 1")
+        click.echo("queued 1 webhook for reprocessing")
         return
     filters = FailedFilters(gateway_id, code, received_from, received_to or datetime.now(UTC))
 
@@ -111,4 +111,5 @@ def replay_webhooks(
             count, last = count + len(done), done[-1]
         return count
 
-    click.echo(f"webhooks to be processed again: {with_services(replay)}")
+    count = with_services(replay)
+    click.echo(f"queued {count} webhook{'' if count == 1 else 's'} for reprocessing")

@@ -65,7 +65,7 @@ _current: ContextVar[Transaction | None] = ContextVar("paytrust_transaction", de
 
 
 class _Queue:
-    """Who waits for which row, in one process: at most *most* for each row; no limit when that is None."""
+    """The waiters for rows, in one process: at most *most* for each row; no limit when that is None."""
 
     def __init__(self, most: int | None) -> None:
         self.most = most

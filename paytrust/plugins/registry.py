@@ -32,7 +32,7 @@ Registered = type[Gateway[Any, Any] | Sandbox] | TaxRule
 
 
 class PluginState(StrEnum):
-    """What became of an installed plugin."""
+    """The fate of an installed plugin."""
 
     LOADED = "loaded"
     QUARANTINED = "quarantined"
@@ -51,7 +51,7 @@ class PluginRecord(msgspec.Struct):
 
 
 class Registry:
-    """What the plugins of one application registered."""
+    """The gateways, tax rules and sandboxes that the plugins of one application registered."""
 
     def __init__(
         self, *, disabled: Collection[str] = (), entry_points: Iterable[metadata.EntryPoint] | None = None

@@ -76,7 +76,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
 def test_a_url_that_cannot_be_read_is_a_mistake_that_quotes_nothing_of_it(tmp_path, name, password):
     url = "canary-9" if password is None else f"postgresql://service:{password}@db/paytrust"
     shown = load(GOOD | {name: url}, tmp_path)
-    assert f"{name}: is no URL such as" in shown
+    assert f"{name}: is not a URL such as" in shown
     assert "canary" not in shown
 
 
@@ -248,7 +248,7 @@ def test_the_dotenv_file_may_name_a_file_too(tmp_path):
         (b"", "is empty"),
         (b" \n", "is empty"),
         (b"\xff\xfe" * 20, "no text"),
-        (b"p" * 70_000, "something large"),
+        (b"p" * 70_000, "larger than 65536 bytes"),
     ],
 )
 def test_a_file_that_holds_no_secret_is_named(tmp_path, content, said):

@@ -331,7 +331,7 @@ PRIVATE = [
 
 @pytest.mark.parametrize("address", PRIVATE, ids=lambda address: address[:20] or "nothing")
 def test_an_address_that_is_not_public_is_not_connected_to(address):
-    with pytest.raises(ValueError, match="not public"):
+    with pytest.raises(ValueError, match="not a public address"):
         Reach().check(address)
 
 
@@ -375,7 +375,7 @@ def test_a_network_that_the_operator_names_is_within_reach_and_its_neighbour_is_
     for address in ("10.20.3.4", "::ffff:10.20.3.4", "fd12::1", "8.8.8.8"):
         reach.check(address)
     for address in ("10.21.0.1", "127.0.0.1", "fd13::1"):
-        with pytest.raises(ValueError, match="not public"):
+        with pytest.raises(ValueError, match="not a public address"):
             reach.check(address)
 
 
@@ -383,7 +383,7 @@ def test_sandboxes_are_on_this_machine_and_nowhere_else():
     for address in ("127.0.0.1", "::1"):
         Reach(insecure=True).check(address)
     for address in ("10.0.0.1", "169.254.169.254", "192.168.0.1", "0.0.0.0"):
-        with pytest.raises(ValueError, match="not public"):
+        with pytest.raises(ValueError, match="not a public address"):
             Reach(insecure=True).check(address)
 
 
@@ -398,5 +398,5 @@ def test_sandboxes_are_on_this_machine_and_nowhere_else():
     ],
 )
 def test_what_can_never_be_called_is_refused_before_it_is_tried(url):
-    with pytest.raises(ValueError, match="not public|neither a query"):
+    with pytest.raises(ValueError, match="not a public address|without a query"):
         Reach().read(url)

@@ -259,7 +259,7 @@ def run(service, tmp_path):
 
 def test_reconcile_says_what_differs_and_exits_with_1(merchant, outside, xendit, run):
     code, text = run("reconcile", "--gateway-id", merchant.xendit_id)
-    assert (code, text.splitlines()[-1]) == (0, "1 gateway accounts compared, 0 differences, 0 failures"), (
+    assert (code, text.splitlines()[-1]) == (0, "1 gateway accounts compared, 0 discrepancies, 0 failures"), (
         text
     )
     reference = "PT-" + "B" * 26 + "-1-1x"
@@ -298,12 +298,14 @@ def test_failed_webhooks_are_listed_and_replayed(merchant, sandbox, run, databas
     )
     assert code == 1
     assert event_id in text
-    assert run("webhooks", "replay", event_id) == (0, "webhooks to be processed again: 1\n")
-    eventually(lambda: database.value("SELECT status FROM webhooks WHERE id = $1", event_id) == "applied")
+    assert run("webhooks", "replay", event_id) == (0, "queued 1 webhook for reprocessing\n")
+    merchant.wait_for(
+        lambda: database.value("SELECT status FROM webhooks WHERE id = $1", event_id) == "applied"
+    )
     assert merchant.get(invoice)["status"] == "paid"
     database.rows("UPDATE webhooks SET status = 'failed', error_code = 'x' WHERE id = $1", event_id)
     choice = ("--from", "2020-01-01T00:00:00Z", "--gateway-id", merchant.xendit_id, "--code", "x")
-    assert run("webhooks", "replay", *choice) == (0, "webhooks to be processed again: 1\n")
+    assert run("webhooks", "replay", *choice) == (0, "queued 1 webhook for reprocessing\n")
     assert run("webhooks", "failed", "--gateway-id", merchant.xendit_id, "--code", "x")[0] == 0
 
 

@@ -88,7 +88,7 @@ def test_a_server_that_is_too_slow_is_given_up(make, ask, processes, data):
 def test_windows_is_refused_with_the_alternative():
     code = "import sys, paytrust.errors; sys.platform = 'win32'; import paytrust.embedded"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert "SlidingWindow; set PAYTRUST_DATABASE_URL" in done.stderr
+    assert "Windows; set PAYTRUST_DATABASE_URL" in done.stderr
 
 
 def test_a_socket_directory_that_is_somebody_elses_is_refused(make, place, own, ask):
@@ -101,7 +101,7 @@ def test_a_socket_directory_that_is_somebody_elses_is_refused(make, place, own, 
     short = Path(parse_qs(urlsplit(server.dsn("postgres")).query)["host"][0])
     short.chmod(0o755)  # as anybody might have made it, to read along
     try:
-        with pytest.raises(DataUnusableError, match=f"{short}.*belongs to somebody else"):
+        with pytest.raises(DataUnusableError, match=f"{short}.*belongs to another user"):
             make(data).start()
     finally:
         short.rmdir()
