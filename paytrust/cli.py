@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,13 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--port", default=8000, show_default=True, help="Port of the API; 0 picks a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    envvar="PAYTRUST_PORT",
+    help="Port of the API; 0 picks a free one.  [default: $PAYTRUST_PORT or 8000]",
+)
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -47,12 +54,13 @@ def dev(port: int, data: Path | None) -> None:
     from paytrust import development  # noqa: PLC0415 - slow
     from paytrust.app import create_app  # noqa: PLC0415 - slow
 
-    port = port or development.free_port()
     data = data or Path(os.environ.get("PAYTRUST_DATA", ".data"))
-    click.echo(f"starting PostgreSQL and sandboxes, data in {data.resolve()} ...")
-    with development.environment(data, port=port, log_level="info") as ready:
-        _introduce(ready)
-        _serve(create_app(ready.settings), ready.settings)
+    # Taken first and kept: nothing is announced that could not be reached in the end.
+    with _listening(os.environ.get("PAYTRUST_HOST", "127.0.0.1"), port) as listener:
+        click.echo(f"starting PostgreSQL and sandboxes, data in {data.resolve()} ...")
+        with development.environment(data, port=listener.getsockname()[1], log_level="info") as ready:
+            _introduce(ready)
+            _serve(create_app(ready.settings), ready.settings, [listener])
 
 
 def _introduce(ready: Any) -> None:
@@ -96,6 +104,7 @@ def serve(host: str | None, port: int | None) -> None:
     settings = load(**given)
     app = create_app(settings)
     asyncio.run(_check(settings))
+    _listening(settings.host, settings.port).close()
     _serve(app, settings)
 
 
@@ -117,13 +126,28 @@ async def _check(settings: Settings) -> None:
         await database.close()
 
 
-def _serve(app: Any, settings: Settings) -> None:
+def _listening(host: str, port: int) -> socket.socket:
+    """A listening socket, or one clear message: uvicorn would say it in its log, after the workers started."""
+    from paytrust.errors import ConfigurationError  # noqa: PLC0415 - slow
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as exc:
+        reason = str(exc.strerror).partition(" (")[0]
+        raise ConfigurationError(
+            f"cannot listen on port {port} of {host}: {reason}; stop what uses it,"
+            " or choose another with --port or PAYTRUST_PORT"
+        ) from exc
+
+
+def _serve(app: Any, settings: Settings, sockets: list[socket.socket] | None = None) -> None:
     from paytrust.server import server  # noqa: PLC0415 - slow
 
     with contextlib.suppress(
         KeyboardInterrupt
     ):  # uvicorn has stopped cleanly by then, and raises the signal once more
-        server(app, settings).run()
+        server(app, settings).run(sockets=sockets)
 
 
 def main() -> None:

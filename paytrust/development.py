@@ -13,6 +13,7 @@ import contextlib
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -69,9 +70,13 @@ def environment(data: Path, *, port: int, **settings: Any) -> Iterator[DevEnviro
     """
     Start PostgreSQL and the sandboxes, migrate, and make a tenant, a key and gateway accounts; stop all of it
     at the end.
+
+    One process at a time may work in *data*: the accounts point at its sandboxes, and a second one would point
+    them at its own. Raises `ConfigurationError` beside another.
     """
     data.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone(data))
         owner_url = os.environ.get("PAYTRUST_DATABASE_OWNER_URL") or os.environ.get("PAYTRUST_DATABASE_URL")
         if owner_url is None:
             owner_url = stack.enter_context(_embedded(data / "postgres"))
@@ -137,6 +142,26 @@ def with_database(url: str, name: str, *, user: str | None = None, password: str
     if user is not None:
         login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
     return f"{parts.scheme}://{login}@{host}/{name}" + (f"?{parts.query}" if parts.query else "")
+
+
+@contextlib.contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """Hold the lock of *data*, which the kernel drops when this process dies."""
+    if sys.platform == "win32":  # no flock
+        yield
+        return
+    from paytrust.embedded.lock import attempt  # noqa: PLC0415 - not on every platform
+
+    path = data / "development.lock"
+    with attempt(path) as held:
+        if held is None:
+            raise ConfigurationError(
+                f"another `paytrust dev` or demo (process {path.read_text().strip()}) works in {data}: stop it,"
+                " or give this one a directory of its own with --data or PAYTRUST_DATA"
+            )
+        os.truncate(held, 0)
+        os.write(held, f"{os.getpid()}\n".encode())
+        yield
 
 
 @contextlib.contextmanager

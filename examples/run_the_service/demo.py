@@ -22,6 +22,7 @@ import httpx
 from paytrust import development
 from paytrust.books.service import Books
 from paytrust.development import DevEnvironment
+from paytrust.errors import PayTrustError
 from paytrust.infra.db import Database
 
 WAIT_S = 20
@@ -132,4 +133,7 @@ async def prove(ready: DevEnvironment) -> list[str]:
 
 if __name__ == "__main__":
     logging.getLogger().setLevel(logging.ERROR)
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except PayTrustError as problem:
+        sys.exit(f"Error: {problem.detail}")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -165,6 +166,18 @@ def test_serve_refuses_the_owner_of_the_tables(run_process, owner_url):
     code, text = run_process("serve", changes={"PAYTRUST_DATABASE_URL": owner_url})
     assert code == 1
     assert "superuser" in text or "owns the tables" in text
+
+
+def test_serve_says_that_its_port_is_taken(run_process):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for args, changes in ((("--port", port), {}), ((), {"PAYTRUST_PORT": port})):
+            code, text = run_process("serve", *args, changes=changes)
+            assert code == 1
+            assert text.splitlines()[-1].startswith(
+                f"Error: cannot listen on port {port} of 127.0.0.1: Address already in use; "
+            )
+            assert "Traceback" not in text
 
 
 def test_plugins_shows_what_is_installed(run):

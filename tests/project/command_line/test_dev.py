@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from paytrust import development
 from paytrust.errors import ConfigurationError
 
 PAYTRUST = str(Path(sys.executable).with_name("paytrust"))
+DEMO = Path(__file__).parents[2] / "examples/run_the_service/demo.py"
 pytestmark = pytest.mark.timeout(300)  # a dozen processes, on a machine that may be busy
 READY = re.compile(r"^(curl .*|  no sandbox plugin .*)$", re.MULTILINE)
 
@@ -128,6 +130,44 @@ def test_on_another_database_it_starts_afresh(dev, another_owner_url):
         type_in(READY.search(second)[1])
 
 
+@pytest.mark.parametrize("second", ["dev", "demo"])
+def test_a_second_one_in_the_same_data_is_refused(dev, environ, tmp_path, second):
+    """It would point the accounts of the first at its own sandboxes, which end with it."""
+    command = (
+        [PAYTRUST, "dev", "--port", "0", "--data", "data"] if second == "dev" else [sys.executable, DEMO]
+    )
+    with dev() as first:
+        done = run_to_its_end(command, environ | {"PAYTRUST_DATA": "data"}, tmp_path)
+        assert done.returncode == 1
+        assert re.search(
+            r"^Error: another `paytrust dev` or demo \(process \d+\) works in data: ", done.stderr
+        )
+        assert "runs at" not in done.stdout
+        invoice = json.loads(type_in(READY.search(first)[1]))
+        assert httpx.get(invoice["payment_url"]).status_code == 200
+    with dev() as again:
+        assert key(again) == key(first), "the lock went with its holder"
+
+
+@pytest.mark.parametrize("given", ["--port", "PAYTRUST_PORT"])
+def test_a_taken_port_is_said_before_anything_is_announced(environ, tmp_path, given):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [PAYTRUST, "dev", *(["--port", port] if given == "--port" else [])]
+        done = run_to_its_end(command, environ | {"PAYTRUST_PORT": port}, tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        f"Error: cannot listen on port {port} of 127.0.0.1: Address already in use; "
+    )
+    assert not (tmp_path / ".data").exists()
+
+
+def run_to_its_end(command, environ, folder):
+    return subprocess.run(
+        command, env=environ, cwd=folder, capture_output=True, text=True, check=False, timeout=100
+    )
+
+
 def test_without_sandboxes_it_says_what_to_install(dev):
     with dev(PAYTRUST_DISABLED_PLUGINS="sandbox,xendit,midtrans") as printed:
         assert "pip install paytrust-sandbox" in printed
@@ -138,7 +178,7 @@ def test_a_file_of_it_that_was_spoilt_is_named_and_not_overwritten(environ, tmp_
     spoilt = tmp_path / "development.json"
     spoilt.write_text('{"admin_api_key": 1}')
     done = subprocess.run(
-        [PAYTRUST, "dev", "--data", str(tmp_path)],
+        [PAYTRUST, "dev", "--port", "0", "--data", str(tmp_path)],
         env=environ,
         cwd=tmp_path,
         capture_output=True,
