@@ -13,11 +13,14 @@ from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.exceptions import InternalServerException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.plugins import ReceiveRoutePlugin
+from litestar.routes import BaseRoute, HTTPRoute
 from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
-from paytrust.api import guards, problems
+from paytrust.api import guards, problems, routing
 from paytrust.api.admission import EarlyRateLimit, problem_messages
+from paytrust.api.options import OPT, RouteOptions
 from paytrust.errors import NotFound
 from paytrust.infra import logs
 from paytrust.infra.settings import Settings, load
@@ -66,18 +69,22 @@ async def _require_https(message: Message, _: Scope) -> None:
         message["headers"] = [*message["headers"], (b"strict-transport-security", b"max-age=63072000")]
 
 
-async def _allow_page(message: Message, scope: Scope) -> None:
-    """The documentation page needs a wider policy than the API, whose own is added only where none is set."""
-    if message["type"] == "http.response.start" and scope["path"].rstrip("/") == "/docs":
-        message["headers"] = [*message["headers"], (b"content-security-policy", _PAGE_POLICY)]
-
-
 def _no_such_asset(request: Request[Any, Any, Any], _: Exception) -> Response[Any]:
     """No file can have this name: it is too long (Litestar's internal error), or holds a NUL."""
     return problems.on_error(request, NotFound("there is nothing at this path"))
 
 
-@get("/openapi.json", include_in_schema=False, sync_to_thread=False)
+class _HeadOfPages(ReceiveRoutePlugin):
+    """HEAD where a page of the documentation has GET: Litestar makes these routes itself."""
+
+    def receive_route(self, route: BaseRoute) -> None:
+        if isinstance(route, HTTPRoute) and route.path.startswith("/docs"):
+            handlers = route.route_handler_map
+            if "GET" in handlers:
+                handlers.setdefault("HEAD", handlers["GET"])
+
+
+@get("/openapi.json", include_in_schema=False, sync_to_thread=False, opt={"access": "public"})
 def _openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
     """The OpenAPI document, generated from the routes."""
     return Response(_encoded(request.app), media_type="application/json")
@@ -105,6 +112,7 @@ class _Service(Litestar):
     early_limit: EarlyRateLimit
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope["litestar_app"] = self  # the hooks before sending look at it
         refusal = self.early_limit.check(scope) if scope["type"] == "http" else None
         if refusal is None:
             await super().__call__(scope, receive, send)
@@ -130,7 +138,13 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
         title="PayTrust",
         version=metadata.version("paytrust"),
         description="Payment orchestration: invoices, payments and their administration. Amounts are decimal strings in major units.",
-        openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, guards=[limited]),
+        openapi_router=Router(
+            "/docs",
+            route_handlers=[],
+            include_in_schema=False,
+            guards=[limited],
+            opt={OPT: RouteOptions("public", content_security_policy=_PAGE_POLICY)},
+        ),
         render_plugins=[_DocsPage()],
     )
     assets = create_static_files_router(
@@ -139,17 +153,21 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
         include_in_schema=False,
         cache_control=None,
         guards=[limited],
+        opt={OPT: RouteOptions("public")},
         exception_handlers={InternalServerException: _no_such_asset, ValueError: _no_such_asset},
     )
     app = _Service(
-        route_handlers=[assets, Router("/", route_handlers=[_openapi], guards=[limited])]
+        route_handlers=[
+            assets,
+            Router("/", route_handlers=routing.complete([routing.ours(_openapi)]), guards=[limited]),
+        ]
         if settings.docs
         else [],
-        plugins=[plugin],
+        plugins=[plugin, _HeadOfPages()],
         openapi_config=docs if settings.docs else None,
         exception_handlers={Exception: problems.on_error},
         on_startup=[_freeze_gc],
-        before_send=[_allow_page, *([_require_https] if settings.public_url.startswith("https://") else [])],
+        before_send=[_require_https] if settings.public_url.startswith("https://") else [],
         logging_config=None,
         debug=False,
     )

@@ -23,7 +23,9 @@ Every error PayTrust raises on purpose, sorted by what the caller may do.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -47,10 +49,18 @@ class PayTrustError(Exception):
     """Root of the tree. `code` is stable and meant for programs; the message is meant for people."""
 
     code: ClassVar[str] = "error"
-    status: ClassVar[int] = 500
+    status: int = 500
+    status_code: int = 500
+    """The status under the name by which frameworks and error trackers tell a refusal from a crash."""
     title: ClassVar[str] = "Something went wrong"
     retry_after_s: int = 1
     """When to repeat what is safe to repeat."""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """What the answer carries beside the problem."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.status_code = cls.status
 
     def __init__(self, detail: str = "", *, errors: tuple[FieldError, ...] = ()) -> None:
         super().__init__(detail)

@@ -4,27 +4,24 @@ Mount PayTrust in any Litestar application.
     app = Litestar(route_handlers=[shop], plugins=[PayTrustPlugin(path="/pay")])
 
 It adds a router, a lifespan and a before-send hook, and replaces nothing of the host: its handlers, error
-pages, CSRF, OpenAPI and logging stay as they are.
+pages, CSRF, OpenAPI and logging stay as they are. Nor does the host's reach ours (`paytrust.api.routing`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import click
-from litestar import HttpMethod, Litestar, Request, Response, Router, route
+from litestar import Litestar, Request, Router
 from litestar.config.app import AppConfig
 from litestar.di import Provide
-from litestar.exceptions import HTTPException, ImproperlyConfiguredException, MethodNotAllowedException
-from litestar.exceptions.responses import create_exception_response
+from litestar.exceptions import HTTPException, ImproperlyConfiguredException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Tag
-from litestar.params import FromPath
 from litestar.plugins import CLIPlugin, InitPlugin
-from litestar.types import Message, Scope
 
 import paytrust.accounts.routes
 import paytrust.installments.routes
@@ -33,10 +30,9 @@ import paytrust.keys.routes
 import paytrust.payments.routes
 import paytrust.tenants.routes
 import paytrust.webhooks.routes
-from paytrust.api import bodies, context, guards, health, openapi, problems
+from paytrust.api import bodies, context, guards, health, openapi, problems, routing
 from paytrust.api.admission import EarlyRateLimit
 from paytrust.commands import Commands
-from paytrust.errors import NotFound
 from paytrust.idempotency import routes as idempotency
 from paytrust.infra.settings import Settings, load
 from paytrust.keys.service import AdminKeys, Keys
@@ -63,14 +59,21 @@ ROUTES: dict[str, list[HTTPRouteHandler]] = {
 }
 
 
-class PayTrustPlugin(InitPlugin, CLIPlugin):
+class PayTrustPlugin(InitPlugin, CLIPlugin, openapi.PrefixedSchemas):
     """The whole of PayTrust under *path*. Settings come from the environment unless given."""
 
     def __init__(
-        self, settings: Settings | None = None, *, path: str = "/", registry: Registry | None = None
+        self,
+        settings: Settings | None = None,
+        *,
+        path: str = "/",
+        registry: Registry | None = None,
+        opt: Mapping[str, Any] | None = None,
     ) -> None:
+        """*opt* is for what the application reads off a route, such as a key that exempts it from a login."""
         self.settings = settings or load()
         self.path = "/" + path.strip("/")
+        self.opt = dict(opt or {})
         self.services = Services(self.settings, registry or Registry(disabled=self.settings.disabled_plugins))
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
@@ -78,14 +81,20 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
             raise ImproperlyConfiguredException("PayTrustPlugin is installed twice")
         app_config.route_handlers.append(self._router())
         app_config.lifespan.append(self._lifespan)
-        app_config.before_send.append(self._before_send())
-        self._add_method_not_allowed(app_config)
+        app_config.before_send.append(
+            context.Answers(
+                self.path,
+                anonymous=self.services.rates.anonymous,
+                trusted_proxies=self.settings.trusted_proxies,
+            )
+        )
         if app_config.openapi_config is not None:
             app_config.openapi_config = _document(app_config.openapi_config)
         return app_config
 
     def on_cli_init(self, cli: click.Group) -> None:
-        cli.add_command(Commands("paytrust", help="PayTrust's own commands; they read its settings."))
+        help_text = "PayTrust's own commands, with the settings and plugins of this application."
+        cli.add_command(Commands("paytrust", help=help_text, services=self.services))
 
     def early_limit(self) -> EarlyRateLimit:
         """
@@ -105,7 +114,9 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
         )
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, _: Litestar) -> AsyncGenerator[None]:
+    async def _lifespan(self, app: Litestar) -> AsyncGenerator[None]:
+        if app.logging_config is not None:  # a refusal is no crash: no traceback in the host's log
+            app.logging_config.disable_stack_trace.update({idempotency.Replay, *problems.expected_errors()})
         async with self.services.running():
             yield
 
@@ -130,7 +141,11 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
         dependencies["caller"] = Provide(_caller, sync_to_thread=False)
         return Router(
             self.path,
-            route_handlers=[*openapi.documented(ROUTES, also=idempotency.document), _nothing_here],
+            route_handlers=[
+                *routing.complete(openapi.documented(ROUTES, also=idempotency.document)),
+                # A host may have a front page of its own.
+                routing.nothing_here("/{rest:path}", *([] if self.path == "/" else ["/"])),
+            ],
             request_class=bodies.StrictRequest,
             request_max_body_size=problems.MAX_BODY_BYTES,
             dependencies=dependencies,
@@ -144,52 +159,18 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
                 ),
                 idempotency.claim_guard(_constant(services.idempotency)),
             ],
-            exception_handlers={Exception: problems.on_error, idempotency.Replay: idempotency.replay},
+            exception_handlers={
+                Exception: problems.on_error,
+                HTTPException: problems.on_error,
+                idempotency.Replay: idempotency.replay,
+            },
             middleware=[
                 context.RequestContext(self.settings.receive_timeout_s),
                 idempotency.KeepAnswers(_constant(services.idempotency)),
             ],
             signature_types=[Caller, Principal],
-            opt={"exclude_from_csrf": True, "paytrust": True},
+            opt=self.opt,
         )
-
-    def _ours(self, path: str) -> bool:
-        return self.path in {"/", path} or path.startswith(self.path + "/")
-
-    def _before_send(self) -> Callable[[Message, Scope], Any]:
-        async def before_send(message: Message, scope: Scope) -> None:
-            # Also sees what is refused before a route is found, which the router's middleware does not.
-            if message["type"] == "http.response.start" and self._ours(scope["path"]):
-                context.finish(message, scope)
-
-        return before_send
-
-    def _add_method_not_allowed(self, app_config: AppConfig) -> None:
-        # Raised before a route is known, so only the application's handlers see it; the host's are kept for
-        # its own paths.
-        handlers = dict(app_config.exception_handlers)
-        known = (405, MethodNotAllowedException, HTTPException, Exception)
-        host = next((handlers[key] for key in known if key in handlers), create_exception_response)
-
-        def on_method_not_allowed(request: Request[Any, Any, Any], exc: Exception) -> Response[Any]:
-            if self._ours(request.url.path):
-                return problems.on_error(request, exc)
-            return host(request, exc)
-
-        handlers[MethodNotAllowedException] = on_method_not_allowed
-        app_config.exception_handlers = handlers
-
-
-@route(
-    "/{rest:path}",
-    http_method=[HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE],
-    include_in_schema=False,
-    opt={"access": "public"},
-)
-async def _nothing_here(rest: FromPath[str]) -> None:
-    """Every path of ours that is not a route: the same answer as for an object that is not yours."""
-    del rest
-    raise NotFound("there is nothing at this path")
 
 
 def _constant(value: Any) -> Callable[[], Any]:

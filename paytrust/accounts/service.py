@@ -6,7 +6,6 @@ from uuid import UUID
 
 import aiohttp
 import msgspec
-import structlog
 
 from paytrust.accounts import model, store
 from paytrust.accounts.model import (
@@ -22,6 +21,7 @@ from paytrust.contract.gateways import Gateway, Limits
 from paytrust.contract.http import GatewayHTTP, new_client
 from paytrust.errors import FieldError, GatewayUnavailable, Invalid, NotFound
 from paytrust.idempotency.model import Claim
+from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.plugins.registry import Registry
@@ -35,7 +35,7 @@ GATEWAYS_KEPT: Final = 1_000
 RESEALED_AT_ONCE: Final = 100
 T = TypeVar("T")
 
-log = structlog.stdlib.get_logger("paytrust.accounts")
+log = logs.get_logger("paytrust.accounts")
 
 
 class Accounts:

@@ -14,6 +14,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Scope
 
+from paytrust.api.options import options_of
 from paytrust.api.problems import MAX_DETAIL, MAX_ERRORS, invalid, request_id
 from paytrust.errors import FieldError, Forbidden, PayTrustError, TooManyRequests, pointer
 from paytrust.infra.rate_limits import ANONYMOUS_POLICY, Decision, RateLimits, SlidingWindow
@@ -48,11 +49,12 @@ def access_guard(
     """
 
     async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
-        access = handler.opt.get("access")
+        options = options_of(handler)
+        access = options.access
         caller = caller_of(connection, trusted_proxies)
         connection.scope["paytrust.caller"] = caller  # type: ignore[typeddict-unknown-key]
         if access == "public":
-            if handler.opt.get("limited", True):
+            if options.limited:
                 _grant(connection, rates.anonymous.hit(subnet(caller.address)))
             return
         if access == "admin":

@@ -5,10 +5,11 @@ of answers, and links from what was just created to everything that can be asked
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Any, Final
 
+import msgspec
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import (
     Components,
@@ -20,8 +21,12 @@ from litestar.openapi.spec import (
     Schema,
     SecurityScheme,
 )
+from litestar.params import KwargDefinition
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.typing import FieldDefinition
 
-from paytrust.api import problems
+from paytrust.api import problems, routing
+from paytrust.api.options import options_of
 
 SECURITY: Final[dict[str, list[dict[str, list[str]]]]] = {
     "read": [{"paytrustApiKey": ["read"]}],
@@ -73,6 +78,34 @@ def components() -> Components:
     )
 
 
+class PrefixedSchemas(OpenAPISchemaPlugin):
+    """
+    Calls the schemas of our types by names that begin with `PayTrust`.
+
+    Litestar calls a schema by the name of its class, and gives both longer names where a host has a class of
+    the same: its own document would change because we are there.
+    """
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        return (
+            not field_definition.is_union
+            and field_definition.is_subclass_of((msgspec.Struct, Enum))
+            and field_definition.annotation.__module__.startswith("paytrust.")
+            and not isinstance(field_definition.kwarg_definition, _Named)
+        )
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Any:
+        type_ = field_definition.annotation
+        named = _Named(schema_component_key=f"PayTrust{type_.__name__}")
+        return schema_creator.for_field_definition(
+            FieldDefinition.from_annotation(type_, name=field_definition.name, kwarg_definition=named)
+        )
+
+
+class _Named(KwargDefinition):
+    """A field of which only the name of its schema is said."""
+
+
 def documented(
     routes: dict[str, list[HTTPRouteHandler]], *, also: Callable[[HTTPRouteHandler], None]
 ) -> list[HTTPRouteHandler]:
@@ -90,17 +123,17 @@ def _documented(
     handlers: list[HTTPRouteHandler],
     also: Callable[[HTTPRouteHandler], None],
 ) -> HTTPRouteHandler:
-    handler = copy.copy(original)
+    handler = routing.ours(original)
+    options = options_of(handler)
     handler.tags = [tag]
-    handler.security = SECURITY[handler.opt["access"]]
+    handler.security = SECURITY[str(options.access)]
     also(handler)
-    limited = handler.opt.get("limited", True)
-    limits = problems.problems(429) if limited else {}
+    limits = problems.problems(429) if options.limited else {}
     received = problems.problems(408) if handler.http_methods & {"POST", "PATCH"} else {}
     handler.responses = {**(handler.responses or {}), **limits, **received}
     handler.operation_id = _operation_id(original)
     handler.operation_class = _operation(
-        handler.operation_class, limited=limited, links=_links(original, handlers)
+        handler.operation_class, limited=options.limited, links=_links(original, handlers)
     )
     return handler
 

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import asyncpg
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.exceptions import HTTPException, NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import Scope
 
-from paytrust.errors import Busy, FieldError, Invalid, NotFound, PayTrustError, Unavailable, pointer
+from paytrust.api.options import routed_options
+from paytrust.errors import (
+    Busy,
+    FieldError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    PayTrustError,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    pointer,
+)
+from paytrust.infra import logs
 from paytrust.infra.ids import new_id
 from paytrust.security import card_numbers
 
@@ -21,8 +35,11 @@ MAX_BODY_BYTES: Final = 256 * 1024
 MAX_DETAIL: Final = 300
 MAX_ERRORS: Final = 10
 PROBLEM: Final = "application/problem+json"
+RETRY_AFTER_S: Final = 30
+"""What is said where an application refuses a request for now and does not say for how long."""
+BY_HOST: Final = "the application in which PayTrust is mounted refused this request"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-log = structlog.stdlib.get_logger("paytrust.api")
+log = logs.get_logger("paytrust.api")
 
 
 class MethodNotAllowed(PayTrustError):
@@ -31,6 +48,10 @@ class MethodNotAllowed(PayTrustError):
     code = "method_not_allowed"
     status = 405
     title = "This path does not take that method"
+
+    def __init__(self, detail: str = "", *, allow: str = "") -> None:
+        super().__init__(detail)
+        self.headers = {"allow": allow} if allow else {}
 
 
 class RequestTimeout(PayTrustError):
@@ -47,6 +68,28 @@ class BodyTooLarge(PayTrustError):
     code = "body_too_large"
     status = 413
     title = "The body is too large"
+
+
+class RefusedByHost(PayTrustError):
+    """The application in which PayTrust is mounted refused the request, with a status that we never use."""
+
+    code = "refused_by_host"
+    title = "The application refused the request"
+
+    def __init__(self, status: int) -> None:
+        super().__init__(BY_HOST)
+        self.status = self.status_code = status
+
+
+REFUSALS: Final[dict[int, type[PayTrustError]]] = {
+    400: Invalid,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    408: RequestTimeout,
+    413: BodyTooLarge,
+}
+"""What a refusal of the application's is called, where ours of that status mean the same."""
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
@@ -91,21 +134,29 @@ def invalid(*errors: FieldError) -> Invalid:
 
 
 def request_id(scope: Scope) -> str:
-    """The caller's X-Request-ID when it is sane, else a new one; the same for the whole request."""
+    """
+    The one that the application has bound for its logs, the caller's X-Request-ID when it is sane, else a new
+    one; the same for the whole request.
+    """
     known: str | None = scope.get("paytrust.request_id")  # type: ignore[assignment]
     if known is None:
         given = next(
             (value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), ""
         )
-        known = (
-            given if _REQUEST_ID.fullmatch(given) and not card_numbers.holds_card(given) else str(new_id())
+        bound = structlog.contextvars.get_contextvars().get("request_id")  # by a host, for all that it logs
+        sane = (
+            text
+            for text in (bound, given)
+            if isinstance(text, str) and _REQUEST_ID.fullmatch(text) and not card_numbers.holds_card(text)
         )
+        known = next(sane, None) or str(new_id())
         scope["paytrust.request_id"] = known  # type: ignore[typeddict-unknown-key]
     return known
 
 
 def problem(scope: Scope, exc: PayTrustError) -> Problem:
     """What is said about an error. It may quote what was sent, so card numbers are left out of it."""
+    scope["paytrust.code"] = exc.code  # type: ignore[typeddict-unknown-key]
     return Problem(
         type=f"urn:paytrust:problem:{exc.code}",
         title=exc.title,
@@ -127,24 +178,63 @@ def problem_response(request: Request[Any, Any, Any], exc: PayTrustError) -> Res
 
 
 def problem_headers(exc: PayTrustError) -> dict[str, str]:
+    headers = dict(exc.headers)
     if exc.status in {429, 503} or isinstance(exc, Busy):
-        return {"retry-after": str(exc.retry_after_s)}
-    return {"connection": "close"} if isinstance(exc, RequestTimeout) else {}
+        headers["retry-after"] = str(exc.retry_after_s)
+    if isinstance(exc, RequestTimeout):
+        headers["connection"] = "close"
+    return headers
 
 
 def on_error(request: Request[Any, Any, Any], exc: Exception) -> Response[Problem]:
     """Every exception of our routes ends here."""
-    response = problem_response(request, _translate(exc))
-    if isinstance(exc, MethodNotAllowedException):
-        response.headers.update(exc.headers or {})
-    return response
+    return problem_response(request, for_sender(request.scope, _translate(exc)))
+
+
+def is_expected(status: int) -> bool:
+    """Whether an error of ours says all there is to say: no fault of ours that a traceback would explain."""
+    return status < 500 or status in {502, 503, 504}
+
+
+def expected_errors(root: type[PayTrustError] = PayTrustError) -> Iterator[type[PayTrustError]]:
+    """Every class of expected errors, those of plugins included that are loaded."""
+    for error in root.__subclasses__():
+        if is_expected(error.status):
+            yield error
+        yield from expected_errors(error)
+
+
+def for_sender(scope: Scope, exc: PayTrustError) -> PayTrustError:
+    """What the sender of a request can make something of: a gateway takes 429 for final, and 503 for later."""
+    options = routed_options(scope)
+    if exc.status == 429 and options is not None and options.sender == "gateway":
+        return _later(Unavailable(exc.detail), exc.retry_after_s)
+    return exc
+
+
+def refused(status: int, headers: Mapping[str, str]) -> PayTrustError:
+    """An error of ours for a refusal of the application's, with the status that was meant."""
+    wait_s = next((headers[name] for name in ("retry-after", "ratelimit-reset") if name in headers), "")
+    retry_after_s = int(wait_s) if wait_s.isdecimal() else RETRY_AFTER_S
+    if status == 405:
+        return MethodNotAllowed("this path does not take that method", allow=headers.get("allow", ""))
+    if status == 429:
+        return TooManyRequests(BY_HOST, retry_after_s=retry_after_s)
+    if status == 503:
+        return _later(Unavailable(BY_HOST), retry_after_s)
+    return REFUSALS[status](BY_HOST) if status in REFUSALS else RefusedByHost(status)
+
+
+def _later(exc: PayTrustError, retry_after_s: int) -> PayTrustError:
+    exc.retry_after_s = retry_after_s
+    return exc
 
 
 def _translate(exc: Exception) -> PayTrustError:
     if isinstance(exc, PayTrustError):
-        if exc.status < 500 or exc.status in {502, 503, 504}:
+        if is_expected(exc.status):
             return exc
-    elif isinstance(exc, HTTPException) and exc.status_code < 500:
+    elif isinstance(exc, HTTPException) and exc.status_code != 500:
         return _from_framework(exc)
     elif isinstance(
         exc, (asyncpg.QueryCanceledError, asyncpg.InsufficientResourcesError, asyncpg.PostgresConnectionError)
@@ -156,14 +246,15 @@ def _translate(exc: Exception) -> PayTrustError:
 
 
 def _from_framework(exc: HTTPException) -> PayTrustError:
+    """What the framework found wrong with a request, or what a host's guards and middleware raised about it."""
     if isinstance(exc, NotFoundException):
         return NotFound("there is nothing at this path")
-    if isinstance(exc, MethodNotAllowedException):
-        return MethodNotAllowed("see /docs for the methods of this path")
     if exc.status_code == 413:
         return BodyTooLarge(f"the limit is {MAX_BODY_BYTES} bytes")
-    errors = _parameter_errors(exc)
-    return invalid(*errors) if errors else Invalid(str(exc.detail)[:MAX_DETAIL])
+    if exc.status_code == 400:
+        errors = _parameter_errors(exc)
+        return invalid(*errors) if errors else Invalid(str(exc.detail)[:MAX_DETAIL])
+    return refused(exc.status_code, {name.lower(): value for name, value in (exc.headers or {}).items()})
 
 
 def _parameter_errors(exc: HTTPException) -> tuple[FieldError, ...]:

@@ -30,8 +30,20 @@ its help.
 """
 
 
+SERVICES: Final = "paytrust.services"
+"""Where the context of a command keeps the services of the application it belongs to, if to one."""
+
+
 class Commands(click.Group):
-    """Loads a command when it is called, and turns our errors into one clear message and exit code 1."""
+    """
+    Loads a command when it is called, and turns our errors into one clear message and exit code 1.
+
+    *services* are those of the application whose command line this is part of: its settings and plugins hold.
+    """
+
+    def __init__(self, *args: Any, services: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._services = services
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *COMMANDS})
@@ -52,6 +64,7 @@ class Commands(click.Group):
             formatter.write_dl(sorted((COMMANDS | here).items()))
 
     def invoke(self, ctx: click.Context) -> Any:
+        ctx.meta[SERVICES] = self._services
         try:
             return super().invoke(ctx)
         except PayTrustError as exc:

@@ -16,8 +16,9 @@ from uuid import UUID
 import click
 import msgspec
 
+from paytrust.commands import SERVICES
 from paytrust.infra import logs
-from paytrust.infra.settings import load
+from paytrust.infra.settings import Settings, disabled_plugins, load
 from paytrust.plugins.registry import Registry
 from paytrust.services import Services
 
@@ -62,13 +63,32 @@ json_option = click.option(
 )
 
 
+def chosen_settings() -> Settings:
+    """The settings of the application whose command line this is, else those of the environment."""
+    application = _application()
+    return load() if application is None else application.settings
+
+
+def chosen_registry() -> Registry:
+    """The plugins of that application, else those that are installed and not disabled."""
+    application = _application()
+    return Registry(disabled=disabled_plugins()) if application is None else application.registry
+
+
+def _application() -> Services | None:
+    context = click.get_current_context(silent=True)
+    services: Services | None = None if context is None else context.meta.get(SERVICES)
+    return services
+
+
 def with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     """Run *work* with services connected to the database."""
-    settings = load(log_format="console", log_level="warning")
-    logs.configure(settings)
+    settings = chosen_settings()
+    logs.configure(settings.model_copy(update={"log_format": "console", "log_level": "warning"}))
+    registry = chosen_registry()
 
     async def run() -> T:
-        services = Services(settings, Registry(disabled=settings.disabled_plugins))
+        services = Services(settings, registry)
         await services.db.open()
         try:
             return await work(services)

@@ -9,13 +9,13 @@ from typing import Final
 import click
 import msgspec
 
-from paytrust.commands.base import json_option, print_json
+from paytrust.commands.base import chosen_registry, chosen_settings, json_option, print_json
 from paytrust.errors import PayTrustError
 from paytrust.infra import db
 from paytrust.infra.db import Database
-from paytrust.infra.settings import Settings, load
+from paytrust.infra.settings import Settings
 from paytrust.keys.model import fingerprint
-from paytrust.plugins.registry import PluginState, Registry
+from paytrust.plugins.registry import PluginState
 from paytrust.secrets import jobs
 from paytrust.services import Services
 
@@ -30,13 +30,13 @@ class Finding(msgspec.Struct, frozen=True):
 async def run_checks() -> list[Finding]:
     """Look at settings, plugins and database, as far as each allows the next."""
     try:
-        settings = load()
+        settings = chosen_settings()
     except PayTrustError as exc:
         return [Finding(exc.detail, ok=False)]
     return [
         Finding("the settings are complete"),
         *_settings(settings),
-        *_plugins(settings),
+        *_plugins(),
         *await _database(settings),
     ]
 
@@ -67,8 +67,8 @@ def _settings(settings: Settings) -> list[Finding]:
     return findings
 
 
-def _plugins(settings: Settings) -> list[Finding]:
-    registry = Registry(disabled=settings.disabled_plugins)
+def _plugins() -> list[Finding]:
+    registry = chosen_registry()
     findings = [
         Finding(f"plugin {plugin.name} is quarantined: {plugin.reason}", ok=False)
         for plugin in registry.plugins
@@ -129,7 +129,7 @@ async def _secrets(settings: Settings, database: Database) -> list[Finding]:
     """Which master keys are there, which are needed, and which may go."""
     if await db.missing_migrations(database):
         return []
-    services = Services(settings, Registry(disabled=settings.disabled_plugins))
+    services = Services(settings, chosen_registry())
     await services.db.open()
     try:
         wrong = await services.secrets.openable()

@@ -9,10 +9,8 @@ import msgspec
 
 from paytrust.accounts.model import AccountOut, CreateAccount
 from paytrust.api.bodies import decode
-from paytrust.commands.base import PAGE, Listing, json_option, pages, show, with_services
+from paytrust.commands.base import PAGE, Listing, chosen_registry, json_option, pages, show, with_services
 from paytrust.contract.gateways import Gateway
-from paytrust.infra.settings import disabled_plugins
-from paytrust.plugins.registry import Registry
 from paytrust.services import Services
 
 
@@ -33,7 +31,7 @@ def list_gateways(as_json: bool) -> None:  # noqa: FBT001 - a flag
             row=lambda g: (g.code, g.display_name, " ".join(sorted(g.currencies))),
             as_json=False,
         )
-        installed.add(Registry(disabled=disabled_plugins()).gateways.values())
+        installed.add(chosen_registry().gateways.values())
         installed.end()
         click.echo()
     accounts = Listing[AccountOut](

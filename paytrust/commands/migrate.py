@@ -8,9 +8,9 @@ import sys
 import asyncpg
 import click
 
+from paytrust.commands.base import chosen_settings
 from paytrust.errors import ConfigurationError
 from paytrust.infra import migrations
-from paytrust.infra.settings import load
 
 
 @click.command()
@@ -29,7 +29,7 @@ def migrate(check: bool, down_to: str | None, yes: bool) -> None:  # noqa: FBT00
     Connects with PAYTRUST_DATABASE_OWNER_URL. The role that PAYTRUST_DATABASE_URL names is created when
     missing, with the password given there, and may use the tables but not own them.
     """
-    settings = load()
+    settings = chosen_settings()
     if settings.database_owner_url is None:
         raise ConfigurationError(
             "set PAYTRUST_DATABASE_OWNER_URL to a role that may create schemas and roles"

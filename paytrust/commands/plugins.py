@@ -6,16 +6,15 @@ import sys
 
 import click
 
-from paytrust.commands.base import Listing, json_option
-from paytrust.infra.settings import disabled_plugins
-from paytrust.plugins.registry import PluginRecord, PluginState, Registry
+from paytrust.commands.base import Listing, chosen_registry, json_option
+from paytrust.plugins.registry import PluginRecord, PluginState
 
 
 @click.command()
 @json_option
 def plugins(as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List installed plugins; exit code 1 if any is quarantined."""
-    registry = Registry(disabled=disabled_plugins())
+    registry = chosen_registry()
     listing = Listing[PluginRecord](
         "plugin",
         "distribution",

@@ -21,6 +21,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from litestar.utils.scope.state import ScopeState
 
 from paytrust.api import guards, problems
+from paytrust.api.options import options_of
 from paytrust.idempotency import model
 from paytrust.idempotency.model import ADMINISTRATION, HEADER, Answer, Claim
 from paytrust.idempotency.service import Idempotency
@@ -36,6 +37,8 @@ Service = Callable[[], Idempotency]
 class Replay(Exception):
     """The request was answered already. Litestar lets a guard end a request only by raising."""
 
+    status_code = 200
+
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
@@ -46,7 +49,7 @@ def applies_to(handler: BaseRouteHandler) -> bool:
     return (
         isinstance(handler, HTTPRouteHandler)
         and bool(METHODS & handler.http_methods)
-        and handler.opt.get("access") != "public"
+        and options_of(handler).access != "public"
     )
 
 
@@ -62,7 +65,8 @@ def claim_guard(service: Service) -> Callable[..., Awaitable[None]]:
             return
         key = model.read_key(given)
         request = cast("Request[Any, Any, Any]", connection)
-        scope = ADMINISTRATION if handler.opt["access"] == "admin" else guards.principal_of(request).tenant_id
+        admin = options_of(handler).access == "admin"
+        scope = ADMINISTRATION if admin else guards.principal_of(request).tenant_id
         fingerprint = model.fingerprint(
             request.method,
             request.scope["path_template"],

@@ -12,11 +12,11 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-import structlog
 
 from paytrust.errors import Busy, Unavailable
 from paytrust.idempotency import model, store
 from paytrust.idempotency.model import ADMINISTRATION, Answer, Claim, KeyReused, RequestInProgress
+from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.secrets.model import Outdated, Sealed
@@ -29,7 +29,7 @@ Longer than any request takes. A slower one is taken over while it runs, and its
 KEPT: Final = timedelta(hours=24)
 RESEALED_AT_ONCE: Final = 100
 
-log = structlog.stdlib.get_logger("paytrust.idempotency")
+log = logs.get_logger("paytrust.idempotency")
 
 
 class Idempotency:

@@ -19,7 +19,6 @@ from typing import Any, Final, Literal, NoReturn, TypeVar
 from uuid import UUID
 
 import asyncpg
-import structlog
 from asyncpg.pool import PoolConnectionProxy
 from piccolo.columns import Column
 from piccolo.engine.postgres import PostgresEngine
@@ -27,7 +26,7 @@ from piccolo.query import Select
 from piccolo.querystring import QueryString
 
 from paytrust.errors import Busy, ConfigurationError, Unavailable
-from paytrust.infra import migrations
+from paytrust.infra import logs, migrations
 
 T = TypeVar("T")
 Record = asyncpg.Record
@@ -60,7 +59,7 @@ LOST: Final = (
     OSError,
 )
 
-log = structlog.stdlib.get_logger("paytrust.db")
+log = logs.get_logger("paytrust.db")
 _current: ContextVar[Transaction | None] = ContextVar("paytrust_transaction", default=None)
 
 

@@ -1,13 +1,16 @@
 """
 Structured logs: JSON lines (or colours for people) on standard error, each with the fields bound to its
 request.
+
+In an application that mounts PayTrust lines go where the application's go: through its structlog, if it has
+configured that, else to Python's own logging.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
@@ -15,6 +18,38 @@ from paytrust.security import redaction
 
 if TYPE_CHECKING:
     from paytrust.infra.settings import Settings
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger of ours: *name* begins with `paytrust`."""
+    return cast("structlog.stdlib.BoundLogger", _Logger(name))
+
+
+class _Logger:
+    """Looks for every line anew where it goes: an application may configure its logging after it imported us."""
+
+    def __init__(self, name: str) -> None:
+        self._configured = structlog.stdlib.get_logger(name)
+        self._plain = structlog.wrap_logger(
+            logging.getLogger(name),
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.contextvars.merge_contextvars,
+                redaction.redact_event,
+                _render_plainly,
+            ],
+            wrapper_class=structlog.stdlib.BoundLogger,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._configured if structlog.is_configured() else self._plain, name)
+
+
+def _render_plainly(_: Any, __: str, event: structlog.typing.EventDict) -> tuple[tuple[str], dict[str, Any]]:
+    """The event and its fields as one message: what Python's own logging shows by default."""
+    exc_info = event.pop("exc_info", None)
+    fields = [f"{name}={value}" for name, value in event.items() if name != "event"]
+    return (" ".join([str(event["event"]), *fields]),), {"exc_info": exc_info}
 
 
 def configure(settings: Settings) -> None:

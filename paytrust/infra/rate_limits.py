@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from paytrust.errors import ConfigurationError
+from paytrust.infra import logs
 
 WINDOW_S: Final = 60
 MAX_SUBJECTS: Final = 10_000
@@ -27,7 +27,7 @@ STORE_CONNECTIONS: Final = 16
 ANONYMOUS_POLICY: Final = "address"
 """The policy for requests without a valid key."""
 
-log = structlog.stdlib.get_logger("paytrust.rates")
+log = logs.get_logger("paytrust.rates")
 
 
 class Decision(msgspec.Struct, frozen=True):

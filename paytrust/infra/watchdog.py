@@ -15,7 +15,7 @@ import time
 import traceback
 from typing import Final
 
-import structlog
+from paytrust.infra import logs
 
 BLOCKED_S: Final = 0.1
 LOOK_EVERY_S: Final = 0.05
@@ -23,7 +23,7 @@ LOOK_EVERY_S: Final = 0.05
 TELL_EVERY_S: Final = 10.0
 FRAMES: Final = 12
 
-log = structlog.stdlib.get_logger("paytrust.watchdog")
+log = logs.get_logger("paytrust.watchdog")
 
 
 class Watchdog:

@@ -13,15 +13,14 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
-
 from paytrust.errors import Unavailable
+from paytrust.infra import logs
 
 POLL_MIN_S: Final = 0.2
 POLL_MAX_S: Final = 2.0
 STOP_S: Final = 4.0
 
-log = structlog.stdlib.get_logger("paytrust.work")
+log = logs.get_logger("paytrust.work")
 
 
 class Worker:

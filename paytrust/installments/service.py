@@ -3,13 +3,12 @@ from __future__ import annotations
 from typing import Protocol
 from uuid import UUID
 
-import structlog
-
 from paytrust.accounts import service as accounts
 from paytrust.accounts.service import Accounts
 from paytrust.books import service as books
 from paytrust.contract.gateways import Limits
 from paytrust.errors import Busy, Conflict, GatewayError
+from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.installments import model, store
@@ -18,7 +17,7 @@ from paytrust.invoices import service as invoices
 from paytrust.invoices.model import Installment, Invoice
 from paytrust.money import Money
 
-log = structlog.stdlib.get_logger("paytrust.installments")
+log = logs.get_logger("paytrust.installments")
 
 
 class MovesPayments(Protocol):

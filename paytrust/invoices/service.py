@@ -7,7 +7,6 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 import msgspec
-import structlog
 
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
@@ -16,6 +15,7 @@ from paytrust.contract.gateways import NO_LIMITS
 from paytrust.contract.taxes import TaxRule, TaxRuleFailed
 from paytrust.errors import GatewayUnavailable, Invalid, NotFound
 from paytrust.idempotency.model import Claim
+from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.invoices import model, store
@@ -31,7 +31,7 @@ from paytrust.invoices.model import (
 
 HIGH_TAX_RATE: Final = Decimal("0.27")
 
-log = structlog.stdlib.get_logger("paytrust.invoices")
+log = logs.get_logger("paytrust.invoices")
 
 
 class OpensPayments(Protocol):

@@ -7,8 +7,8 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import asyncpg
-import structlog
 
+from paytrust.infra import logs
 from paytrust.infra.db import LOST
 from paytrust.keys.service import Keys
 from paytrust.keys.store import CHANNEL
@@ -19,7 +19,7 @@ ASK_S: Final = 5.0
 """How often the connection is asked whether it still is one, and how long it may take to answer."""
 ECHO_S: Final = 5.0
 
-log = structlog.stdlib.get_logger("paytrust.keys")
+log = logs.get_logger("paytrust.keys")
 
 
 class KeyChanges:

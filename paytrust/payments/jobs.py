@@ -7,8 +7,6 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-import structlog
-
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.contract.gateways import GatewayPayment, PaymentStatus
@@ -21,6 +19,7 @@ from paytrust.errors import (
     PayTrustError,
     Unavailable,
 )
+from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
 from paytrust.invoices import service as invoices
 from paytrust.invoices.model import OUR_REFERENCE, Invoice, InvoiceStatus, move
@@ -44,7 +43,7 @@ BATCH: Final = 100
 MAX_LISTED: Final = 1_000_000
 MAX_MISSING: Final = 100
 
-log = structlog.stdlib.get_logger("paytrust.payments")
+log = logs.get_logger("paytrust.payments")
 
 
 class StatusPoller:

@@ -6,7 +6,6 @@ from typing import Any, Final
 from uuid import UUID, uuid5
 
 import msgspec
-import structlog
 
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
@@ -24,6 +23,7 @@ from paytrust.errors import (
     Unprocessable,
     UnreadableWebhook,
 )
+from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.invoices import service as invoices
@@ -57,7 +57,7 @@ FAILED_AS: Final = {
     OutcomeUnknown: AttemptStatus.UNKNOWN,
 }
 
-log = structlog.stdlib.get_logger("paytrust.payments")
+log = logs.get_logger("paytrust.payments")
 
 
 class Payments:

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
-import structlog
-
 from paytrust.errors import GatewayUnavailable
+from paytrust.infra import logs
 
 WINDOW_S: Final = 30.0
 """
@@ -28,7 +27,7 @@ How long a failing account is left alone before one call tries again. Less than 
 MEMORY: Final = 100
 BREAKERS_KEPT: Final = 1_000
 
-log = structlog.stdlib.get_logger("paytrust.gateways")
+log = logs.get_logger("paytrust.gateways")
 
 
 class _Breaker:

@@ -16,11 +16,10 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-import structlog
-
 from paytrust.contract.gateways import Gateway, GatewayPayment, ListsPayments, PaymentRequest
 from paytrust.contract.validation import PluginError, validated
 from paytrust.errors import GatewayError, GatewayUnavailable, OutcomeUnknown, PayTrustError, UnreadableWebhook
+from paytrust.infra import logs
 from paytrust.plugins.breaker import Breakers
 
 T = TypeVar("T")
@@ -40,7 +39,7 @@ Work in the background has slots of its own, a quarter as many: neither it nor t
 MAX_FOUND: Final = 100
 """Payments under one reference. Two are an accident; this many are a plugin that does not filter."""
 
-log = structlog.stdlib.get_logger("paytrust.gateways")
+log = logs.get_logger("paytrust.gateways")
 
 
 class _Slots:

@@ -15,17 +15,17 @@ from typing import Any, Final
 
 import msgspec
 import pluggy
-import structlog
 
 from paytrust.contract import hooks
 from paytrust.contract.gateways import Gateway
 from paytrust.contract.sandboxes import Sandbox
 from paytrust.contract.taxes import TaxRule
+from paytrust.infra import logs
 from paytrust.money import EXPONENT
 
 GROUP: Final = "paytrust"
 HOOKS: Final = tuple(name for name, hook in vars(hooks).items() if hasattr(hook, "paytrust_spec"))
-log = structlog.stdlib.get_logger("paytrust.plugins")
+log = logs.get_logger("paytrust.plugins")
 
 
 Registered = type[Gateway[Any, Any] | Sandbox] | TaxRule

@@ -5,12 +5,11 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-import structlog
-
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.errors import PayTrustError
+from paytrust.infra import logs
 from paytrust.infra.db import Database
 from paytrust.payments.service import Payments
 from paytrust.webhooks import store
@@ -30,7 +29,7 @@ MATCH_AT_ONCE: Final = 100
 MATCH_AGAIN: Final = timedelta(hours=1)
 MATCH_FOR: Final = timedelta(days=30)
 
-log = structlog.stdlib.get_logger("paytrust.webhooks")
+log = logs.get_logger("paytrust.webhooks")
 
 
 class WebhookJobs:

@@ -45,7 +45,11 @@ class _TakesAnything(Operation):
 @post(
     "/webhooks/{gateway:str}/{token:str}",
     summary="Receive a webhook",
-    opt={"access": "public", "limited": False},  # by its service, which knows the tokens
+    opt={
+        "access": "public",
+        "limited": False,
+        "sender": "gateway",
+    },  # its service limits: it knows the tokens
     status_code=HTTP_200_OK,
     operation_class=_TakesAnything,
     responses=problems(401, 404, 413, 503),

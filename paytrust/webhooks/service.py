@@ -7,13 +7,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 from uuid import UUID
 
-import structlog
-
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.contract.gateways import Gateway, Webhook, WebhookNotice
 from paytrust.errors import Busy, InvalidSignature, NotFound, Unavailable, UnreadableWebhook
+from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.infra.rate_limits import Decision, SlidingWindow
@@ -23,7 +22,7 @@ from paytrust.webhooks.model import FailedFilters, WebhookContent, WebhookOut
 
 INTAKE_TIMEOUT_MS: Final = 2_000
 
-log = structlog.stdlib.get_logger("paytrust.webhooks")
+log = logs.get_logger("paytrust.webhooks")
 
 
 class Webhooks:

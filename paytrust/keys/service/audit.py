@@ -6,8 +6,7 @@ import time
 from typing import Final
 from uuid import UUID
 
-import structlog
-
+from paytrust.infra import logs
 from paytrust.infra.db import Database
 from paytrust.keys import store
 from paytrust.keys.model import Action, Audited, Entry, Tally
@@ -16,7 +15,7 @@ from paytrust.security.access import Caller
 MAX_TOLD_APART: Final = 10_000
 MAX_FAILURES_TOLD_APART: Final = 1_000
 
-log = structlog.stdlib.get_logger("paytrust.keys")
+log = logs.get_logger("paytrust.keys")
 
 
 class Audit:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 
-import httpx
 import pytest
-import uvicorn
 from litestar import Litestar, Request, Response, get, post
 from litestar.config.compression import CompressionConfig
 from litestar.config.csrf import CSRFConfig
@@ -63,9 +59,20 @@ def shop_error(_: Request, exc: Exception) -> Response[str]:
     )
 
 
-@contextlib.contextmanager
-def hosting(plugin, port):
-    app = Litestar(
+@pytest.fixture
+def hosting(serving):
+    """Start a host that has little switched on, with PayTrust in it."""
+
+    @contextlib.contextmanager
+    def start(plugin, port):
+        with serving(application(plugin), port) as client:
+            yield client
+
+    return start
+
+
+def application(plugin):
+    return Litestar(
         [front, order, broken, shop_health],
         plugins=[plugin],
         middleware=[Stamp()],
@@ -76,18 +83,6 @@ def hosting(plugin, port):
         response_cache_config=ResponseCacheConfig(default_expiration=60),
         logging_config=None,
     )
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.02)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture
@@ -98,7 +93,7 @@ def hosted(settings_for, owner_url):
 
 
 @pytest.fixture
-def shop(hosted):
+def shop(hosting, hosted):
     with hosting(PayTrustPlugin(hosted, path="/pay"), hosted.port) as client:
         yield client
 
@@ -216,7 +211,9 @@ def test_installing_it_twice_is_refused(hosted):
         Litestar(plugins=[PayTrustPlugin(hosted, path="/a"), PayTrustPlugin(hosted, path="/b")])
 
 
-def test_two_applications_with_two_databases_live_in_one_process(hosted, settings_for, another_owner_url):
+def test_two_applications_with_two_databases_live_in_one_process(
+    hosting, hosted, settings_for, another_owner_url
+):
     other = settings_for(another_owner_url)
     with (
         hosting(PayTrustPlugin(hosted, path="/pay"), hosted.port) as one,
