@@ -192,7 +192,7 @@ def test_an_installment_is_asked_for_as_one_line_of_its_amount(amounts):
     invoice = invoice_of(amounts)
     part = invoice.installments[-1]
     request = request_for(
-        invoice, reference="PT-x", part=part, amount=part.due, webhook_url="https://h", now=NOW
+        invoice, reference="PT-x", installment=part, amount=part.due, webhook_url="https://h", now=NOW
     )
     assert [(line.quantity, line.unit_price) for line in request.lines] == [(1, part.amount)]
     assert f"installment {len(amounts)} of {len(amounts)}" in request.description

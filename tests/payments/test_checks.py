@@ -10,7 +10,7 @@ import pytest
 
 from paytrust.contract.gateways import GatewayPayment, PaymentStatus
 from paytrust.money import Money
-from paytrust.payments.model import Attempt, AttemptStatus, next_check, surplus
+from paytrust.payments.model import Attempt, AttemptStatus, duplicate_pages, next_check
 
 MADE = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 UNTIL = MADE + timedelta(hours=24)
@@ -92,4 +92,4 @@ def page(name, status=PaymentStatus.OPEN):
 )
 def test_what_could_be_paid_and_should_not_is_surplus(status, found, expected):
     attempt = msgspec.structs.replace(ATTEMPT, status=status)
-    assert [payment.gateway_payment_id for payment in surplus(attempt, found)] == expected
+    assert [payment.gateway_payment_id for payment in duplicate_pages(attempt, found)] == expected
