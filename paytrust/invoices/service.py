@@ -26,6 +26,7 @@ from paytrust.invoices.model import (
     Invoice,
     InvoiceStatus,
     ReceiptFlag,
+    Terms,
     TimelineEntry,
 )
 
@@ -148,18 +149,15 @@ class Invoices:
                 if usable is not None and data.currency in usable.fees
                 else NO_LIMITS
             )
-            invoice = model.draft(
-                data,
-                invoice_id=invoice_id,
-                tenant_id=tenant_id,
+            terms = Terms(
                 account=usable,
                 now=now,
                 new_id=new_id,
-                tax_rules=self._tax_rules,
-                original=original,
                 limits=limits,
+                tax_rules=self._tax_rules,
                 insecure=self._insecure,
             )
+            invoice = model.draft(data, terms, invoice_id=invoice_id, tenant_id=tenant_id, original=original)
         except (Invalid, TaxRuleFailed, GatewayUnavailable):
             repeatable = claim is not None or data.external_id is not None
             existing = (

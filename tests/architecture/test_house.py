@@ -24,6 +24,7 @@ ROOMS = {
     "webhooks",
 }
 FILES = {"__init__", "model", "tables", "store", "service", "routes", "jobs"}
+LONG = {"paytrust/payments/service.py"}
 FOLDERS = {"api", "commands", "contract", "embedded", "infra", "plugins", "security"}
 ENDINGS = (".py", ".md", ".toml", ".txt", ".sql", ".yml", ".html")
 MOCKS = {
@@ -90,15 +91,37 @@ def test_no_modules_import_each_other_in_a_circle(package):
 
 
 def test_a_room_has_only_the_files_a_room_may_have():
+    """
+    A file that outgrows a screenful of subjects becomes a package of the same name; it says what it offers.
+    """
     for room in ROOMS:
         names = {path.stem for path in (ROOT / "paytrust" / room).glob("*.py")}
-        assert names <= FILES, f"{room}: {names - FILES}"
+        packages = {path.parent.name: path for path in (ROOT / "paytrust" / room).glob("*/__init__.py")}
+        assert names | packages.keys() <= FILES, f"{room}: {(names | packages.keys()) - FILES}"
+        assert not names & packages.keys()
+        for path in packages.values():
+            assert "__all__" in path.read_text(), path.relative_to(ROOT)
+
+
+def test_no_file_has_more_than_500_lines():
+    long = {
+        str(path.relative_to(ROOT))
+        for path in sources("paytrust")
+        if len(path.read_text().splitlines()) > 500
+    }
+    assert long == LONG
+
+
+def room_of(path):
+    """The room or layer a file belongs to, however deep it lies."""
+    parts = path.relative_to(ROOT).parts
+    return parts[1] if parts[0] == "paytrust" and len(parts) > 2 else None
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
 def test_nobody_reaches_into_another_rooms_store_or_tables(room):
     for path in sources("paytrust", "plugins", "examples"):
-        if path.parent.name != room:
+        if room_of(path) != room:
             reached = {
                 name
                 for name in imports(path)
