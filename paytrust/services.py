@@ -70,12 +70,12 @@ class Services:
         self.payments = Payments(self.db, self.accounts, calls=requests, insecure=reach.insecure)
         self.invoices = Invoices(
             self.db,
-            self.payments,
+            self.payments.collection,
             self.accounts,
             tax_rules=list(registry.tax_rules.values()),
             insecure=reach.insecure,
         )
-        self.installments = Installments(self.db, self.payments, self.accounts)
+        self.installments = Installments(self.db, self.payments.collection, self.accounts)
         self.books = Books(self.db)
         self.inbox = Inbox(self.db)
         self.comparison = Reconciliation(self.db, self.payments)

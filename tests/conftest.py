@@ -133,7 +133,10 @@ def statements():
     """
 
     def of(path):
-        module = importlib.import_module(f"paytrust.{path.parent.name}.{path.stem}")
+        folders = path.with_suffix("").parts
+        module = importlib.import_module(
+            ".".join(folders[len(folders) - folders[::-1].index("paytrust") - 1 :])
+        )
         constants = {"__builtins__": {}} | {
             name: value for name, value in vars(module).items() if isinstance(value, str)
         }

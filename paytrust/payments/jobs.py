@@ -110,10 +110,10 @@ class StatusPoller:
             if live:
                 return
         elif live and not model.asks_for_what_is_due(attempt, invoice):
-            await self._payments.expire_open_attempts(check.tenant_id, invoice.id, stale_only=True)
+            await self._payments.collection.expire_open_attempts(check.tenant_id, invoice.id, stale_only=True)
             return
         if attempt.status in {AttemptStatus.CREATING, AttemptStatus.UNKNOWN}:
-            await self._payments.resolve_unknown(account, attempt)
+            await self._payments.collection.resolve_unknown(account, attempt)
         elif attempt.status is not AttemptStatus.UNAVAILABLE:
             await self._ask(check, account, attempt)
 
@@ -128,14 +128,14 @@ class StatusPoller:
         for page in model.duplicate_pages(attempt, found):
             await self._payments.expire(account, page, check.tenant_id)
             log.warning(
-                "a duplicate_pages page was closed",
+                "a duplicate page was closed",
                 reference=attempt.reference,
                 gateway_payment_id=page.gateway_payment_id,
             )
 
     async def _expire(self, check: Check) -> None:
         """End an invoice whose time is up: the gateway is asked first, because paid beats expired."""
-        await self._payments.expire_open_attempts(check.tenant_id, check.invoice_id)
+        await self._payments.collection.expire_open_attempts(check.tenant_id, check.invoice_id)
 
         async def work(tx: Transaction) -> None:
             current = await invoices.lock(tx, check.tenant_id, check.invoice_id)

@@ -19,7 +19,7 @@ from paytrust.infra import db
 from paytrust.plugins.calls import GatewayClient
 
 WRITES = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) paytrust\.")
-ROOMS = re.compile(r"paytrust\.\w+\.(?:routes|jobs|service)")
+ROOMS = re.compile(r"paytrust\.\w+\.(?:routes|jobs|service)(?:\.\w+)?")
 STORE = re.compile(r"paytrust\.(\w+)\.store")
 AROUND = "KeepAnswers.handle"
 """A middleware that is around every request, and not what the request is about."""

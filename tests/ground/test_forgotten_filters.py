@@ -155,7 +155,7 @@ class Life:
             await self.invoice(external_id="order-2")
         self.far.clear_faults()
         lost = await self.invoice(external_id="order-2")
-        await services.payments.ensure_open(tenant_id, lost.id)
+        await services.payments.collection.ensure_open(tenant_id, lost.id)
         await self._expire(lost)
         await self._read(parts)
         await self._claim()
