@@ -23,7 +23,9 @@ def verify() -> None:
     async def check(services: Services) -> tuple[int, list[tuple[UUID, str]]]:
         found = await services.tenants.page(limit=1_000_000, after=None)
         mistakes = [
-            (t.tenant_id, mistake.what) for t in found for mistake in await services.books.verify(t.tenant_id)
+            (t.tenant_id, mistake.what)
+            for t in found
+            for mistake in await services.proofs.verify(t.tenant_id)
         ]
         return len(found), mistakes
 

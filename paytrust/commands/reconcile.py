@@ -9,7 +9,7 @@ import click
 
 from paytrust.commands.base import gateway_option, out, table, with_services
 from paytrust.errors import PayTrustError
-from paytrust.payments.model import Discrepancy
+from paytrust.reconciliation.model import Discrepancy
 from paytrust.services import Services
 
 
@@ -27,7 +27,7 @@ def reconcile(days: int, gateway_id: UUID | None, show: bool) -> None:  # noqa: 
     The service does this once a day by itself.
     """
     if show:
-        differences = with_services(lambda services: services.comparison.found(gateway_id, limit=1_000))
+        differences = with_services(lambda services: services.reconciliation.found(gateway_id, limit=1_000))
         _differences(differences)
         sys.exit(any(not difference.resolved for difference in differences))
 
@@ -36,7 +36,7 @@ def reconcile(days: int, gateway_id: UUID | None, show: bool) -> None:  # noqa: 
         failures: list[str] = []
         compared = 0
         try:
-            async for account, result in services.comparison.compare_all(gateway_id, days=days):
+            async for account, result in services.reconciliation.compare_all(gateway_id, days=days):
                 if isinstance(result, PayTrustError):
                     failures.append(f"gateway account {account.id} could not be compared: {result.detail}")
                 else:

@@ -22,6 +22,7 @@ ROOMS = {
     "installments",
     "payments",
     "webhooks",
+    "reconciliation",
 }
 FILES = {"__init__", "model", "tables", "store", "service", "routes", "jobs"}
 FOLDERS = {"api", "commands", "contract", "embedded", "infra", "plugins", "security"}

@@ -183,7 +183,7 @@ WAYS: tuple[tuple[str, Callable[[Director], Any]], ...] = (
     (r"StatusPoller.*insert_receipt", Director.pay_untold),
     (r"StatusPoller.*save_status", Director.let_expire_unpayable),
     (r"StatusPoller", Director.let_expire),
-    (r"Reconciliation", Director.compare),
+    (r"DailyReconciliation", Director.compare),
     (r"(create|rotate|revoke)_key", Director.change_keys),
 )
 """What leads to a point: the first that fits."""

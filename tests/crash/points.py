@@ -191,10 +191,10 @@ POINTS = tuple(
             "after COMMIT of payments.insert_receipt",
             "before COMMIT of payments.checked",
         ),
-        "Reconciliation.step": (
+        "DailyReconciliation.step": (
             "after COMMIT of accounts.claim_comparison",
             "after list_payments",
-            "after COMMIT of payments.save_differences",
+            "after COMMIT of reconciliation.save",
             "after COMMIT of accounts.compared",
         ),
         "create_key": ("before COMMIT of keys.insert", "after COMMIT of keys.insert"),

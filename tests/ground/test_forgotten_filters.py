@@ -190,9 +190,9 @@ class Life:
         await services.invoices.page(tenant_id, limit=50, **nothing)
         await services.installments.overpayment(tenant_id, invoice.id)
         await services.payments.timeline(tenant_id, invoice.id)
-        await services.books.verify(tenant_id)
+        await services.proofs.verify(tenant_id)
         now = await self.owner.fetchval("SELECT now()")
-        await services.comparison.compare(self.account, now - timedelta(days=1), now)
+        await services.reconciliation.compare(self.account, now - timedelta(days=1), now)
 
     async def administrate(self):
         """What administration asks about one tenant is not said in its name."""

@@ -13,9 +13,10 @@ from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.contract.gateways import GatewayPayment, ListsPayments, PaymentStatus
 from paytrust.errors import GatewayRejected, GatewayUnavailable, UnreadableWebhook
-from paytrust.infra.db import Database
+from paytrust.infra.db import Database, Transaction
 from paytrust.invoices import service as invoices
 from paytrust.invoices.model import TimelineEntry
+from paytrust.money import Money
 from paytrust.payments import model, store
 from paytrust.payments.model import Attempt
 from paytrust.payments.service.collection import Collection
@@ -138,3 +139,26 @@ class Payments:
             attempts = await store.of_invoice(tx, tenant_id, invoice_id)
             receipts = await store.receipts_of(tx, tenant_id, invoice_id)
         return model.timeline(invoice, notes, attempts, receipts)
+
+
+async def asked_for(
+    tx: Transaction, account_ids: Sequence[UUID], references: Sequence[str]
+) -> dict[str, tuple[UUID, Money]]:
+    """Whose attempts these are, and what was asked. Needs a system transaction."""
+    return await store.asked_for(tx, account_ids, references)
+
+
+async def received(
+    tx: Transaction, tenant_id: UUID, account_id: UUID, gateway_payment_ids: Sequence[str]
+) -> dict[str, Money]:
+    """What is in our books of these gateway payments."""
+    return await store.received(tx, tenant_id, account_id, gateway_payment_ids)
+
+
+async def made_between(
+    tx: Transaction, account_id: UUID, since: datetime, until: datetime
+) -> list[tuple[UUID, str, Money]]:
+    """
+    Attempts of [since, until) that the gateway should know: open and paid ones. Needs a system transaction.
+    """
+    return await store.made_between(tx, account_id, since, until)
