@@ -97,6 +97,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
     disabled_at: datetime | None
     fees: dict[str, Fee]
+    read_at: datetime
+    """The database's clock when this was read."""
 
     @property
     def scope(self) -> UUID:

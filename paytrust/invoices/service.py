@@ -140,7 +140,8 @@ class Invoices:
         original: Invoice | None = None,
     ) -> tuple[Invoice, tuple[Account, datetime] | None]:
         """The invoice; when it is new also the account and the clock that its first payment needs."""
-        account, now = await accounts.find(tx, data.gateway_id) or (None, await tx.fetchval("SELECT now()"))
+        account = await accounts.find(tx, data.gateway_id)
+        now = account.read_at if account is not None else await store.now(tx)
         invoice_id = claim.object_id if claim else new_id()
         usable = account if account is not None and account.disabled_at is None else None
         try:

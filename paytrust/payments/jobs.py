@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -78,19 +78,17 @@ class StatusPoller:
                 again=again,
             )
         async with self._db.transaction(tenant=check.tenant_id) as tx:
-            invoice, attempt, now = await _read(tx, check)
-            next_at = model.next_check(attempt, invoice.expires_at, now)
+            invoice, attempt = await _read(tx, check)
+            next_at = model.next_check(attempt, invoice.expires_at, invoice.read_at)
             if not again or next_at is None:
                 await store.checked(tx, check, next_at=next_at)
 
     async def _look(self, check: Check) -> None:
         async with self._db.transaction(tenant=check.tenant_id, readonly=True) as tx:
-            invoice, attempt, now = await _read(tx, check)
-            found = await accounts.find(tx, attempt.account_id)
-        assert found is not None, "the foreign key keeps the account"
-        account, _ = found
+            invoice, attempt = await _read(tx, check)
+            account = await accounts.get(tx, attempt.account_id)
         live = attempt.status in model.LIVE
-        if invoice.status in model.COLLECTING and invoice.expires_at + model.EXPIRY_SLACK <= now:
+        if invoice.status in model.COLLECTING and invoice.expires_at + model.EXPIRY_SLACK <= invoice.read_at:
             await self._expire(check)
             if live:
                 return
@@ -109,7 +107,7 @@ class StatusPoller:
                 "found out without a webhook", reference=attempt.reference, invoice_id=str(check.invoice_id)
             )
         async with self._db.transaction(tenant=check.tenant_id, readonly=True) as tx:
-            _, attempt, _ = await _read(tx, check)
+            _, attempt = await _read(tx, check)
         for page in model.duplicate_pages(attempt, found):
             await self._payments.expire(account, page, check.tenant_id)
             log.warning(
@@ -132,8 +130,7 @@ class StatusPoller:
         await self._db.run(work, tenant=check.tenant_id)
 
 
-async def _read(tx: Transaction, check: Check) -> tuple[Invoice, Attempt, datetime]:
+async def _read(tx: Transaction, check: Check) -> tuple[Invoice, Attempt]:
     invoice = await invoices.get(tx, check.tenant_id, check.invoice_id)
     attempts = await store.of_invoice(tx, check.tenant_id, check.invoice_id)
-    now: datetime = await tx.fetchval("SELECT now()")
-    return invoice, next(attempt for attempt in attempts if attempt.id == check.payment_id), now
+    return invoice, next(attempt for attempt in attempts if attempt.id == check.payment_id)

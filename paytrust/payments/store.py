@@ -13,7 +13,7 @@ from paytrust.money import Money
 from paytrust.payments.model import Attempt, AttemptStatus, Check, Receipt
 
 _SELECT = """
-SELECT p.*, now() AS now, coalesce((SELECT sum(r.amount) FROM paytrust.receipts r
+SELECT p.*, coalesce((SELECT sum(r.amount) FROM paytrust.receipts r
                       WHERE r.tenant_id = p.tenant_id AND r.invoice_id = p.invoice_id AND r.payment_id = p.id), 0)::bigint AS received
 FROM paytrust.payments p
 """
@@ -138,8 +138,8 @@ async def checked(tx: Transaction, check: Check, *, next_at: datetime | None) ->
 
 async def latest(
     tx: Transaction, tenant_id: UUID, invoice_id: UUID, installment_number: int
-) -> tuple[Attempt, datetime] | None:
-    """The newest attempt for an installment, and the database's clock."""
+) -> Attempt | None:
+    """The newest attempt for an installment."""
     row = await tx.fetchrow(
         _SELECT
         + " WHERE p.tenant_id = $1 AND p.invoice_id = $2 AND p.installment_number = $3 ORDER BY p.attempt DESC LIMIT 1",
@@ -147,7 +147,7 @@ async def latest(
         invoice_id,
         installment_number,
     )
-    return (_attempt(row), row["now"]) if row else None
+    return _attempt(row) if row else None
 
 
 async def of_invoice(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> list[Attempt]:

@@ -33,7 +33,8 @@ class DailyReconciliation:
             claimed = await accounts.claim_comparison(tx, again_after=COMPARE_AGAIN)
         if claimed is None:
             return 0
-        account, now, reached = claimed
+        account, reached = claimed
+        now = account.read_at
         since = max((reached or now - LOOKBACK_OVERLAP) - LOOKBACK_OVERLAP, now - MAX_LOOKBACK)
         try:
             await self._reconciliation.compare(account, since, now)

@@ -53,13 +53,13 @@ class Reconciliation:
             ids = [account_id] if account_id is not None else await accounts.ids(tx)
         for each in ids:
             async with self._db.transaction(system=True, readonly=True) as tx:
-                found = await accounts.find(tx, each)
-            if found is None:
+                account = await accounts.find(tx, each)
+            if account is None:
                 raise NotFound(f"there is no gateway account {each}")
-            account, now = found
+            until = account.read_at
             try:
                 if self._payments.lists(account):
-                    yield account, await self.compare(account, now - timedelta(days=days), now)
+                    yield account, await self.compare(account, until - timedelta(days=days), until)
             except GatewayError as exc:
                 yield account, exc
 

@@ -111,7 +111,7 @@ class Life:
         )
         made = await services.accounts.create(account)
         async with services.db.transaction(tenant=tenant_id) as tx:
-            account, _ = await accounts.find(tx, made.gateway_id)
+            account = await accounts.find(tx, made.gateway_id)
         return cls(services, sandbox, owner, tenant_id, account)
 
     def body(self, type_=CreateInvoice, **changes):

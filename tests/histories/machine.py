@@ -145,7 +145,7 @@ class World:
         async with self.services.db.transaction(tenant=tenant_id, readonly=True) as tx:
             found = await accounts.find(tx, made.gateway_id)
         assert found is not None
-        return tenant_id, found[0]
+        return tenant_id, found
 
     async def let_time_pass(self, invoice_id: UUID) -> None:
         """The database's clock decides and cannot be turned, so the invoice moves into the past."""

@@ -57,8 +57,8 @@ def compare(with_comparison, merchant):
     def compare_(*, until=None, account_id=None):
         async def work(services):
             async with services.db.transaction(system=True) as tx:
-                account, now = await accounts.find(tx, UUID(account_id or merchant.xendit_id))
-            end = until or now + timedelta(hours=1)  # nothing is under way any more
+                account = await accounts.find(tx, UUID(account_id or merchant.xendit_id))
+            end = until or account.read_at + timedelta(hours=1)  # nothing is under way any more
             return await services.reconciliation.compare(account, end - timedelta(days=2), end)
 
         return [

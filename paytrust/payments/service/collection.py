@@ -105,7 +105,7 @@ class Collection:
         attempt, invoice = await locked(tx, attempt.tenant_id, attempt.account_id, attempt.reference)
         if (
             attempt.status is AttemptStatus.CREATING
-            and attempt.updated_at > await tx.fetchval("SELECT now()") - ABANDONED_AFTER
+            and attempt.updated_at > invoice.read_at - ABANDONED_AFTER
         ):
             raise Busy("another request is opening this payment; try again in a moment")
         if attempt.status not in {AttemptStatus.CREATING, AttemptStatus.UNKNOWN}:
@@ -121,16 +121,15 @@ class Collection:
         claim.
         """
         invoice = await invoices.lock(tx, tenant_id, invoice_id)
-        found = await accounts.find(tx, invoice.account_id)
-        assert found is not None, "the foreign key keeps the account"
-        account, now = found
+        account = await accounts.get(tx, invoice.account_id)
+        now = account.read_at
         installment = model.check_payable(invoice, now, number=number)
         newest = await store.latest(tx, tenant_id, invoice_id, installment.number)
         if newest is None:
             attempt = self._next_attempt(invoice, account, installment, 1, now)
             await store.insert(tx, attempt)
             return invoice, account, attempt, now
-        attempt = newest[0]
+        attempt = newest
         if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
             raise Busy("another request is opening this payment; try again in a moment")
         if attempt.status not in model.LIVE:
@@ -276,8 +275,7 @@ class Collection:
         """
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
             invoice = await invoices.get(tx, tenant_id, invoice_id)
-            found = await accounts.find(tx, invoice.account_id)
-            assert found is not None, "the foreign key keeps the account"
+            account = await accounts.get(tx, invoice.account_id)
             attempts = [
                 attempt
                 for attempt in await store.of_invoice(tx, tenant_id, invoice_id)
@@ -285,9 +283,11 @@ class Collection:
             ]
         if stale_only:
             attempts = [attempt for attempt in attempts if not model.asks_for_what_is_due(attempt, invoice)]
-        account, now = found
         for attempt in attempts:
-            if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
+            if (
+                attempt.status is AttemptStatus.CREATING
+                and attempt.updated_at > account.read_at - ABANDONED_AFTER
+            ):
                 raise Busy("another request is opening this payment; try again in a moment")
             await self.expire_attempt(account, attempt)
 

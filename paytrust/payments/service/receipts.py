@@ -140,10 +140,9 @@ class Receipts:
             "can no longer be paid at the gateway",
             details=named(attempt),
         )
-        now = await tx.fetchval("SELECT now()")
         if (
             invoice.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}
-            and invoice.expires_at <= now + model.EXPIRY_SLACK
+            and invoice.expires_at <= invoice.read_at + model.EXPIRY_SLACK
         ):
             await invoices.save(
                 tx, move(invoice, InvoiceStatus.EXPIRED), was=invoice.status, reason="its time was up"
