@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from paytrust.commands import Commands
 
 if TYPE_CHECKING:
     from paytrust.infra.settings import Settings
-
-out = Console(soft_wrap=True, highlight=False)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -52,7 +49,7 @@ def dev(port: int, data: Path | None) -> None:
 
     port = port or development.free_port()
     data = data or Path(os.environ.get("PAYTRUST_DATA", ".data"))
-    out.print(f"starting PostgreSQL and sandboxes, data in {data.resolve()} ...")
+    click.echo(f"starting PostgreSQL and sandboxes, data in {data.resolve()} ...")
     with development.environment(data, port=port, log_level="info") as ready:
         _introduce(ready)
         _serve(create_app(ready.settings), ready.settings)
@@ -60,24 +57,23 @@ def dev(port: int, data: Path | None) -> None:
 
 def _introduce(ready: Any) -> None:
     url = ready.settings.public_url
-    out.print(f"\n[bold]PayTrust[/bold] runs at {url}, its documentation at {url}/docs")
-    out.print(f"  X-API-Key    {ready.api_key}")
-    out.print(f"  X-Admin-Key  {ready.settings.admin_api_key.get_secret_value()}")
+    click.echo("\n" + click.style("PayTrust", bold=True) + f" runs at {url}, its documentation at {url}/docs")
+    click.echo(f"  X-API-Key    {ready.api_key}")
+    click.echo(f"  X-Admin-Key  {ready.settings.admin_api_key.get_secret_value()}")
     for sandbox in ready.sandboxes:
-        out.print(
+        click.echo(
             f"  {sandbox.gateway:12} gateway_id {ready.accounts[sandbox.gateway]}, sandbox at {sandbox.base_url}"
         )
     if not ready.accounts:
-        out.print(
+        click.echo(
             "  no sandbox plugin is installed: pip install paytrust-sandbox paytrust-xendit paytrust-midtrans"
         )
         return
     gateway_id = next(iter(ready.accounts.values()))
     body = f'{{"gateway_id": "{gateway_id}", "currency": "IDR", "line_items": [{{"product_name": "Coffee", "quantity": 2, "unit_price": "25000"}}]}}'
-    out.print("\ntry it, then open the payment_url of the answer in a browser and press Pay:\n")
-    out.print(
+    click.echo("\ntry it, then open the payment_url of the answer in a browser and press Pay:\n")
+    click.echo(
         f"curl {url}/invoices -H 'X-API-Key: {ready.api_key}' -H 'Content-Type: application/json' -d '{body}'\n",
-        markup=False,
     )
 
 

@@ -24,6 +24,7 @@ from uuid import UUID
 import msgspec
 
 from paytrust.accounts.model import CreateAccount, NewFee, UpdateAccount
+from paytrust.commands.base import PAGE, pages
 from paytrust.contract.sandboxes import Sandbox, SandboxAccount
 from paytrust.errors import ConfigurationError
 from paytrust.infra import migrations
@@ -39,7 +40,7 @@ FEES: Final = {"IDR": NewFee("0.029", "2000"), "MYR": NewFee("0.029", "1.00"), "
 
 
 class _SavedState(msgspec.Struct):
-    """What the next start needs to know again. Secrets of a toy, in a file only its owner may read."""
+    """Values that the next start uses again. Secrets of a toy, in a file only its owner may read."""
 
     admin_api_key: str = msgspec.field(default_factory=lambda: secrets.token_hex(32))
     key_pepper: str = msgspec.field(default_factory=lambda: secrets.token_hex(32))
@@ -105,7 +106,7 @@ def serving(settings: Settings, *, registry: Registry | None = None) -> Iterator
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
+    """A TCP port of this machine on which no process listens."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -211,7 +212,8 @@ async def _prepare(
 
 async def _tenant(services: Services, kept: _SavedState) -> None:
     """The tenant and key of the last start, if this database still knows them; else new ones."""
-    known = {tenant.tenant_id for tenant in await services.tenants.page(limit=200, after=None)}
+    every = pages(lambda after: services.tenants.page(limit=PAGE, after=after), lambda t: t.tenant_id)
+    known = {tenant.tenant_id async for page in every for tenant in page}
     if kept.tenant_id in known and kept.api_key is not None:
         return
     kept.tenant_id = (await services.tenants.create(CreateTenant("Development"))).tenant_id
@@ -221,10 +223,12 @@ async def _tenant(services: Services, kept: _SavedState) -> None:
 async def _account(services: Services, tenant_id: UUID, sandbox: Sandbox, offered: SandboxAccount) -> UUID:
     """One account per sandbox gateway, pointed at where the sandbox runs now."""
     currencies = {code: FEES.get(code, NewFee()) for code in offered.currencies}
-    present = await services.accounts.page(limit=200, after=None, tenant_id=tenant_id)
-    account = next(
-        (known for known in present if known.gateway == offered.gateway and known.name == offered.name), None
+    every = pages(
+        lambda after: services.accounts.page(limit=PAGE, after=after, tenant_id=tenant_id),
+        lambda a: a.gateway_id,
     )
+    present = {(known.gateway, known.name): known async for page in every for known in page}
+    account = present.get((offered.gateway, offered.name))
     if account is None:
         account = await services.accounts.create(
             CreateAccount(

@@ -89,7 +89,7 @@ class PayTrustPlugin(InitPlugin, CLIPlugin):
 
     def early_limit(self) -> EarlyRateLimit:
         """
-        For an application that is nothing but PayTrust: what turns anonymous over their limit away before it.
+        For an application that is nothing but PayTrust: turns clients over their limit away before routing.
         """
         return EarlyRateLimit(
             self.services.rates.anonymous,

@@ -44,7 +44,7 @@ class _OnTime(HttpToolsProtocol):
     Closes a connection whose request does not come to its end in time.
 
     uvicorn waits for ever for the head of a request, which the application never sees, and for a body that
-    nobody reads.
+    is never read.
     """
 
     def __init__(self, *args: Any, within_s: float, **kwargs: Any) -> None:

@@ -17,7 +17,8 @@ from paytrust.infra.worker import Worker
 from paytrust.installments.service import Installments
 from paytrust.invoices.service import Invoices
 from paytrust.keys.jobs import AUDIT_POLL_S, KeyChanges
-from paytrust.keys.service import AdminKeys, Audit, Keys
+from paytrust.keys.service import AdminKeys, Keys
+from paytrust.keys.service.audit import Audit
 from paytrust.payments.jobs import StatusPoller
 from paytrust.payments.service import Payments
 from paytrust.plugins.breaker import Breakers

@@ -21,7 +21,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PIN = re.compile(r"^([^\s=]+)(==\S+)(?: ;[^\\\n]*)?((?:.*\n(?!\S))*.*\n?)", re.MULTILINE)
-FILES = [HERE / name for name in ("service.txt", "dev.txt", "bootstrap.txt")]
+FILES = sorted(HERE.rglob("*.txt"))
 
 
 def main() -> int:

@@ -82,8 +82,8 @@ class Fee(msgspec.Struct, frozen=True):
         return Money(bounded if self.cap is None else min(bounded, self.cap.minor), fee.currency)
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """One configured gateway account. The credentials stay sealed, and no `repr` shows the token."""
+class ListedAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """One configured gateway account, without its credentials. No `repr` shows the token."""
 
     id: UUID
     tenant_id: UUID | None
@@ -91,7 +91,6 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     base_url: str | None
     options: dict[str, Any]
-    sealed_credentials: Sealed
     webhook_token: str
     created_at: datetime
     updated_at: datetime
@@ -100,15 +99,21 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     read_at: datetime
     """The database's clock when this was read."""
 
-    @property
-    def scope(self) -> UUID:
-        return self.tenant_id or NO_TENANT
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id}, {self.gateway})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("id", self.id), ("gateway", self.gateway)]
+
+
+class Account(ListedAccount, frozen=True, kw_only=True):
+    """A gateway account that can be called. The credentials stay sealed."""
+
+    sealed_credentials: Sealed
+
+    @property
+    def scope(self) -> UUID:
+        return self.tenant_id or NO_TENANT
 
 
 class FeeOut(msgspec.Struct, frozen=True):

@@ -9,7 +9,15 @@ import msgspec
 import structlog
 
 from paytrust.accounts import model, store
-from paytrust.accounts.model import Account, AccountOut, CreateAccount, Fee, FeeOut, UpdateAccount
+from paytrust.accounts.model import (
+    Account,
+    AccountOut,
+    CreateAccount,
+    Fee,
+    FeeOut,
+    ListedAccount,
+    UpdateAccount,
+)
 from paytrust.contract.gateways import Gateway, Limits
 from paytrust.contract.http import GatewayHTTP, new_client
 from paytrust.errors import FieldError, GatewayUnavailable, Invalid, NotFound
@@ -118,11 +126,9 @@ class Accounts:
         return account
 
     async def page(self, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[AccountOut]:
-        async with self._db.transaction(system=True, readonly=True) as tx:
-            return [
-                self._out(account)
-                for account in await store.page(tx, limit=limit, after=after, tenant_id=tenant_id)
-            ]
+        async with self._db.transaction(system=True, readonly=True, isolation="REPEATABLE READ") as tx:
+            found = await store.page(tx, limit=limit, after=after, tenant_id=tenant_id)
+        return [self._out(account) for account in found]
 
     def gateway(self, account: Account) -> Gateway[Any, Any]:
         """The gateway that speaks for *account*; made once and kept until the account changes."""
@@ -193,7 +199,7 @@ class Accounts:
                 f"the plugin of the gateway {account.gateway} failed to start: {type(exc).__name__}"
             ) from exc
 
-    def webhook_url(self, account: Account) -> str:
+    def webhook_url(self, account: ListedAccount) -> str:
         """Where the gateway delivers this account's webhooks. The token in it names the account."""
         return f"{self._public_url}/webhooks/{account.gateway}/{account.webhook_token}"
 
@@ -240,7 +246,7 @@ class Accounts:
         async with self._db.transaction(system=True, readonly=True) as tx:
             return {row["master_key"]: row["values"] for row in await store.under_master_keys(tx)}
 
-    def _out(self, account: Account) -> AccountOut:
+    def _out(self, account: ListedAccount) -> AccountOut:
         return AccountOut(
             gateway_id=account.id,
             tenant_id=account.tenant_id,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -7,8 +8,9 @@ from uuid import UUID
 
 import msgspec
 
-from paytrust.accounts.model import Account, Fee
-from paytrust.infra.db import Record, Transaction
+from paytrust.accounts.model import Account, Fee, ListedAccount
+from paytrust.accounts.tables import GatewayAccountCurrencies, GatewayAccounts
+from paytrust.infra.db import Record, Transaction, one_of
 from paytrust.secrets.model import Sealed
 
 _SELECT = """
@@ -100,23 +102,62 @@ async def find_by_token(tx: Transaction, gateway: str, token: str) -> Account | 
     return _account(row) if row else None
 
 
-async def page(tx: Transaction, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[Account]:
+async def page(
+    tx: Transaction, *, limit: int, after: UUID | None, tenant_id: UUID | None
+) -> list[ListedAccount]:
     """Oldest first: ids are ordered by time."""
-    rows = await tx.fetch(
-        _SELECT
-        + " WHERE ($2::uuid IS NULL OR a.id > $2) AND ($3::uuid IS NULL OR a.tenant_id = $3) ORDER BY a.id LIMIT $1",
-        limit,
-        after,
-        tenant_id,
+    query = (
+        GatewayAccounts.select(
+            GatewayAccounts.id,
+            GatewayAccounts.tenant_id,
+            GatewayAccounts.scope,
+            GatewayAccounts.gateway,
+            GatewayAccounts.name,
+            GatewayAccounts.base_url,
+            GatewayAccounts.options,
+            GatewayAccounts.webhook_token,
+            GatewayAccounts.created_at,
+            GatewayAccounts.updated_at,
+            GatewayAccounts.disabled_at,
+        )
+        .order_by(GatewayAccounts.id)
+        .limit(limit)
     )
-    return [_account(row) for row in rows]
+    if after is not None:
+        query = query.where(GatewayAccounts.id > after)
+    if tenant_id is not None:
+        query = query.where(GatewayAccounts.tenant_id == tenant_id)
+    rows = await tx.select(query)
+    fees = await _fees(tx, rows)
+    return [ListedAccount(**_terms(row), fees=fees[row["id"]]) for row in rows]
+
+
+async def _fees(tx: Transaction, accounts: list[Record]) -> dict[UUID, dict[str, Fee]]:
+    """The fee schedules of the enabled currencies of these accounts."""
+    query = GatewayAccountCurrencies.select(
+        GatewayAccountCurrencies.gateway_account_id,
+        GatewayAccountCurrencies.currency,
+        GatewayAccountCurrencies.fee_percentage,
+        GatewayAccountCurrencies.fee_fixed,
+        GatewayAccountCurrencies.fee_minimum,
+        GatewayAccountCurrencies.fee_cap,
+    ).where(
+        one_of(GatewayAccountCurrencies.scope, [row["scope"] for row in accounts]),
+        one_of(GatewayAccountCurrencies.gateway_account_id, [row["id"] for row in accounts]),
+        GatewayAccountCurrencies.enabled.eq(True),
+    )
+    fees: dict[UUID, dict[str, Fee]] = defaultdict(dict)
+    for account_id, currency, *terms in await tx.select(query):
+        fees[account_id][currency] = Fee.in_minor_units(currency, *terms)
+    return fees
 
 
 async def ids(tx: Transaction, gateway: str | None) -> list[UUID]:
-    rows = await tx.fetch(
-        "SELECT id FROM paytrust.gateway_accounts WHERE $1::text IS NULL OR gateway = $1 ORDER BY id", gateway
-    )
-    return [row["id"] for row in rows]
+    """Every account: as many as administrators made."""
+    query = GatewayAccounts.select(GatewayAccounts.id).order_by(GatewayAccounts.id)
+    if gateway is not None:
+        query = query.where(GatewayAccounts.gateway == gateway)
+    return [row["id"] for row in await tx.select(query)]
 
 
 async def claim_comparison(tx: Transaction, again_after: timedelta) -> tuple[UUID, datetime | None] | None:
@@ -185,17 +226,24 @@ def _json(value: Any) -> str:
 def _account(row: Record) -> Account:
     fees = msgspec.json.decode(row["fees"] or "{}", type=dict[str, tuple[Decimal, int, int, int | None]])
     return Account(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        gateway=row["gateway"],
-        name=row["name"],
-        base_url=row["base_url"],
-        options=msgspec.json.decode(row["options"]),
+        **_terms(row),
         sealed_credentials=Sealed(row["credentials"], row["wrapped_key"]),
-        webhook_token=row["webhook_token"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        disabled_at=row["disabled_at"],
         fees={code: Fee.in_minor_units(code, *terms) for code, terms in fees.items()},
         read_at=row["read_at"],
     )
+
+
+def _terms(row: Record) -> dict[str, Any]:
+    """The columns that a list and a look-up share."""
+    return {
+        "id": row["id"],
+        "tenant_id": row["tenant_id"],
+        "gateway": row["gateway"],
+        "name": row["name"],
+        "base_url": row["base_url"],
+        "options": msgspec.json.decode(row["options"]),
+        "webhook_token": row["webhook_token"],
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+        "disabled_at": row["disabled_at"],
+    }

@@ -3,8 +3,8 @@ Where anonymous over their limit are turned away: before a route is looked for, 
 an answer costs.
 
 The rule is the guard's (`guards.access_guard`), which stands behind it and alone where PayTrust is mounted:
-whoever shows no key that this process knows is limited by address, on every route that does not say `limited:
-False`.
+requests without a key that this process knows are limited by address, on every route that does not say
+`limited: False`.
 """
 
 from __future__ import annotations

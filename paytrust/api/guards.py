@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -25,6 +25,9 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\u
 Connection = ASGIConnection[Any, Any, Any, Any]
 Authenticate = Callable[[str | None, Caller, KeyScope], Awaitable[Principal]]
 AdmitAdmin = Callable[[str | None, Caller], Caller]
+
+_SUBJECT: Final = {"api-key": "API key", "admin-key": "admin key", ANONYMOUS_POLICY: "client address"}
+"""The subject of each policy, for people."""
 
 
 def access_guard(
@@ -65,7 +68,7 @@ def access_guard(
             structlog.contextvars.bind_contextvars(tenant_id=str(principal.tenant_id))
             _grant(connection, await rates.keys.hit(str(principal.key_id)))
         else:
-            raise Forbidden("this route says nobody may use it")
+            raise Forbidden("this route is not accessible")
         _check_query(connection, handler)
 
     return guard
@@ -88,7 +91,7 @@ def _blamed(
     Count a failure of the caller against his address: *beforehand* what may still succeed, so that a crowd
     cannot slip through.
 
-    What is not the caller's fault does not count.
+    Errors that are not the caller's fault do not count.
     """
     address = subnet(caller.address)
     if beforehand:
@@ -120,7 +123,7 @@ def limited(scope: Scope, decision: Decision) -> TooManyRequests | None:
     if decision.granted:
         return None
     return TooManyRequests(
-        f"the limit is {decision.limit} requests a minute by {decision.policy}",
+        f"rate limit exceeded: {decision.limit} requests per minute per {_SUBJECT[decision.policy]}",
         retry_after_s=decision.more_in_s,
     )
 
@@ -140,7 +143,7 @@ def already_logged(scope: Scope) -> bool:
 
 
 def rate_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """What the answer says about the limit that was looked at last; nothing where none was."""
+    """The headers of an answer about the limit that was checked last; empty where none was."""
     decision: Decision | None = scope.get("paytrust.decision")  # type: ignore[assignment]
     return [] if decision is None else decision.headers()
 
@@ -162,14 +165,14 @@ def _check_query(connection: Connection, handler: BaseRouteHandler) -> None:
 
 
 def caller_of(connection: Connection, trusted_proxies: Sequence[Network]) -> Caller:
-    """Whoever is at the other end, before any key was looked at."""
+    """The client at the other end, before any key was checked."""
     peer = connection.client.host if connection.client else None
     address = client_address(peer, connection.headers.getall("x-forwarded-for", ()), trusted_proxies)
     return msgspec.structs.replace(ANONYMOUS, address=address, request_id=request_id(connection.scope))
 
 
 def principal_of(request: Request[Any, Any, Any]) -> Principal:
-    """Whoever the guard let in."""
+    """The holder of the key that the guard admitted."""
     principal: Principal = request.scope["paytrust.principal"]  # type: ignore[typeddict-item]
     return principal
 

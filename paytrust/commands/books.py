@@ -7,7 +7,7 @@ from uuid import UUID
 
 import click
 
-from paytrust.commands.base import out, with_services
+from paytrust.commands.base import PAGE, json_option, pages, print_json, with_services
 from paytrust.services import Services
 
 
@@ -17,20 +17,28 @@ def books() -> None:
 
 
 @books.command()
-def verify() -> None:
+@json_option
+def verify(as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Recompute every balance and status from the transfers; exit code 1 if anything disagrees."""
 
-    async def check(services: Services) -> tuple[int, list[tuple[UUID, str]]]:
-        found = await services.tenants.page(limit=1_000_000, after=None)
-        mistakes = [
-            (t.tenant_id, mistake.what)
-            for t in found
-            for mistake in await services.proofs.verify(t.tenant_id)
-        ]
-        return len(found), mistakes
+    def report(tenant_id: UUID, what: str) -> None:
+        if as_json:
+            print_json({"tenant_id": tenant_id, "what": what})
+        else:
+            click.echo(f"tenant {tenant_id}: {what}")
 
-    checked, mistakes = with_services(check)
-    for tenant_id, what in mistakes:
-        out.print(f"tenant {tenant_id}: {what}")
-    out.print(f"{checked} tenants checked, {len(mistakes)} disagreements")
-    sys.exit(bool(mistakes))
+    async def check(services: Services) -> tuple[int, int]:
+        checked = disagreements = 0
+        async for page in pages(
+            lambda after: services.tenants.page(limit=PAGE, after=after), lambda t: t.tenant_id
+        ):
+            for tenant in page:
+                checked += 1
+                for mistake in await services.proofs.verify(tenant.tenant_id):
+                    disagreements += 1
+                    report(tenant.tenant_id, mistake.what)
+        return checked, disagreements
+
+    checked, disagreements = with_services(check)
+    click.echo(f"{checked} tenants checked, {disagreements} disagreements", err=as_json)
+    sys.exit(bool(disagreements))

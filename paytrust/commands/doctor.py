@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Final
 
 import click
 import msgspec
 
-from paytrust.commands.base import out
+from paytrust.commands.base import json_option, print_json
 from paytrust.errors import PayTrustError
 from paytrust.infra import db
 from paytrust.infra.db import Database
@@ -47,14 +48,12 @@ def _settings(settings: Settings) -> list[Finding]:
     if settings.admin_api_key_previous is not None:
         findings.append(
             Finding(
-                "PAYTRUST_ADMIN_API_KEY_PREVIOUS is set: remove it when nobody uses that key any more",
+                "PAYTRUST_ADMIN_API_KEY_PREVIOUS is set: remove it when that key is no longer used",
                 ok=None,
             )
         )
     if settings.insecure_gateways:
-        findings.append(
-            Finding("PAYTRUST_INSECURE_GATEWAYS is on: gateways may be spoken to over http", ok=None)
-        )
+        findings.append(Finding("PAYTRUST_INSECURE_GATEWAYS is on: calls to gateways may use http", ok=None))
     if not settings.public_url.startswith("https://"):
         findings.append(
             Finding(
@@ -183,13 +182,21 @@ async def _durability(database: Database) -> list[Finding]:
     ]
 
 
+MARKS: Final = {
+    True: click.style("ok  ", fg="green"),
+    False: click.style("no  ", fg="red"),
+    None: click.style("note", fg="yellow"),
+}
+
+
 @click.command()
-def doctor() -> None:
+@json_option
+def doctor(as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Check settings, plugins and database, and say what to do about what is wrong."""
     findings = asyncio.run(run_checks())
     for finding in findings:
-        mark = {True: "[green]ok[/green]  ", False: "[red]no[/red]  ", None: "[yellow]note[/yellow]"}[
-            finding.ok
-        ]
-        out.print(f"{mark} {finding.what}")
+        if as_json:
+            print_json(finding)
+        else:
+            click.echo(f"{MARKS[finding.ok]} {finding.what}")
     sys.exit(any(finding.ok is False for finding in findings))

@@ -7,11 +7,13 @@ from typing import Any
 import click
 import msgspec
 
-from paytrust.accounts.model import CreateAccount
+from paytrust.accounts.model import AccountOut, CreateAccount
 from paytrust.api.bodies import decode
-from paytrust.commands.base import out, table, with_services
+from paytrust.commands.base import PAGE, Listing, json_option, pages, show, with_services
+from paytrust.contract.gateways import Gateway
 from paytrust.infra.settings import disabled_plugins
 from paytrust.plugins.registry import Registry
+from paytrust.services import Services
 
 
 @click.group()
@@ -20,19 +22,29 @@ def gateways() -> None:
 
 
 @gateways.command("list")
-def list_gateways() -> None:
-    """List the installed gateways and the accounts configured at them."""
-    installed = Registry(disabled=disabled_plugins()).gateways
-    table(
+@json_option
+def list_gateways(as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """List the installed gateways and the accounts configured at them; with --json only the accounts."""
+    if not as_json:
+        installed = Listing[type[Gateway[Any, Any]]](
+            "gateway",
+            "name",
+            "currencies",
+            row=lambda g: (g.code, g.display_name, " ".join(sorted(g.currencies))),
+            as_json=False,
+        )
+        installed.add(Registry(disabled=disabled_plugins()).gateways.values())
+        installed.end()
+        click.echo()
+    accounts = Listing[AccountOut](
+        "gateway_id",
         "gateway",
         "name",
+        "tenant_id",
         "currencies",
-        rows=[(g.code, g.display_name, " ".join(sorted(g.currencies))) for g in installed.values()],
-    )
-    out.print()
-    found = with_services(lambda services: services.accounts.page(limit=10_000, after=None, tenant_id=None))
-    rows = [
-        (
+        "",
+        "webhook_url",
+        row=lambda a: (
             a.gateway_id,
             a.gateway,
             a.name,
@@ -40,10 +52,18 @@ def list_gateways() -> None:
             " ".join(a.currencies),
             "disabled" if a.disabled else "",
             a.webhook_url,
+        ),
+        as_json=as_json,
+    )
+
+    async def list_(services: Services) -> None:
+        every = pages(
+            lambda after: services.accounts.page(limit=PAGE, after=after, tenant_id=None),
+            lambda a: a.gateway_id,
         )
-        for a in found
-    ]
-    table("gateway_id", "gateway", "name", "tenant_id", "currencies", "", "webhook_url", rows=rows)
+        await show(accounts, every)
+
+    with_services(list_)
 
 
 @gateways.command("add")
@@ -61,4 +81,4 @@ def add_gateway(file: Any) -> None:
     """
     data: CreateAccount = decode(CreateAccount, file.read())
     made = with_services(lambda services: services.accounts.create(data))
-    out.print(msgspec.json.format(msgspec.json.encode(made)).decode(), markup=False)
+    click.echo(msgspec.json.format(msgspec.json.encode(made)))

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import click
 
-from paytrust.commands.base import out, table, with_services
-from paytrust.keys.model import AuditFilters, CreateKey
+from paytrust.commands.base import (
+    PAGE,
+    TIMES,
+    Listing,
+    at_most,
+    json_option,
+    pages,
+    print_json,
+    show,
+    time_option,
+    with_services,
+)
+from paytrust.keys.model import AuditEntry, AuditFilters, CreateKey, Key, ShownKey
 from paytrust.security.access import Scope
-
-MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)
+from paytrust.services import Services
 
 
 @click.group()
@@ -23,9 +29,9 @@ def keys() -> None:
     """Create, list, rotate and revoke API keys, and read their audit."""
 
 
-@keys.command("create")
+@keys.command("create", epilog=TIMES)
 @click.argument("tenant_id", type=click.UUID)
-@click.option("--description", default="", help="What the key is for.")
+@click.option("--description", default="", help="Purpose of the key.")
 @click.option(
     "--scope",
     "scopes",
@@ -33,7 +39,7 @@ def keys() -> None:
     type=click.Choice(["read", "write"]),
     help="May be given twice.  [default: both]",
 )
-@click.option("--expires-at", type=MOMENT, default=None, help="When it ends by itself, in UTC.")
+@time_option("--expires-at", help="When it ends by itself.")
 @click.option(
     "--allow",
     "addresses",
@@ -41,44 +47,32 @@ def keys() -> None:
     metavar="NETWORK",
     help="An address or network it may be used from; repeatable.",
 )
+@json_option
 def create_key(
     tenant_id: UUID,
     description: str,
     scopes: tuple[str, ...],
     expires_at: datetime | None,
     addresses: tuple[str, ...],
+    as_json: bool,  # noqa: FBT001 - a flag
 ) -> None:
     """Create a key for TENANT_ID and print it. It is shown only now."""
     data = CreateKey(
         tenant_id,
         description,
         [Scope(scope) for scope in scopes or ("read", "write")],
-        expires_at=_utc(expires_at),
+        expires_at=expires_at,
         allowed_addresses=[*addresses],
     )
-    out.print(with_services(lambda services: services.keys.create(data)).api_key)
+    _print(with_services(lambda services: services.keys.create(data)), as_json=as_json)
 
 
 @keys.command("list")
 @click.option("--tenant", type=click.UUID, default=None, help="Only this tenant's keys.")
-def list_keys(tenant: UUID | None) -> None:
+@json_option
+def list_keys(tenant: UUID | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List keys, oldest first: their first four characters, never more."""
-    found = with_services(lambda services: services.keys.page(limit=10_000, after=None, tenant_id=tenant))
-    rows = [
-        (
-            k.key_id,
-            k.tenant_id,
-            k.prefix + "...",
-            " ".join(k.scopes),
-            k.description,
-            k.created_at,
-            k.rotated_at,
-            k.expires_at,
-            k.revoked_at,
-        )
-        for k in found
-    ]
-    table(
+    listing = Listing[Key](
         "key_id",
         "tenant_id",
         "key",
@@ -88,15 +82,35 @@ def list_keys(tenant: UUID | None) -> None:
         "rotated_at",
         "expires_at",
         "revoked_at",
-        rows=rows,
+        row=lambda k: (
+            k.key_id,
+            k.tenant_id,
+            k.prefix + "...",
+            " ".join(k.scopes),
+            k.description,
+            k.created_at,
+            k.rotated_at,
+            k.expires_at,
+            k.revoked_at,
+        ),
+        as_json=as_json,
     )
+
+    async def list_(services: Services) -> None:
+        every = pages(
+            lambda after: services.keys.page(limit=PAGE, after=after, tenant_id=tenant), lambda k: k.key_id
+        )
+        await show(listing, every)
+
+    with_services(list_)
 
 
 @keys.command("rotate")
 @click.argument("key_id", type=click.UUID)
-def rotate_key(key_id: UUID) -> None:
+@json_option
+def rotate_key(key_id: UUID, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Give KEY_ID a new secret and print it. Running processes refuse the old one within a second."""
-    out.print(with_services(lambda services: services.keys.rotate(key_id)).api_key)
+    _print(with_services(lambda services: services.keys.rotate(key_id)), as_json=as_json)
 
 
 @keys.command("revoke")
@@ -104,27 +118,62 @@ def rotate_key(key_id: UUID) -> None:
 def revoke_key(key_id: UUID) -> None:
     """Revoke KEY_ID. Running processes refuse it within a second."""
     with_services(lambda services: services.keys.revoke(key_id))
-    out.print("revoked")
+    click.echo("revoked")
 
 
-@keys.command("audit")
+@keys.command("audit", epilog=TIMES)
 @click.option("--tenant", type=click.UUID, default=None, help="Only this tenant's keys.")
 @click.option("--key", "key_id", type=click.UUID, default=None, help="Only this key.")
-@click.option("--from", "since", type=MOMENT, default=None, help="Not older than this, in UTC.")
-@click.option("--to", "until", type=MOMENT, default=None, help="Older than this, in UTC.")
-@click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many at most."
-)
+@time_option("--from", "since", help="At or after this time.")
+@time_option("--to", "until", help="Before this time.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many at most.")
+@json_option
 def audit_keys(
-    tenant: UUID | None, key_id: UUID | None, since: datetime | None, until: datetime | None, limit: int
+    tenant: UUID | None,
+    key_id: UUID | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    as_json: bool,  # noqa: FBT001 - a flag
 ) -> None:
     """Show what was done with keys and tried with them, newest first."""
-    filters = AuditFilters(tenant, key_id, _utc(since), _utc(until))
-    found = with_services(lambda services: services.keys.audit(filters, limit=limit, before=None))
-    rows = [
-        (e.at, e.action, e.reason, e.times, e.actor, e.address, e.key_id, e.tenant_id, e.request_id)
-        for e in found
-    ]
-    table(
-        "at", "action", "reason", "times", "actor", "address", "key_id", "tenant_id", "request_id", rows=rows
+    filters = AuditFilters(tenant, key_id, since, until)
+    listing = Listing[AuditEntry](
+        "at",
+        "action",
+        "reason",
+        "times",
+        "actor",
+        "address",
+        "key_id",
+        "tenant_id",
+        "request_id",
+        row=lambda e: (
+            e.at,
+            e.action,
+            e.reason,
+            e.times,
+            e.actor,
+            e.address,
+            e.key_id,
+            e.tenant_id,
+            e.request_id,
+        ),
+        as_json=as_json,
     )
+
+    async def list_(services: Services) -> None:
+        size = min(PAGE, limit + 1)
+        every = pages(
+            lambda before: services.keys.audit(filters, limit=size, before=before), lambda e: e.audit_id
+        )
+        await show(listing, at_most(limit, every))
+
+    with_services(list_)
+
+
+def _print(key: ShownKey, *, as_json: bool) -> None:
+    if as_json:
+        print_json(key)
+    else:
+        click.echo(key.api_key)

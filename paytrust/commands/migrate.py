@@ -8,7 +8,6 @@ import sys
 import asyncpg
 import click
 
-from paytrust.commands.base import out
 from paytrust.errors import ConfigurationError
 from paytrust.infra import migrations
 from paytrust.infra.settings import load
@@ -40,19 +39,19 @@ def migrate(check: bool, down_to: str | None, yes: bool) -> None:  # noqa: FBT00
         if not yes:
             click.confirm("Undoing migrations destroys the data of their tables. Go on?", abort=True)
         undone = asyncio.run(migrations.rollback(owner_url, to=None if down_to == "none" else down_to))
-        out.print("undone: " + (", ".join(undone) or "nothing"))
+        click.echo("undone: " + (", ".join(undone) or "nothing"))
         return
     if check:
         missing = asyncio.run(_pending(owner_url))
-        out.print("missing: " + (", ".join(missing) or "nothing"))
+        click.echo("missing: " + (", ".join(missing) or "nothing"))
         sys.exit(1 if missing else 0)
     applied = asyncio.run(migrations.migrate(owner_url))
     created = asyncio.run(
         migrations.ensure_service_login(owner_url, settings.database_url.get_secret_value())
     )
-    out.print("applied: " + (", ".join(applied) or "nothing, the database is up to date"))
+    click.echo("applied: " + (", ".join(applied) or "nothing, the database is up to date"))
     if created:
-        out.print("created the service's login role")
+        click.echo("created the service's login role")
 
 
 async def _pending(owner_url: str) -> list[str]:

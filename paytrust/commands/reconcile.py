@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from datetime import datetime
 from uuid import UUID
 
 import click
+import msgspec
 
-from paytrust.commands.base import gateway_option, out, table, with_services
+from paytrust.commands.base import Listing, at_most, gateway_option, json_option, show, with_services
 from paytrust.errors import PayTrustError
-from paytrust.reconciliation.model import Discrepancy
+from paytrust.reconciliation.model import Discrepancy, DiscrepancyKind
 from paytrust.services import Services
+
+
+class _Shown(msgspec.Struct):
+    """A discrepancy in the words of the command line and of the API."""
+
+    kind: DiscrepancyKind
+    gateway_id: UUID
+    tenant_id: UUID | None
+    reference: str
+    gateway_payment_id: str
+    ours: str
+    theirs: str
+    resolved: bool
+    seen_at: datetime | None
 
 
 @click.command()
@@ -18,56 +35,106 @@ from paytrust.services import Services
     "--days", type=click.IntRange(1, 30), default=2, show_default=True, help="How far back to compare."
 )
 @gateway_option
-@click.option("--show", is_flag=True, help="Only show what earlier comparisons found.")
-def reconcile(days: int, gateway_id: UUID | None, show: bool) -> None:  # noqa: FBT001 - a flag
+@click.option("--show", "show_found", is_flag=True, help="Only show what earlier comparisons found.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=1_000,
+    show_default=True,
+    help="With --show: how many at most, newest first.",
+)
+@json_option
+def reconcile(
+    days: int,
+    gateway_id: UUID | None,
+    show_found: bool,  # noqa: FBT001 - a flag
+    limit: int,
+    as_json: bool,  # noqa: FBT001 - a flag
+) -> None:
     """
     Compare the gateways' own lists of payments with our books.
 
     Money that is there and not here is applied. Exit code 1 if anything disagreed or could not be compared.
     The service does this once a day by itself.
     """
-    if show:
-        differences = with_services(lambda services: services.reconciliation.found(gateway_id, limit=1_000))
-        _differences(differences)
-        sys.exit(any(not difference.resolved for difference in differences))
-
-    async def compare(services: Services) -> tuple[list[Discrepancy], list[str], int]:
-        found: list[Discrepancy] = []
-        failures: list[str] = []
-        compared = 0
-        try:
-            async for account, result in services.reconciliation.compare_all(gateway_id, days=days):
-                if isinstance(result, PayTrustError):
-                    failures.append(f"gateway account {account.id} could not be compared: {result.detail}")
-                else:
-                    found += result
-                    compared += 1
-        finally:
-            await services.accounts.close()
-        return found, failures, compared
-
-    differences, failures, compared = with_services(compare)
-    _differences(differences)
+    listing = _listing(as_json=as_json)
+    if show_found:
+        sys.exit(with_services(lambda services: _show(services, listing, gateway_id, limit)))
+    compared, failures = with_services(lambda services: _compare(services, listing, gateway_id, days))
     for failure in failures:
-        out.print(failure)
-    out.print(
-        f"{compared} gateway accounts compared, {len(differences)} differences, {len(failures)} failures"
+        click.echo(failure)
+    click.echo(
+        f"{compared} gateway accounts compared, {listing.count} discrepancies, {len(failures)} failures"
     )
-    sys.exit(bool(differences or failures))
+    sys.exit(bool(listing.count or failures))
 
 
-def _differences(found: list[Discrepancy]) -> None:
-    rows = [
-        (
+async def _show(services: Services, listing: Listing[_Shown], gateway_id: UUID | None, limit: int) -> bool:
+    """Print what earlier comparisons found; whether anything of it is still open."""
+    still_open = False
+
+    async def found() -> AsyncIterator[list[_Shown]]:
+        nonlocal still_open
+        kept = await services.reconciliation.found(gateway_id, limit=limit + 1)
+        still_open = any(not difference.resolved for difference in kept)
+        yield [_shown(difference) for difference in kept]
+
+    await show(listing, at_most(limit, found()))
+    return still_open
+
+
+async def _compare(
+    services: Services, listing: Listing[_Shown], gateway_id: UUID | None, days: int
+) -> tuple[int, list[str]]:
+    """Compare, and print differences as they are found: how many accounts, and what could not be compared."""
+    failures: list[str] = []
+    compared = 0
+    try:
+        async for account, result in services.reconciliation.compare_all(gateway_id, days=days):
+            if isinstance(result, PayTrustError):
+                failures.append(f"gateway account {account.id} could not be compared: {result.detail}")
+            else:
+                listing.add(_shown(difference) for difference in result)
+                compared += 1
+    finally:
+        await services.accounts.close()
+    listing.end()
+    return compared, failures
+
+
+def _listing(*, as_json: bool) -> Listing[_Shown]:
+    return Listing(
+        "kind",
+        "gateway_id",
+        "reference",
+        "gateway_payment_id",
+        "ours",
+        "theirs",
+        "",
+        "seen_at",
+        row=lambda d: (
             d.kind,
-            d.account_id,
+            d.gateway_id,
             d.reference,
             d.gateway_payment_id,
             d.ours,
             d.theirs,
             "applied" if d.resolved else "open",
             d.seen_at,
-        )
-        for d in found
-    ]
-    table("kind", "gateway_id", "reference", "gateway_payment_id", "ours", "theirs", "", "seen_at", rows=rows)
+        ),
+        as_json=as_json,
+    )
+
+
+def _shown(found: Discrepancy) -> _Shown:
+    return _Shown(
+        kind=found.kind,
+        gateway_id=found.account_id,
+        tenant_id=found.tenant_id,
+        reference=found.reference,
+        gateway_payment_id=found.gateway_payment_id,
+        ours=found.ours,
+        theirs=found.theirs,
+        resolved=found.resolved,
+        seen_at=found.seen_at,
+    )

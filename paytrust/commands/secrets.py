@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from paytrust.commands.base import out, with_services
+from paytrust.commands.base import with_services
 from paytrust.secrets import jobs
 from paytrust.services import Services
 
@@ -47,18 +47,15 @@ def rotate_secrets(new_data_keys: bool) -> None:  # noqa: FBT001 - a flag
         "new data keys": report.created,
         **report.resealed,
     }.items():
-        out.print(
-            f"{what}: {count}" if what == "new data keys" else f"{what} encrypted anew: {count}", markup=False
-        )
+        click.echo(f"{what}: {count}" if what == "new data keys" else f"{what} encrypted anew: {count}")
     for line in report.failed:
-        out.print(f"cannot be decrypted: {line}", markup=False)
+        click.echo(f"cannot be decrypted: {line}")
     for master_key, uses in report.needed.items():
-        out.print(f"master key {master_key} is needed for {jobs.describe(uses)}", markup=False)
+        click.echo(f"master key {master_key} is needed for {jobs.describe(uses)}")
     for master_key in others:
         if master_key not in report.needed:
-            out.print(
+            click.echo(
                 f"master key {master_key} is not needed any more: remove it from PAYTRUST_ENCRYPTION_KEYS"
                 f" when {first} comes first in the settings of every process",
-                markup=False,
             )
     sys.exit(bool(report.failed or report.needed.keys() - {first}))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from paytrust.commands.base import out, table, with_services
-from paytrust.tenants.model import CreateTenant
+from paytrust.commands.base import PAGE, Listing, json_option, pages, print_json, show, with_services
+from paytrust.services import Services
+from paytrust.tenants.model import CreateTenant, Tenant
 
 
 @click.group()
@@ -15,16 +16,28 @@ def tenants() -> None:
 
 @tenants.command("create")
 @click.argument("name")
-def create_tenant(name: str) -> None:
+@json_option
+def create_tenant(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Create a tenant called NAME and print its id."""
     if not 1 <= len(name) <= 200:
         raise click.BadParameter("a name has 1 to 200 characters")
     tenant = with_services(lambda services: services.tenants.create(CreateTenant(name)))
-    out.print(str(tenant.tenant_id))
+    if as_json:
+        print_json(tenant)
+    else:
+        click.echo(tenant.tenant_id)
 
 
 @tenants.command("list")
-def list_tenants() -> None:
+@json_option
+def list_tenants(as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List tenants, oldest first."""
-    found = with_services(lambda services: services.tenants.page(limit=10_000, after=None))
-    table("tenant_id", "name", "created_at", rows=[(t.tenant_id, t.name, t.created_at) for t in found])
+    listing = Listing[Tenant](
+        "tenant_id", "name", "created_at", row=lambda t: (t.tenant_id, t.name, t.created_at), as_json=as_json
+    )
+
+    async def list_(services: Services) -> None:
+        every = pages(lambda after: services.tenants.page(limit=PAGE, after=after), lambda t: t.tenant_id)
+        await show(listing, every)
+
+    with_services(list_)

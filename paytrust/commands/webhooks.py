@@ -8,8 +8,20 @@ from uuid import UUID
 
 import click
 
-from paytrust.commands.base import gateway_option, out, read_time, table, with_services
+from paytrust.commands.base import (
+    PAGE,
+    TIMES,
+    Listing,
+    at_most,
+    gateway_option,
+    json_option,
+    pages,
+    show,
+    time_option,
+    with_services,
+)
 from paytrust.services import Services
+from paytrust.webhooks.model import FailedFilters, WebhookOut
 
 
 @click.group()
@@ -23,16 +35,25 @@ code_option = click.option("--code", default=None, help="Only those with this er
 @webhooks.command("failed")
 @gateway_option
 @code_option
-@click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most."
-)
-def list_failed_webhooks(gateway_id: UUID | None, code: str | None, limit: int) -> None:
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
+@json_option
+def list_failed_webhooks(
+    gateway_id: UUID | None,
+    code: str | None,
+    limit: int,
+    as_json: bool,  # noqa: FBT001 - a flag
+) -> None:
     """List webhooks that were given up, newest first; exit code 1 if there are any."""
-    found = with_services(
-        lambda services: services.inbox.failed(limit=limit, account_id=gateway_id, code=code)
-    )
-    rows = [
-        (
+    listing = Listing[WebhookOut](
+        "event_id",
+        "gateway_id",
+        "event",
+        "reference",
+        "code",
+        "detail",
+        "attempts",
+        "received_at",
+        row=lambda w: (
             w.event_id,
             w.gateway_id,
             w.event,
@@ -41,31 +62,25 @@ def list_failed_webhooks(gateway_id: UUID | None, code: str | None, limit: int) 
             w.error_detail,
             len(w.attempts),
             w.received_at,
-        )
-        for w in found
-    ]
-    table(
-        "event_id", "gateway_id", "event", "reference", "code", "detail", "attempts", "received_at", rows=rows
+        ),
+        as_json=as_json,
     )
-    sys.exit(bool(found))
+
+    async def list_(services: Services) -> int:
+        size, filters = min(PAGE, limit + 1), FailedFilters(gateway_id, code)
+        every = pages(
+            lambda before: services.inbox.failed(filters, limit=size, before=before),
+            lambda w: w.event_id,
+        )
+        return await show(listing, at_most(limit, every))
+
+    sys.exit(bool(with_services(list_)))
 
 
-@webhooks.command("replay")
+@webhooks.command("replay", epilog=TIMES)
 @click.argument("event_id", type=click.UUID, required=False)
-@click.option(
-    "--from",
-    "received_from",
-    callback=read_time,
-    default=None,
-    help="Failed ones received at or after this time.",
-)
-@click.option(
-    "--to",
-    "received_to",
-    callback=read_time,
-    default=None,
-    help="Failed ones received before this time.  [default: now]",
-)
+@time_option("--from", "received_from", help="Failed ones received at or after this time.")
+@time_option("--to", "received_to", help="Failed ones received before this time.  [default: now]")
 @gateway_option
 @code_option
 def replay_webhooks(
@@ -84,19 +99,17 @@ def replay_webhooks(
         raise click.UsageError("name an EVENT_ID, or a period with --from")
     if event_id is not None:
         if received_to or gateway_id or code:
-            raise click.UsageError("an EVENT_ID needs no other choice")
+            raise click.UsageError("an EVENT_ID cannot be combined with other options")
         with_services(lambda services: services.inbox.replay(event_id))
-        out.print("webhooks to be processed again: 1")
+        click.echo("queued 1 webhook for reprocessing")
         return
-    assert received_from is not None
-    since, until = received_from, received_to or datetime.now(UTC)
+    filters = FailedFilters(gateway_id, code, received_from, received_to or datetime.now(UTC))
 
     async def replay(services: Services) -> int:
         count, last = 0, None
-        while done := await services.inbox.replay_failed(
-            received_from=since, received_to=until, after=last, account_id=gateway_id, code=code
-        ):
+        while done := await services.inbox.replay_failed(filters, after=last):
             count, last = count + len(done), done[-1]
         return count
 
-    out.print(f"webhooks to be processed again: {with_services(replay)}")
+    count = with_services(replay)
+    click.echo(f"queued {count} webhook{'' if count == 1 else 's'} for reprocessing")

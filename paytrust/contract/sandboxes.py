@@ -10,7 +10,7 @@ import msgspec
 
 
 class SandboxAccount(msgspec.Struct, frozen=True):
-    """What an operator would note down after signing up with a provider: all that a gateway account needs."""
+    """The notes of an operator after signing up with a provider: all that a gateway account needs."""
 
     gateway: str
     name: str

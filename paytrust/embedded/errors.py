@@ -1,4 +1,4 @@
-"""What may keep the embedded PostgreSQL from starting. Each message ends with what to do."""
+"""Reasons why the embedded PostgreSQL does not start. Each message ends with the remedy."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ class EmbeddedPostgresError(PayTrustError):
 
 
 class UnsupportedPlatformError(EmbeddedPostgresError):
-    """There are no unix sockets for asyncio here (SlidingWindow)."""
+    """There are no unix sockets for asyncio here (Windows)."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the embedded PostgreSQL does not run on SlidingWindow; set PAYTRUST_DATABASE_URL to a PostgreSQL server"
+            "the embedded PostgreSQL does not run on Windows; set PAYTRUST_DATABASE_URL to a PostgreSQL server"
         )
 
 

@@ -22,8 +22,8 @@ def exclusive(path: Path) -> Iterator[int]:
 @contextlib.contextmanager
 def attempt(path: Path) -> Iterator[int | None]:
     """
-    Give the file descriptor of the lock, or None while somebody else holds it. A child that inherits it holds
-    it too.
+    Give the file descriptor of the lock, or None while another process holds it. A child that inherits it
+    holds it too.
     """
     with path.open("ab") as file:
         try:
@@ -36,8 +36,8 @@ def attempt(path: Path) -> Iterator[int | None]:
 
 def share(path: Path) -> BinaryIO | None:
     """
-    Hold the lock together with others, until the file that this returns is closed; None while somebody holds
-    it alone.
+    Hold the lock together with others, until the file that this returns is closed; None while another
+    process holds it alone.
     """
     file = path.open("ab")
     try:
@@ -55,7 +55,7 @@ def unshare(file: BinaryIO) -> None:
 
 
 def is_shared(path: Path) -> bool:
-    """Say whether somebody holds a share."""
+    """Say whether a process holds a share."""
     with attempt(path) as free:
         if free is not None:
             return False

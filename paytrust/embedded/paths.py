@@ -80,7 +80,7 @@ def socket_directory(data: Path, user: OSUser) -> Path:
     found = short.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != user.uid or stat.S_IMODE(found.st_mode) != 0o700:
         raise DataUnusableError(
-            data=data, reason=f"{short}, the place of its socket, belongs to somebody else; remove it"
+            data=data, reason=f"the socket directory {short} belongs to another user; remove it"
         )
     return short
 

@@ -1,4 +1,4 @@
-"""The server: started when nobody runs it, attached to when somebody does."""
+"""The server: started when it does not run, attached to when it does."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class EmbeddedPostgres:
     One PostgreSQL server over the data directory *data*, reached through a unix socket only.
 
     *settings* are PostgreSQL's own (`{"fsync": "off"}` for tests) and win over ours. *user* matters to root
-    only: who the server of a new database runs as (default `$PAYTRUST_PG_USER`, else `nobody`). *home* is
-    where root puts what that user cannot reach. Not for use from several threads at once; `start` may be
+    only: the user of the server of a new database (default `$PAYTRUST_PG_USER`, else `nobody`). *home* is
+    where root puts files that this user cannot reach. Not for use from several threads at once; `start` may be
     called from any thread, also one that ends.
     """
 
@@ -98,7 +98,7 @@ class EmbeddedPostgres:
 
     @property
     def attached(self) -> bool:
-        """True when somebody else started the server that we use."""
+        """True when another process started the server that we use."""
         return self._share is not None and self._supervisor is None
 
     @property
@@ -126,8 +126,8 @@ class EmbeddedPostgres:
 
     def dsn(self, database: str, user: str = SUPERUSER) -> str:
         """
-        Return a URL for asyncpg and libpq, valid after `start`. Any role may connect: nobody else gets to the
-        socket.
+        Return a URL for asyncpg and libpq, valid after `start`. Any role may connect: no other
+        user gets to the socket.
         """
         return f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={quote(str(self._socket))}&port={paths.PORT}"
 

@@ -2,7 +2,7 @@
 Runs PostgreSQL as its child and shuts it down when its last user has left: `stop()` or death.
 
 Users hold a shared lock, which the kernel drops with them whatever killed them; the supervisor waits for the
-exclusive one. While it has that, nobody can join a server that is going down.
+exclusive one. While it has that, no process can join a server that is going down.
 
 A process of its own, run by path (never imported with the application), because
 * it must outlive the application, and PR_SET_PDEATHSIG alone fires when the thread ends that called
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def stop_when_unused(users: str, postmaster: int) -> None:
-    """Wait until nobody holds the shared lock on the file *users*, then shut the server down."""
+    """Wait until no process holds the shared lock on the file *users*, then shut the server down."""
     with Path(users).open("ab") as file, contextlib.suppress(ProcessLookupError):
         fcntl.flock(file, fcntl.LOCK_EX)
         os.kill(postmaster, signal.SIGINT)
@@ -102,7 +102,7 @@ def clear_stale_locks(data: Path, locks: list[Path]) -> None:
 
     Runs as the server's user: root in a container may not see another user's working directory. The
     supervisor's lock is ours, so no other starter is at work; a postmaster that still runs is on its way out
-    (waited for), its orphaned children serve nobody (killed).
+    (waited for), its orphaned children serve no client (killed).
     """
     if not (PROC / "self" / "cwd").exists():
         return  # macOS

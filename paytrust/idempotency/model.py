@@ -51,7 +51,7 @@ class Claim(msgspec.Struct, frozen=True):
     """The tenant, or `ADMINISTRATION`."""
     key: str
     object_id: UUID
-    """What the request makes, it makes under this id: an earlier try may have made it already."""
+    """The request makes its object under this id: an earlier try may have made it already."""
     attempt: int
     """1 for the first try."""
 
@@ -87,7 +87,7 @@ def read_key(given: Sequence[str]) -> str:
 
 def fingerprint(method: str, route: str, parameters: Mapping[str, Any], query: bytes, body: bytes) -> bytes:
     """
-    SHA-256 over what was asked: equal for equal bytes, whoever sends them and however the path writes its
+    SHA-256 over the request: equal for equal bytes, for every sender and however the path writes its
     ids.
     """
     asked = [
@@ -114,6 +114,6 @@ def did_nothing(answer: Answer, claim: Claim) -> bool:
     Whether the request is as good as never sent, so that its key may name another one.
 
     Not after a 409, which a request that lost a race may get half-way, nor when an earlier try was cut off:
-    nobody knows how far that one came.
+    its progress is unknown.
     """
     return claim.attempt == 1 and 400 <= answer.status < 500 and answer.status != 409

@@ -42,7 +42,7 @@ class Replay(Exception):
 
 
 def applies_to(handler: BaseRouteHandler) -> bool:
-    """Whether a route takes the header: it makes or changes something for somebody who showed a key."""
+    """Whether a route takes the header: it makes or changes something for a client with a key."""
     return (
         isinstance(handler, HTTPRouteHandler)
         and bool(METHODS & handler.http_methods)

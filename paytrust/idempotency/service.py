@@ -1,8 +1,8 @@
 """
 The protocol of Idempotency-Key, in short transactions of its own.
 
-Claim the key, carry the request out, keep the answer before it is sent. What a try makes has the id that the
-claim allotted, so a try that follows a lost one finds it and goes on instead of making a second.
+Claim the key, carry the request out, keep the answer before it is sent. An object that a try makes has the id that
+the claim allotted, so a try that follows a lost one finds it and goes on instead of making a second.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ async def lock(tx: Transaction, claim: Claim) -> bool:
 
 
 async def keep(tx: Transaction, claim: Claim, sealed: bytes) -> bool:
-    """Keep the answer, only if nobody has taken the claim over."""
+    """Keep the answer, only if no other request has taken the claim over."""
     return bool(
         await tx.execute(
             "UPDATE paytrust.idempotency_keys SET answer = $4, lease_until = now()" + _HELD,
@@ -78,8 +78,8 @@ async def release(tx: Transaction, claim: Claim) -> None:
 
 async def remove_older(tx: Transaction, age: timedelta, limit: int) -> int:
     """
-    Remove keys first used longer ago than *age* and not at work now; what another process is removing is left
-    to it.
+    Remove keys first used longer ago than *age* and not at work now. Keys that another process is removing
+    are left to it.
     """
     return await tx.execute(
         "DELETE FROM paytrust.idempotency_keys WHERE (scope, key) IN (SELECT scope, key FROM paytrust.idempotency_keys"

@@ -15,14 +15,15 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NoReturn, TypeVar
 from uuid import UUID
 
 import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
+from piccolo.columns import Column
 from piccolo.engine.postgres import PostgresEngine
-from piccolo.query.base import Query
+from piccolo.query import Select
 from piccolo.querystring import QueryString
 
 from paytrust.errors import Busy, ConfigurationError, Unavailable
@@ -64,7 +65,7 @@ _current: ContextVar[Transaction | None] = ContextVar("paytrust_transaction", de
 
 
 class _Queue:
-    """Who waits for which row, in one process: at most *most* for each row; no limit when that is None."""
+    """The waiters for rows, in one process: at most *most* for each row; no limit when that is None."""
 
     def __init__(self, most: int | None) -> None:
         self.most = most
@@ -136,15 +137,20 @@ class Transaction:
     async def fetchval(self, sql: str, *args: Any) -> Any:
         return await self.connection.fetchval(sql, *args)
 
+    async def select(self, query: Select[Any]) -> list[Record]:
+        """Run a typed query (docs/adr/0028). It sees what the transaction's tenant or scope may see."""
+        sql, args = query.querystrings[0].compile_string()
+        return await self.fetch(sql, *args)
+
     async def execute(self, sql: str, *args: Any) -> int:
         """Run a statement and return how many rows it touched."""
         tag = await self.connection.execute(sql, *args)
         return int(tag.rpartition(" ")[2]) if tag[-1:].isdigit() else 0
 
 
-class _CurrentTransaction(PostgresEngine):
+class _NoConnection(PostgresEngine):
     """
-    The engine all our Piccolo tables share: it runs a query in the transaction that is open in this task.
+    The engine that all our Piccolo tables share. It tells Piccolo the dialect, and runs nothing.
 
     It holds no connection, so two applications with two databases can live in one process.
     """
@@ -153,25 +159,24 @@ class _CurrentTransaction(PostgresEngine):
         super().__init__(config={})
 
     async def check_version(self) -> None:
-        """Nothing to ask: there is no connection yet."""
+        """Nothing to ask: there is no connection."""
 
     async def prep_database(self) -> None:
         """Nothing to prepare: migrations do that."""
 
-    async def run_querystring(self, querystring: QueryString, in_pool: bool = True) -> list[dict[str, Any]]:  # noqa: ARG002, FBT001, FBT002
-        tx = _current.get()
-        assert tx is not None, "a query outside of a transaction"
-        sql, args = querystring.compile_string(engine_type=self.engine_type)
-        return [dict(row) for row in await tx.fetch(sql, *args)]
+    async def run_querystring(self, querystring: QueryString, in_pool: bool = True) -> NoReturn:  # noqa: ARG002, FBT001, FBT002
+        raise RuntimeError("a query runs in a transaction: await tx.select(query)")
 
 
-ENGINE: Final = _CurrentTransaction()
+ENGINE: Final = _NoConnection()
 
 
-async def rows(query: Query[Any, Any]) -> list[dict[str, Any]]:
-    """Run a Piccolo query in the open transaction."""
-    result: list[dict[str, Any]] = await query.run()
-    return result
+def one_of(column: Column, values: list[Any]) -> QueryString:
+    """
+    `column = ANY(values)`, for `where`: one parameter, so one statement for any number of values. Piccolo's
+    `is_in` has as many parameters as values.
+    """
+    return QueryString("{} = ANY({})", column, values)
 
 
 class Database:

@@ -163,8 +163,8 @@ async def _owner(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         yield connection
     except asyncpg.InsufficientPrivilegeError as exc:
         raise ConfigurationError(
-            f"the role of PAYTRUST_DATABASE_OWNER_URL may not do this: {exc}; it needs CREATE on the database and CREATEROLE,"
-            f" or somebody who may has to create {APP_ROLE} and the service's login and grant the one to the other"
+            f"missing privilege of the role of PAYTRUST_DATABASE_OWNER_URL: {exc}; grant it CREATE on the database and CREATEROLE,"
+            f" or let an administrator create {APP_ROLE} and the service's login role and grant the one to the other"
         ) from exc
     finally:
         await connection.close()

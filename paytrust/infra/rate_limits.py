@@ -1,8 +1,8 @@
 """
-How often somebody may ask: sliding windows of a minute.
+How often a client may ask: sliding windows of a minute.
 
 Every request is counted at the time it came, so there is no edge of a window at which twice as many pass.
-What is refused does not count.
+Refused requests do not count.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ STORE_DEADLINE_S: Final = 1.0
 STORE_RETRY_S: Final = 5.0
 STORE_CONNECTIONS: Final = 16
 ANONYMOUS_POLICY: Final = "address"
-"""The policy for whoever has shown no valid key."""
+"""The policy for requests without a valid key."""
 
 log = structlog.stdlib.get_logger("paytrust.rates")
 
 
 class Decision(msgspec.Struct, frozen=True):
     """
-    What somebody may do now: whether this request, how many more, and in how many seconds one more than that.
+    Whether this request may pass, how many more may, and in how many seconds one more than that.
     """
 
     policy: str
@@ -60,8 +60,8 @@ class SlidingWindow:
     """
     Sliding windows in the memory of this process, one for each subject.
 
-    At most *subjects* are known; the one who asked longest ago is forgotten first. What is remembered is
-    bounded also by what came within a minute, because each request forgets up to two subjects who have been
+    At most *subjects* are known; the one who asked longest ago is forgotten first. Memory is
+    bounded also by the requests of a minute, because each request forgets up to two subjects who have been
     silent that long.
     """
 
@@ -112,7 +112,7 @@ class SlidingWindow:
         )
 
     def refusal(self, subject: str) -> Decision | None:
-        """What `hit` says when it refuses; None when it would not, and then nothing is counted."""
+        """The refusal that `hit` would give; None when it would grant, and then nothing is counted."""
         window = self._windows.get(subject)
         if window is None or len(window.times) < self.limit:
             return None
@@ -207,7 +207,7 @@ class RateStore:
             return None
         if self._away:
             self._away = False
-            log.info("the store of rate limits answers again")
+            log.info("rate-limit store available again")
         oldest_age_s = WINDOW_S - (window.reset_time - time.time())
         return _decision(policy, limit, limit - window.remaining, granted=granted, oldest_age_s=oldest_age_s)
 
@@ -217,7 +217,7 @@ class RateStore:
     def _lost(self, exc: BaseException) -> None:
         if not self._away:
             log.warning(
-                "the store of rate limits is away; each process counts by itself", error=type(exc).__name__
+                "rate-limit store unavailable; each process counts by itself", error=type(exc).__name__
             )
         self._away = True
         self._ask_again_s = time.monotonic() + STORE_RETRY_S
@@ -231,7 +231,7 @@ def _decision(
 
 
 class RateLimits(msgspec.Struct, frozen=True):
-    """How often each API key, each admin key, and whoever has shown no valid key may ask."""
+    """How often each API key, each admin key, and each address without a valid key may ask."""
 
     keys: SharedLimit
     admins: SharedLimit

@@ -97,7 +97,7 @@ class PluginSettings(BaseSettings):
 
 
 class Settings(PluginSettings):
-    """What an operator may decide. Each field is read from `PAYTRUST_<NAME>` or from the TOML file."""
+    """The settings of an operator. Each field is read from `PAYTRUST_<NAME>` or from the TOML file."""
 
     database_url: SecretStr
     """How the service connects: a role that owns nothing and cannot bypass row-level security."""
@@ -203,7 +203,7 @@ class Settings(PluginSettings):
         # looks like a port.
         if value is not None and not _is_database_url(value.get_secret_value()):
             raise ValueError(
-                "is no URL such as postgresql://USER:PASSWORD@HOST/DATABASE; in a password, / ? # and % are written %2F %3F %23 and %25"
+                "is not a URL such as postgresql://USER:PASSWORD@HOST/DATABASE; in a password, / ? # and % are written %2F %3F %23 and %25"
             )
         return value
 
@@ -363,15 +363,15 @@ def _read_files(files: Mapping[str, str], given: set[str]) -> tuple[dict[str, st
                 value = file.read(MAX_SECRET_BYTES + 1)
             read[setting.removeprefix(PREFIX).lower()] = value.decode().strip()
         except (OSError, ValueError) as exc:  # a ValueError: no UTF-8, or a path with a NUL
-            why = exc.strerror if isinstance(exc, OSError) else "it is no text"
+            why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
             problems.append(f"{name}: {path} cannot be read: {why}")
             continue
         if not value.strip() or len(value) > MAX_SECRET_BYTES:
             problems.append(
-                f"{name}: {path} is {'empty' if not value.strip() else 'no secret, but something large'}"
+                f"{name}: {path} is {'empty' if not value.strip() else f'larger than {MAX_SECRET_BYTES} bytes'}"
             )
         if setting in given:
-            problems.append(f"{name}: {setting} is set, too; which of them is meant?")
+            problems.append(f"{name}: {setting} is set, too; keep one of them")
     return read, problems
 
 

@@ -28,8 +28,8 @@ class Worker:
     """
     Calls *step* until it finds nothing, then waits: until `wake`, or with growing pauses of at most *poll_s*.
 
-    *step* claims and finishes some work and returns how much; what it raises is logged and never ends the
-    loop.
+    *step* claims and finishes some work and returns how much; its exceptions are logged and never end
+    the loop.
     """
 
     def __init__(self, name: str, step: Callable[[], Awaitable[int]], *, poll_s: float = POLL_MAX_S) -> None:

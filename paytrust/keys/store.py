@@ -1,25 +1,40 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from paytrust.infra.db import Record, Transaction, rows
+from piccolo.querystring import QueryString
+
+from paytrust.infra.db import Record, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.keys.model import Action, AuditEntry, AuditFilters, Entry, Key, Reason
-from paytrust.keys.tables import ApiKeys
+from paytrust.keys.tables import ApiKeys, KeyAudit
 from paytrust.security.access import Scope
 
 CHANNEL: Final = "paytrust_keys"
 """Where a trigger on the table tells every process that a key was changed."""
 
-_SHOWN = "tenant_id, id, prefix, description, scopes, allowed_addresses, created_at, rotated_at, expires_at, revoked_at"
+_SHOWN: Final = (
+    "tenant_id",
+    "id",
+    "prefix",
+    "description",
+    "scopes",
+    "allowed_addresses",
+    "created_at",
+    "rotated_at",
+    "expires_at",
+    "revoked_at",
+)
+"""Never the hash, nor the HMAC that a key is looked up by."""
+_RETURNED: Final = ", ".join(_SHOWN)
 
 
 async def insert(tx: Transaction, key: Key, *, lookup: bytes, hash: str) -> Key:  # noqa: A002 - the column's name
     row = await tx.fetchrow(
         "INSERT INTO paytrust.api_keys (tenant_id, id, prefix, lookup, hash, description, scopes, expires_at, allowed_addresses)"
-        f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {_SHOWN}",
+        f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {_RETURNED}",
         key.tenant_id,
         key.key_id,
         key.prefix,
@@ -31,7 +46,7 @@ async def insert(tx: Transaction, key: Key, *, lookup: bytes, hash: str) -> Key:
         key.allowed_addresses,
     )
     assert row is not None
-    return _key(dict(row))
+    return _key(row)
 
 
 async def find(tx: Transaction, lookups: Collection[bytes]) -> dict[bytes, Record]:
@@ -51,14 +66,14 @@ async def get(tx: Transaction, key_id: UUID) -> Record | None:
     )
 
 
-async def page(_: Transaction, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[Key]:
+async def page(tx: Transaction, *, limit: int, after: UUID | None, tenant_id: UUID | None) -> list[Key]:
     """Oldest first: ids are ordered by time."""
-    query = ApiKeys.select().order_by(ApiKeys.id).limit(limit)
+    query = ApiKeys.select(*_SHOWN).order_by(ApiKeys.id).limit(limit)
     if after is not None:
         query = query.where(ApiKeys.id > after)
     if tenant_id is not None:
         query = query.where(ApiKeys.tenant_id == tenant_id)
-    return [_key(row) for row in await rows(query)]
+    return [_key(row) for row in await tx.select(query)]
 
 
 async def rotate(
@@ -76,14 +91,14 @@ async def rotate(
     """
     row = await tx.fetchrow(
         "UPDATE paytrust.api_keys SET prefix = $2, lookup = $3, hash = $4, rotated_at = now()"
-        f" WHERE id = $1 AND hash = $5 AND revoked_at IS NULL RETURNING {_SHOWN}",
+        f" WHERE id = $1 AND hash = $5 AND revoked_at IS NULL RETURNING {_RETURNED}",
         key_id,
         prefix,
         lookup,
         hash,
         was,
     )
-    return None if row is None else _key(dict(row))
+    return None if row is None else _key(row)
 
 
 async def revoke(tx: Transaction, key_id: UUID) -> UUID | None:
@@ -95,7 +110,7 @@ async def revoke(tx: Transaction, key_id: UUID) -> UUID | None:
     return tenant_id
 
 
-def _key(row: dict[str, Any]) -> Key:
+def _key(row: Record) -> Key:
     return Key(
         key_id=row["id"],
         tenant_id=row["tenant_id"],
@@ -111,6 +126,20 @@ def _key(row: dict[str, Any]) -> Key:
 
 
 # --- the audit ------------------------------------------------------------------------------------------------------------
+
+_ENTRY: Final = (
+    KeyAudit.id,
+    KeyAudit.at,
+    KeyAudit.first_at,
+    KeyAudit.times,
+    KeyAudit.action,
+    KeyAudit.reason,
+    KeyAudit.actor,
+    KeyAudit.tenant_id,
+    KeyAudit.key_id,
+    KeyAudit.address,
+    KeyAudit.request_id,
+)
 
 
 async def add_audit(tx: Transaction, entries: list[Entry]) -> None:
@@ -140,22 +169,19 @@ async def audit(
     tx: Transaction, filters: AuditFilters, *, limit: int, before: UUID | None
 ) -> list[AuditEntry]:
     """Newest first; *before* is the last id of the page before."""
-    found = await tx.fetch(
-        """
-        SELECT id, at, first_at, times, action, reason, actor, tenant_id, key_id, address, request_id FROM paytrust.key_audit
-        WHERE ($1::uuid IS NULL OR tenant_id = $1) AND ($2::uuid IS NULL OR key_id = $2)
-          AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at < $4)
-          AND ($5::uuid IS NULL OR (at, id) < (SELECT l.at, l.id FROM paytrust.key_audit l WHERE l.id = $5))
-        ORDER BY at DESC, id DESC LIMIT $6
-        """,
-        filters.tenant_id,
-        filters.key_id,
-        filters.created_from,
-        filters.created_to,
-        before,
-        limit,
-    )
-    return [_audit_entry(row) for row in found]
+    query = KeyAudit.select(*_ENTRY).order_by(KeyAudit.at, KeyAudit.id, ascending=False).limit(limit)
+    if filters.tenant_id is not None:
+        query = query.where(KeyAudit.tenant_id == filters.tenant_id)
+    if filters.key_id is not None:
+        query = query.where(KeyAudit.key_id == filters.key_id)
+    if filters.created_from is not None:
+        query = query.where(KeyAudit.at >= filters.created_from)
+    if filters.created_to is not None:
+        query = query.where(KeyAudit.at < filters.created_to)
+    if before is not None:
+        last = KeyAudit.select(KeyAudit.at, KeyAudit.id).where(KeyAudit.id == before)
+        query = query.where(QueryString("({}, {}) < ({})", KeyAudit.at, KeyAudit.id, *last.querystrings))
+    return [_audit_entry(row) for row in await tx.select(query)]
 
 
 def _audit_entry(row: Record) -> AuditEntry:

@@ -32,7 +32,7 @@ log = structlog.stdlib.get_logger("paytrust.gateways")
 
 
 class _Breaker:
-    """What one account's latest calls say. Closed; open until a time; then one call at a time may try."""
+    """The state of one account, by its latest calls. Closed; open until a time; then one call at a time may try."""
 
     def __init__(self) -> None:
         self.open_until: float | None = None
@@ -78,11 +78,11 @@ class Breakers:
         self._known: OrderedDict[UUID, _Breaker] = OrderedDict()
 
     def check(self, account_id: UUID, gateway: str) -> None:
-        """Raise `GatewayUnavailable` while the account is left alone."""
+        """Raise `GatewayUnavailable` while the circuit of the account is open."""
         breaker = self._known.get(account_id)
         if breaker is not None and (wait_s := breaker.wait_s(self._clock())) > 0:
             error = GatewayUnavailable(
-                f"calls to this {gateway} account kept failing: none is made for {wait_s:.0f} s, nothing was sent"
+                f"circuit open: calls to this {gateway} account kept failing; nothing was sent, next attempt in {wait_s:.0f} s"
             )
             error.retry_after_s = max(1, round(wait_s))
             raise error

@@ -7,6 +7,7 @@ rest works.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from importlib import metadata
@@ -23,6 +24,7 @@ from paytrust.contract.taxes import TaxRule
 from paytrust.money import EXPONENT
 
 GROUP: Final = "paytrust"
+HOOKS: Final = tuple(name for name, hook in vars(hooks).items() if hasattr(hook, "paytrust_spec"))
 log = structlog.stdlib.get_logger("paytrust.plugins")
 
 
@@ -30,7 +32,7 @@ Registered = type[Gateway[Any, Any] | Sandbox] | TaxRule
 
 
 class PluginState(StrEnum):
-    """What became of an installed plugin."""
+    """The fate of an installed plugin."""
 
     LOADED = "loaded"
     QUARANTINED = "quarantined"
@@ -49,7 +51,7 @@ class PluginRecord(msgspec.Struct):
 
 
 class Registry:
-    """What the plugins of one application registered."""
+    """The gateways, tax rules and sandboxes that the plugins of one application registered."""
 
     def __init__(
         self, *, disabled: Collection[str] = (), entry_points: Iterable[metadata.EntryPoint] | None = None
@@ -74,6 +76,7 @@ class Registry:
         try:
             found = _collect(point)
             self._check_unique(found)
+            record.provides = [self._keep(thing) for thing in found]
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever a plugin raises must not stop the service
             record.state, record.reason = PluginState.QUARANTINED, f"{type(exc).__name__}: {exc}"
             log.warning(
@@ -82,9 +85,6 @@ class Registry:
                 distribution=record.distribution,
                 reason=record.reason,
             )
-            return
-        for thing in found:
-            record.provides.append(self._keep(thing))
 
     def _keep(self, thing: Registered) -> str:
         if isinstance(thing, TaxRule):
@@ -97,12 +97,14 @@ class Registry:
         return f"sandbox {thing.name}"
 
     def _check_unique(self, found: list[Registered]) -> None:
-        gateways, rules = set(self.gateways), set(self.tax_rules)
+        gateways, rules, sandboxes = set(self.gateways), set(self.tax_rules), set(self.sandboxes)
         for thing in found:
             if isinstance(thing, TaxRule):
                 _add_once(rules, thing.name, "tax rule")
             elif issubclass(thing, Gateway):
                 _add_once(gateways, thing.code, "gateway")
+            else:
+                _add_once(sandboxes, thing.name, "sandbox")
 
 
 def _add_once(names: set[str], name: str, kind: str) -> None:
@@ -115,13 +117,15 @@ def _collect(point: metadata.EntryPoint) -> list[Registered]:
     """Run one plugin's hooks and check what it registers."""
     manager = pluggy.PluginManager(hooks.NAMESPACE)
     manager.add_hookspecs(hooks)
-    manager.register(point.load(), name=point.name)
+    plugin = point.load()
+    _check_hooks(manager, plugin)
+    manager.register(plugin, name=point.name)
     manager.check_pending()  # a hook we do not specify is a typo
     found: list[Registered] = []
     rules: list[type[TaxRule]] = []
     manager.hook.register_gateways(register=_registrar(found, Gateway, _check_gateway))
-    manager.hook.register_sandboxes(register=_registrar(found, Sandbox, lambda _: None))
-    manager.hook.register_tax_rules(register=_registrar(rules, TaxRule, _check_tax_rule))
+    manager.hook.register_sandboxes(register=_registrar(found, Sandbox, _check_name))
+    manager.hook.register_tax_rules(register=_registrar(rules, TaxRule, _check_name))
     return [*found, *(rule() for rule in rules)]
 
 
@@ -137,9 +141,23 @@ def _registrar(found: list[Any], base: type, check: Callable[[Any], None]) -> Ca
     return register
 
 
-def _check_tax_rule(rule: type[TaxRule]) -> None:
-    if not getattr(rule, "name", ""):
-        raise TypeError(f"{rule.__name__} does not set name")
+def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
+    """Refuse a plugin with a hook that pluggy would pass over in silence, or call in vain."""
+    implemented = [name for name in dir(plugin) if manager.parse_hookimpl_opts(plugin, name) is not None]
+    for name in HOOKS:
+        hook = getattr(plugin, name, None)
+        if hook is not None and name not in implemented:
+            raise TypeError(f"{name} lacks @hookimpl, so it is never called")
+        if inspect.iscoroutinefunction(hook):
+            raise TypeError(f"{name} is async, so it registers nothing: hooks are plain functions")
+    if not implemented:
+        raise TypeError(f"it implements no hook: {', '.join(HOOKS)}")
+
+
+def _check_name(thing: type[TaxRule | Sandbox]) -> None:
+    name: object = getattr(thing, "name", None)
+    if not (isinstance(name, str) and name):
+        raise TypeError(f"{thing.__name__} does not set name, a non-empty str")
 
 
 def _check_gateway(gateway: type[Gateway[Any, Any]]) -> None:

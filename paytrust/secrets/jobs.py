@@ -20,7 +20,7 @@ from paytrust.security.encryption import DecryptionFailed
 
 
 class SealedStore(Protocol):
-    """Who keeps sealed values, and can write them anew."""
+    """A room that keeps sealed values, and can write them anew."""
 
     async def sealed_before(self, after: tuple[Any, ...] | None) -> list[Outdated]: ...
     async def replace_sealed(self, stale: Outdated, sealed: bytes) -> bool: ...
@@ -28,7 +28,7 @@ class SealedStore(Protocol):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a rotation did, what it could not open, and what needs which master key afterwards."""
+    """The work of a rotation, the values it could not open, and the uses of each master key afterwards."""
 
     rewrapped: int
     created: int
@@ -79,7 +79,7 @@ async def needed(secrets: Secrets, stores: Mapping[str, SealedStore]) -> dict[st
 
 
 def describe(uses: dict[str, int]) -> str:
-    """What a master key is needed for, for people: "data keys (3), credentials (1)"."""
+    """The uses of a master key, for people: "data keys (3), credentials (1)"."""
     return ", ".join(f"{what} ({count})" for what, count in uses.items())
 
 

@@ -25,7 +25,7 @@ class EncryptionContext(msgspec.Struct, frozen=True):
 
     @property
     def under_master_key(self) -> str:
-        """The context of values that no data key sealed: what versions before migration 0015 wrote."""
+        """The context of values that no data key sealed, which versions before migration 0015 wrote."""
         return f"{self.table}/{self.row}/{self.field}"
 
 
@@ -78,5 +78,5 @@ def key_id_of(value: bytes) -> UUID | None:
 
 
 def wrapping(scope: UUID, key_id: UUID) -> str:
-    """What a wrapped data key is bound to: its purpose, its tenant and its id."""
+    """The context of a wrapped data key: its purpose, its tenant and its id."""
     return f"data_keys/{scope}/{key_id}"

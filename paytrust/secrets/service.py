@@ -87,7 +87,7 @@ class Secrets:
             return self._master_keys.open(sealed.value, context=context.under_master_key)
         if sealed.wrapped_key is None:
             raise DecryptionFailed(
-                "a stored secret does not open: its tenant has no such data key, so it was moved here from another row"
+                "a stored secret cannot be decrypted: its tenant has no such data key, so it was moved here from another row"
             )
         return self._unwrap(Wrapped(context.scope, key_id, sealed.wrapped_key)).open(sealed.value, context)
 
@@ -157,8 +157,8 @@ class Secrets:
 
     async def rewrap(self, after: tuple[UUID, UUID] = FIRST) -> Change:
         """
-        Seal the next data keys that are under another master key with the first one. What they have sealed
-        stays as it is.
+        Seal the next data keys that are under another master key with the first one. The values that they
+        have sealed stay as they are.
         """
         failed, changed = [], 0
         async with self._db.transaction(system=True) as tx:
@@ -211,4 +211,4 @@ def _last(keys: list[Wrapped]) -> tuple[UUID, UUID] | None:
 
 
 def _owner(scope: UUID) -> str:
-    return "what belongs to no tenant" if scope == NO_TENANT else f"tenant {scope}"
+    return "no tenant" if scope == NO_TENANT else f"tenant {scope}"

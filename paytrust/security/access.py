@@ -1,4 +1,4 @@
-"""Who is calling, and from where, as far as every room needs to know."""
+"""The caller and its address, as far as every room needs to know."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_ADDRESS: Final = 45
 
 
 class Scope(StrEnum):
-    """What a key may do."""
+    """The rights of a key."""
 
     READ = "read"
     WRITE = "write"
@@ -45,8 +45,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 LOCAL: Final = Caller("local")
 """
-Whoever runs code on our own machine: the command line, `paytrust dev`, an application that PayTrust is
-mounted in.
+Code on our own machine: the command line, `paytrust dev`, an application that PayTrust is mounted in.
 """
 ANONYMOUS: Final = Caller("anonymous")
 
@@ -64,8 +63,8 @@ def network(text: str) -> Network:
 @functools.lru_cache(maxsize=4096)
 def subnet(address: str | None) -> str:
     """
-    The /24 of an IPv4 address, the /64 of an IPv6 address: what one subscriber can easily have many addresses
-    of.
+    The /24 of an IPv4 address, the /64 of an IPv6 address: one subscriber can easily have many addresses
+    of it.
     """
     parsed = _address(address or "")
     if parsed is None:
@@ -84,7 +83,7 @@ def client_address(peer: str | None, forwarded_for: Iterable[str], trusted: Sequ
     The address of the client: of the other end of the connection (*peer*), unless that is a trusted proxy.
 
     Then it is the right-most address in *forwarded_for* (the values of X-Forwarded-For, in order) that is not
-    a trusted proxy: everything to the left of it was written by somebody we do not know. What is no address
+    a trusted proxy: everything to the left of it was written by an unknown client. A value that is no address
     ends the search at the proxy that wrote it.
     """
     nearest = _address((peer or "").partition("%")[0])

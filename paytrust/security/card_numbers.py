@@ -1,5 +1,5 @@
 """
-Card numbers (PANs) in texts: what PayTrust must never hold, and so never takes (PCI DSS 3; catalogue D16).
+Card numbers (PANs) in texts: PayTrust must never hold one, and so never takes one (PCI DSS 3; catalogue D16).
 
 A card number is 13 to 19 digits with a valid check digit (Luhn, ISO/IEC 7812) that begin and are as many as
 those of a card network. They stand by themselves, not inside a longer number or word, in one piece or in

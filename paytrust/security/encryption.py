@@ -74,5 +74,5 @@ def decrypt(key: AESGCM, sealed: bytes, bound_to: bytes) -> bytes:
         return key.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to)
     except (InvalidTag, ValueError) as exc:  # a ValueError: cut off within the nonce
         raise DecryptionFailed(
-            "a stored secret does not open: it was changed, moved, or encrypted with another key"
+            "a stored secret cannot be decrypted: it was changed, moved, or encrypted with another key"
         ) from exc

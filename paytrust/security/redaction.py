@@ -50,7 +50,7 @@ def redact(text: str) -> str:
 
 def redact_event(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """
-    A structlog processor, for after `format_exc_info`: what goes wrong may hold anything, so there every
+    A structlog processor, for after `format_exc_info`: an error may hold anything, so there every
     value is searched.
     """
     search = redact if method not in {"debug", "info"} else _without_shapes

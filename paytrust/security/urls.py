@@ -1,9 +1,9 @@
 """
 URLs that come from outside: where a browser is sent, and where the service itself connects.
 
-A web address is taken only in a form that every parser reads alike; what a browser would repair is refused
-instead (D15). What the service connects to is checked by its address, at the moment of connecting, whatever a
-name meant a moment before (D14).
+A web address is taken only in a form that every parser reads alike; a form that a browser would repair is
+refused instead (D15). The service checks an address at the moment of connecting, because the address behind a
+name can change (D14).
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ def parse(url: str, *, insecure: bool = False) -> ParsedURL:
         raise ValueError("expected an address that starts with https://")
     port = None if found["port"] is None else int(found["port"])
     if port is not None and not 1 <= port <= 65_535:
-        raise ValueError("this port does not exist")
+        raise ValueError("expected a port from 1 to 65535")
     try:
         return ParsedURL(found["scheme"], _host(found["host"]), port)
     except ValueError as exc:
-        raise ValueError("this host is none") from exc
+        raise ValueError("not a valid host name or IP address") from exc
 
 
 def _host(text: str) -> str:
@@ -141,7 +141,7 @@ class Reach(msgspec.Struct, frozen=True):
         """
         form = parse(url, insecure=self.insecure)
         if {"?", "#"} & set(url):
-            raise ValueError("paths are added to it, so it has neither a query nor a fragment")
+            raise ValueError("expected an address without a query or a fragment: paths are added to it")
         if _NUMBER.fullmatch(form.host.rpartition(".")[2]) or ":" in form.host:
             self.check(form.host)
         return form
@@ -152,4 +152,4 @@ class Reach(msgspec.Struct, frozen=True):
         if not contains(allowed, address) and (
             contains(NOT_PUBLIC, address) or not contains(EVERYWHERE, address)
         ):
-            raise ValueError("this address is not public")
+            raise ValueError("not a public address")

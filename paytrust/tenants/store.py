@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from paytrust.infra.db import Transaction, rows
+from paytrust.infra.db import Transaction
 from paytrust.tenants.model import Tenant
 from paytrust.tenants.tables import Tenants
 
@@ -17,21 +16,18 @@ async def insert(tx: Transaction, tenant_id: UUID, name: str) -> Tenant:
         name,
     )
     if created_at is None:
-        created_at = await tx.fetchval("SELECT created_at FROM paytrust.tenants WHERE id = $1", tenant_id)
+        (row,) = await tx.select(Tenants.select(Tenants.created_at).where(Tenants.id == tenant_id))
+        created_at = row["created_at"]
     return Tenant(tenant_id, name, created_at)
 
 
-async def page(_: Transaction, *, limit: int, after: UUID | None) -> list[Tenant]:
+async def page(tx: Transaction, *, limit: int, after: UUID | None) -> list[Tenant]:
     """Oldest first: ids are ordered by time."""
-    query = Tenants.select().order_by(Tenants.id).limit(limit)
+    query = Tenants.select(Tenants.id, Tenants.name, Tenants.created_at).order_by(Tenants.id).limit(limit)
     if after is not None:
         query = query.where(Tenants.id > after)
-    return [_tenant(row) for row in await rows(query)]
+    return [Tenant(row["id"], row["name"], row["created_at"]) for row in await tx.select(query)]
 
 
-async def exists(_: Transaction, tenant_id: UUID) -> bool:
-    return bool(await rows(Tenants.select(Tenants.id).where(Tenants.id == tenant_id)))
-
-
-def _tenant(row: dict[str, Any]) -> Tenant:
-    return Tenant(row["id"], row["name"], row["created_at"])
+async def exists(tx: Transaction, tenant_id: UUID) -> bool:
+    return bool(await tx.select(Tenants.select(Tenants.id).where(Tenants.id == tenant_id)))

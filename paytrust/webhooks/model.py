@@ -90,6 +90,18 @@ class WebhookContent(WebhookOut, frozen=True, kw_only=True):
     body: str
 
 
+class FailedFilters(msgspec.Struct, frozen=True):
+    """
+    Which failed webhooks: *code* is that of the last attempt, *received_from* is included, *received_to* is
+    not.
+    """
+
+    account_id: UUID | None = None
+    code: str | None = None
+    received_from: datetime | None = None
+    received_to: datetime | None = None
+
+
 class WorkerLost(PayTrustError):
     """Every worker that took this webhook died, or never finished."""
 

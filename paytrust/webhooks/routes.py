@@ -24,7 +24,7 @@ from paytrust.api.pagination import (
 from paytrust.api.problems import BodyTooLarge, problems
 from paytrust.errors import FieldError, Invalid, pointer
 from paytrust.security.access import Caller
-from paytrust.webhooks.model import MAX_BODY_BYTES, REPLAY_AT_ONCE, WebhookContent, WebhookOut
+from paytrust.webhooks.model import MAX_BODY_BYTES, REPLAY_AT_ONCE, FailedFilters, WebhookContent, WebhookOut
 from paytrust.webhooks.service import Inbox, Webhooks
 
 MAX_CODE: Final = 50
@@ -110,14 +110,13 @@ async def list_failed(
     received_to: Timestamp = None,
 ) -> WebhookPage:
     """List webhooks that were given up, newest first, with every attempt to process them."""
-    found = await inbox.failed(
-        limit=limit,
-        before=decode_cursor(cursor),
-        account_id=gateway_id,
-        code=code,
-        received_from=decode_timestamp("received_from", received_from),
-        received_to=decode_timestamp("received_to", received_to),
+    filters = FailedFilters(
+        gateway_id,
+        code,
+        decode_timestamp("received_from", received_from),
+        decode_timestamp("received_to", received_to),
     )
+    found = await inbox.failed(filters, limit=limit, before=decode_cursor(cursor))
     return WebhookPage(found, encode_cursor(found[-1].event_id) if len(found) == limit else None)
 
 
@@ -170,13 +169,8 @@ async def replay_failed(data: JSONBody[ReplayFailed], inbox: NamedDependency[Inb
             "the period ends before it begins",
             errors=(FieldError(pointer("received_to"), "is before received_from"),),
         )
-    done = await inbox.replay_failed(
-        received_from=since,
-        received_to=until,
-        after=decode_cursor(data.cursor),
-        account_id=data.gateway_id,
-        code=data.code,
-    )
+    filters = FailedFilters(data.gateway_id, data.code, since, until)
+    done = await inbox.replay_failed(filters, after=decode_cursor(data.cursor))
     return Replayed(len(done), encode_cursor(done[-1]) if len(done) == REPLAY_AT_ONCE else None)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,12 +14,12 @@ from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.contract.gateways import Gateway, Webhook, WebhookNotice
 from paytrust.errors import Busy, InvalidSignature, NotFound, Unavailable, UnreadableWebhook
-from paytrust.infra.db import Database
+from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.infra.rate_limits import Decision, SlidingWindow
 from paytrust.security.access import subnet
 from paytrust.webhooks import model, store
-from paytrust.webhooks.model import WebhookContent, WebhookOut
+from paytrust.webhooks.model import FailedFilters, WebhookContent, WebhookOut
 
 INTAKE_TIMEOUT_MS: Final = 2_000
 
@@ -120,33 +120,22 @@ class Inbox:
         self._db = db
 
     async def failed(
-        self,
-        *,
-        limit: int,
-        before: UUID | None = None,
-        account_id: UUID | None = None,
-        code: str | None = None,
-        received_from: datetime | None = None,
-        received_to: datetime | None = None,
+        self, filters: FailedFilters, *, limit: int, before: UUID | None = None
     ) -> list[WebhookOut]:
-        """Newest first, after the webhook *before*; received in [received_from, received_to)."""
-        async with self._db.transaction(system=True, readonly=True) as tx:
-            return await store.failed(
-                tx,
-                limit=limit,
-                before=before,
-                account_id=account_id,
-                code=code,
-                received_from=received_from,
-                received_to=received_to,
-            )
+        """Newest first, after the webhook *before*."""
+        async with self._snapshot() as tx:
+            return await store.failed(tx, filters, limit=limit, before=before)
 
     async def get(self, webhook_id: UUID) -> WebhookContent:
-        async with self._db.transaction(system=True, readonly=True) as tx:
+        async with self._snapshot() as tx:
             found = await store.find(tx, webhook_id)
         if found is None:
             raise NotFound(f"there is no webhook {webhook_id}")
         return found
+
+    def _snapshot(self) -> AbstractAsyncContextManager[Transaction]:
+        """Webhooks and their attempts are read by two queries, which are to see the same state."""
+        return self._db.transaction(system=True, readonly=True, isolation="REPEATABLE READ")
 
     async def replay(self, webhook_id: UUID) -> WebhookContent:
         """
@@ -163,29 +152,13 @@ class Inbox:
         log.info("webhook replayed", webhook_id=str(webhook_id))
         return found
 
-    async def replay_failed(
-        self,
-        *,
-        received_from: datetime,
-        received_to: datetime,
-        after: UUID | None = None,
-        account_id: UUID | None = None,
-        code: str | None = None,
-    ) -> list[UUID]:
+    async def replay_failed(self, filters: FailedFilters, *, after: UUID | None = None) -> list[UUID]:
         """
-        Have failed webhooks of a period processed again, oldest first and after *after*: their ids, at most
+        Have failed webhooks processed again, oldest first and after *after*: their ids, at most
         `REPLAY_AT_ONCE`.
         """
         async with self._db.transaction(system=True) as tx:
-            replayed = await store.replay_failed(
-                tx,
-                limit=model.REPLAY_AT_ONCE,
-                after=after,
-                account_id=account_id,
-                code=code,
-                received_from=received_from,
-                received_to=received_to,
-            )
+            replayed = await store.replay_failed(tx, filters, limit=model.REPLAY_AT_ONCE, after=after)
         log.info("failed webhooks replayed", count=len(replayed))
         return replayed
 

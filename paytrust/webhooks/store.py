@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from piccolo.query import Select
+from piccolo.querystring import QueryString
 
 from paytrust.contract.gateways import Webhook, WebhookNotice
-from paytrust.infra.db import Record, Transaction
+from paytrust.infra.db import Record, Transaction, one_of
 from paytrust.webhooks.model import (
     ClaimedWebhook,
+    FailedFilters,
     ProcessingAttempt,
     WebhookContent,
     WebhookOut,
     WebhookStatus,
 )
+from paytrust.webhooks.tables import WebhookAttempts, Webhooks
 
 LEASE = timedelta(seconds=60)
 
@@ -126,8 +131,9 @@ async def fail(
 
 async def contents(tx: Transaction, webhook_id: UUID) -> Webhook:
     """What arrived, for reading it again."""
-    row = await tx.fetchrow("SELECT headers, body FROM paytrust.webhooks WHERE id = $1", webhook_id)
-    assert row is not None
+    (row,) = await tx.select(
+        Webhooks.select(Webhooks.headers, Webhooks.body).where(Webhooks.id == webhook_id)
+    )
     return Webhook(msgspec.json.decode(row["headers"]), row["body"])
 
 
@@ -143,17 +149,18 @@ async def reread(tx: Transaction, webhook: ClaimedWebhook, notice: WebhookNotice
 
 # --- administration ---------------------------------------------------------------------------------------------------------
 
-_SELECT = """
-SELECT w.id, w.tenant_id, w.gateway_account_id, w.event, w.reference, w.status, w.error_code, w.error_detail, w.received_at, w.processed_at,
-    (SELECT jsonb_agg(jsonb_build_object('number', a.number, 'outcome', a.outcome, 'error_code', a.error_code,
-            'error_detail', a.error_detail, 'ended_at', a.ended_at) ORDER BY a.number)
-     FROM paytrust.webhook_attempts a WHERE a.webhook_id = w.id) AS tries
-"""
-
-_FAILED = """
-w.status = 'failed' AND ($1::uuid IS NULL OR w.gateway_account_id = $1) AND ($2::text IS NULL OR w.error_code = $2)
-    AND ($3::timestamptz IS NULL OR w.received_at >= $3) AND ($4::timestamptz IS NULL OR w.received_at < $4)
-"""
+_SHOWN: Final = (
+    Webhooks.id,
+    Webhooks.tenant_id,
+    Webhooks.gateway_account_id,
+    Webhooks.event,
+    Webhooks.reference,
+    Webhooks.status,
+    Webhooks.error_code,
+    Webhooks.error_detail,
+    Webhooks.received_at,
+    Webhooks.processed_at,
+)
 
 _AGAIN = """
 status = 'received', next_attempt_at = now(), first_failed_at = NULL, attempts_before = attempts, lease_until = NULL, processed_at = NULL
@@ -161,37 +168,71 @@ status = 'received', next_attempt_at = now(), first_failed_at = NULL, attempts_b
 
 
 async def failed(
-    tx: Transaction,
-    *,
-    limit: int,
-    before: UUID | None,
-    account_id: UUID | None,
-    code: str | None,
-    received_from: datetime | None,
-    received_to: datetime | None,
+    tx: Transaction, filters: FailedFilters, *, limit: int, before: UUID | None
 ) -> list[WebhookOut]:
     """Newest first: ids are ordered by time."""
-    rows = await tx.fetch(
-        f"{_SELECT} FROM paytrust.webhooks w WHERE {_FAILED} AND ($5::uuid IS NULL OR w.id < $5) ORDER BY w.id DESC LIMIT $6",
-        account_id,
-        code,
-        received_from,
-        received_to,
-        before,
-        limit,
-    )
-    return [WebhookOut(**_told(row)) for row in rows]
+    query = _failed(Webhooks.select(*_SHOWN), filters).order_by(Webhooks.id, ascending=False).limit(limit)
+    if before is not None:
+        query = query.where(Webhooks.id < before)
+    rows = await tx.select(query)
+    attempts = await _attempts(tx, [row["id"] for row in rows])
+    return [WebhookOut(**_told(row), attempts=attempts[row["id"]]) for row in rows]
+
+
+def _failed(query: Select[Webhooks], filters: FailedFilters) -> Select[Webhooks]:
+    # In the text and no parameter: the index of the failed ones is partial.
+    query = query.where(QueryString("{} = 'failed'", Webhooks.status))
+    if filters.account_id is not None:
+        query = query.where(Webhooks.gateway_account_id == filters.account_id)
+    if filters.code is not None:
+        query = query.where(Webhooks.error_code == filters.code)
+    if filters.received_from is not None:
+        query = query.where(Webhooks.received_at >= filters.received_from)
+    if filters.received_to is not None:
+        query = query.where(Webhooks.received_at < filters.received_to)
+    return query
 
 
 async def find(tx: Transaction, webhook_id: UUID) -> WebhookContent | None:
-    row = await tx.fetchrow(
-        f"{_SELECT}, w.headers, w.body FROM paytrust.webhooks w WHERE w.id = $1", webhook_id
-    )
-    if row is None:
+    query = Webhooks.select(*_SHOWN, Webhooks.headers, Webhooks.body).where(Webhooks.id == webhook_id)
+    rows = await tx.select(query)
+    if not rows:
         return None
+    attempts = await _attempts(tx, [webhook_id])
     return WebhookContent(
-        **_told(row), headers=msgspec.json.decode(row["headers"]), body=row["body"].decode(errors="replace")
+        **_told(rows[0]),
+        attempts=attempts[webhook_id],
+        headers=msgspec.json.decode(rows[0]["headers"]),
+        body=rows[0]["body"].decode(errors="replace"),
     )
+
+
+async def _attempts(tx: Transaction, webhook_ids: list[UUID]) -> dict[UUID, list[ProcessingAttempt]]:
+    """Every attempt to process these webhooks, in their order."""
+    query = (
+        WebhookAttempts.select(
+            WebhookAttempts.webhook_id,
+            WebhookAttempts.number,
+            WebhookAttempts.outcome,
+            WebhookAttempts.error_code,
+            WebhookAttempts.error_detail,
+            WebhookAttempts.ended_at,
+        )
+        .where(one_of(WebhookAttempts.webhook_id, webhook_ids))
+        .order_by(WebhookAttempts.webhook_id, WebhookAttempts.number)
+    )
+    attempts: dict[UUID, list[ProcessingAttempt]] = defaultdict(list)
+    for row in await tx.select(query):
+        attempts[row["webhook_id"]].append(
+            ProcessingAttempt(
+                number=row["number"],
+                outcome=row["outcome"],
+                error_code=row["error_code"],
+                error_detail=row["error_detail"],
+                ended_at=row["ended_at"],
+            )
+        )
+    return attempts
 
 
 async def replay(tx: Transaction, webhook_id: UUID) -> bool:
@@ -205,27 +246,15 @@ async def replay(tx: Transaction, webhook_id: UUID) -> bool:
 
 
 async def replay_failed(
-    tx: Transaction,
-    *,
-    limit: int,
-    after: UUID | None,
-    account_id: UUID | None,
-    code: str | None,
-    received_from: datetime,
-    received_to: datetime,
+    tx: Transaction, filters: FailedFilters, *, limit: int, after: UUID | None
 ) -> list[UUID]:
     """Make failed ones due again, oldest first; their ids, in that order."""
-    rows = await tx.fetch(
-        f"UPDATE paytrust.webhooks SET {_AGAIN} WHERE id IN (SELECT w.id FROM paytrust.webhooks w WHERE {_FAILED}"
-        " AND ($5::uuid IS NULL OR w.id > $5) ORDER BY w.id LIMIT $6 FOR UPDATE) RETURNING id",
-        account_id,
-        code,
-        received_from,
-        received_to,
-        after,
-        limit,
-    )
-    return sorted(row["id"] for row in rows)
+    query = _failed(Webhooks.select(Webhooks.id), filters).order_by(Webhooks.id).limit(limit)
+    if after is not None:
+        query = query.where(Webhooks.id > after)
+    ids = [row["id"] for row in await tx.select(query.lock_rows("UPDATE"))]
+    await tx.execute(f"UPDATE paytrust.webhooks SET {_AGAIN} WHERE id = ANY($1)", ids)
+    return ids
 
 
 async def claim_unmatched(
@@ -263,7 +292,6 @@ def _told(row: Record) -> dict[str, Any]:
         "error_detail": row["error_detail"],
         "received_at": row["received_at"],
         "processed_at": row["processed_at"],
-        "attempts": msgspec.json.decode(row["tries"] or "[]", type=list[ProcessingAttempt]),
     }
 
 

@@ -5,7 +5,7 @@ Create-invoice: PayTrust beside pgbench and beside FastAPI + SQLAlchemy, interle
     .venv/bin/python tests/load/bench.py --quick        a smoke run of seconds
     .venv/bin/python tests/load/bench.py --rounds 9 --json out.json
 
-What is measured and what it means: docs/explanation/performance.md.
+What is measured and what it means: docs/evidence/benchmark.md.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import ground
 import msgspec
 import processes
 import recording
 import report
 from cases import VARIANTS, Bench, Case, Sample
+from fixture import prepared
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,7 +106,7 @@ def standing(
     """Start the gateway, PostgreSQL and the applications; stop all of it at the end."""
     with contextlib.ExitStack() as stack:
         gateway = stack.enter_context(processes.uvicorn("gateway_server:app", folder=folder, environ={}))
-        base = stack.enter_context(ground.prepared(data, gateway.url, tenants=size.tenants))
+        base = stack.enter_context(prepared(data, gateway.url, tenants=size.tenants))
         cases = [Case("pgbench")]
         for count in counts:
             for name, target in (("paytrust", "app:create"), ("fastapi", "fastapi_app:app")):

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 from drive import Order
-from ground import Ground, keep, restore, written
+from fixture import Fixture, keep, restore, written
 from processes import HERE, Server, Usage, usage
 from recording import Script
 
@@ -76,7 +76,7 @@ class Sample(msgspec.Struct, frozen=True):
 class Bench(msgspec.Struct, frozen=True):
     """What a sample needs."""
 
-    ground: Ground
+    fixture: Fixture
     script: Script
     gateway: Server
     folder: Path
@@ -91,7 +91,7 @@ class Bench(msgspec.Struct, frozen=True):
         process = await self._start(self._pgbench(["-t", str(self.kept // CLIENTS)]))
         _, complaints = await process.communicate()
         assert process.returncode == 0, complaints.decode()
-        await keep(self.ground)
+        await keep(self.fixture)
 
     async def prime(self, cases: list[Case]) -> None:
         """
@@ -100,7 +100,7 @@ class Bench(msgspec.Struct, frozen=True):
         requests = [
             (merchant.api_key, merchant.body(case.variant))
             for case in cases
-            for merchant in self.ground.merchants
+            for merchant in self.fixture.merchants
         ]
         server = cases[0].server
         assert server is not None
@@ -111,8 +111,8 @@ class Bench(msgspec.Struct, frozen=True):
 
     async def sample(self, case: Case) -> Sample:
         """Put the tables back, let the case warm up, and measure it."""
-        await restore(self.ground)
-        before_rows = await written(self.ground)
+        await restore(self.fixture)
+        before_rows = await written(self.fixture)
         async with self._running(case) as process:
             await asyncio.sleep(self.warm_s)
             roots = self._roots(case, process.pid)
@@ -121,7 +121,7 @@ class Bench(msgspec.Struct, frozen=True):
             after = usage(roots)
             output, complaints = await asyncio.wait_for(process.communicate(), GRACE_S)
         failed, errors, took = self._result(case, output, complaints, process.returncode)
-        rows = {name: count - before_rows[name] for name, count in (await written(self.ground)).items()}
+        rows = {name: count - before_rows[name] for name, count in (await written(self.fixture)).items()}
         return _sample(case, before, after, failed, errors, took, rows)
 
     @contextlib.asynccontextmanager
@@ -156,13 +156,13 @@ class Bench(msgspec.Struct, frozen=True):
             "-l",
             "--log-prefix=samples",
             *constants,
-            self.ground.service_url,
+            self.fixture.service_url,
         ]
 
     def _load(self, case: Case, seconds: float) -> list[str]:
         if case.server is None:
             return self._pgbench(["-T", str(round(seconds + 0.5))])
-        requests = [(merchant.api_key, merchant.body(case.variant)) for merchant in self.ground.merchants]
+        requests = [(merchant.api_key, merchant.body(case.variant)) for merchant in self.fixture.merchants]
         return self._drive(case.server, requests, seconds, self.connections)
 
     def _drive(
@@ -173,7 +173,7 @@ class Bench(msgspec.Struct, frozen=True):
 
     def _roots(self, case: Case, load_pid: int) -> dict[str, int]:
         roots = {
-            "postgres": self.ground.postmaster,
+            "postgres": self.fixture.postmaster,
             "gateway": self.gateway.pid,
             "load": load_pid,
             "bench": os.getpid(),

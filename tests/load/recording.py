@@ -24,7 +24,7 @@ import msgspec
 from app import create
 from asgi import calling
 from drive import EXTERNAL_ID
-from ground import Ground, Merchant
+from fixture import Fixture, Merchant
 
 import paytrust.services
 from paytrust.infra.db import Database
@@ -72,16 +72,16 @@ def _listening() -> Iterator[list[Any]]:
         paytrust.services.Database = original  # type: ignore[misc]
 
 
-async def record(ground: Ground) -> tuple[list[Statement], dict[str, Any]]:
+async def record(fixture: Fixture) -> tuple[list[Statement], dict[str, Any]]:
     """Let the service create an invoice and return its statements, and its answer."""
-    merchant = ground.merchants[0]
+    merchant = fixture.merchants[0]
     with _listening() as heard:
         async with calling(create()) as http:
             logging.getLogger().setLevel(logging.WARNING)
             await _post(http, merchant, "recorded-before")  # the key is looked up, the gateway made
             heard.clear()
             answer = await _post(http, merchant, "recorded-invoice")
-    connection = await asyncpg.connect(ground.service_url)
+    connection = await asyncpg.connect(fixture.service_url)
     try:
         return [await _statement(connection, query) for query in heard], answer
     finally:
@@ -115,11 +115,11 @@ class Script(msgspec.Struct, frozen=True):
     constants: dict[str, str]
 
 
-def script(statements: list[Statement], answer: dict[str, Any], ground: Ground) -> Script:
+def script(statements: list[Statement], answer: dict[str, Any], fixture: Fixture) -> Script:
     """Turn what was recorded into a pgbench script over all merchants."""
-    own = _own(statements, answer, ground.merchants[0])
+    own = _own(statements, answer, fixture.merchants[0])
     constants = {"ready": "0"}
-    lines = [*_choice(ground.merchants), "\\set k :k + 1"]
+    lines = [*_choice(fixture.merchants), "\\set k :k + 1"]
     for number, statement in enumerate(statements):
         lines += _round_trip(number, statement, own, constants)
     return Script("\n".join(lines) + "\n", constants)

@@ -95,7 +95,7 @@ def summary(samples: list[Sample], *, data: Path, bench: Bench) -> Summary:
         machine=_machine(data),
         versions={name: metadata.version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         setting=(
-            f"samples of {bench.seconds:g} s in random order, each from the same {bench.kept} invoices of {len(bench.ground.merchants)} "
+            f"samples of {bench.seconds:g} s in random order, each from the same {bench.kept} invoices of {len(bench.fixture.merchants)} "
             f"tenants; pgbench {CLIENTS} clients, HTTP {bench.connections} connections; PostgreSQL over a unix socket with fsync and "
             "synchronous_commit on"
         ),

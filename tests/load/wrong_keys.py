@@ -41,7 +41,7 @@ from typing import Any, Final
 
 import click
 import msgspec
-from ground import prepared
+from fixture import prepared
 from processes import Usage, awake, usage, uvicorn
 
 GOOD_PER_S: Final = 50
@@ -105,8 +105,8 @@ def main(quiet: int, rounds: int, seconds: float, wrong: int, *, all_count: bool
         contextlib.ExitStack() as stack,
     ):
         Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user, who has to get in
-        ground = stack.enter_context(prepared(Path(folder), "http://127.0.0.1:1", tenants=1))
-        environ = ground.environ | {"PAYTRUST_TRUSTED_PROXIES": "127.0.0.1"}
+        fixture = stack.enter_context(prepared(Path(folder), "http://127.0.0.1:1", tenants=1))
+        environ = fixture.environ | {"PAYTRUST_TRUSTED_PROXIES": "127.0.0.1"}
         server = stack.enter_context(
             uvicorn("app:create", folder=Path(folder), environ=environ, factory=True)
         )
@@ -116,11 +116,11 @@ def main(quiet: int, rounds: int, seconds: float, wrong: int, *, all_count: bool
         processes = stack.enter_context(
             ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
         )
-        key = ground.merchants[0].api_key
+        key = fixture.merchants[0].api_key
         # The first request of a key runs Argon2, and the first task of a process loads what it needs.
         list(processes.map(serve, [server.port] * 2, [key] * 2, [1.0] * 2))
         stack.enter_context(awake())
-        roots = {"service": server.pid, "postgres": ground.postmaster, "bench": os.getpid()}
+        roots = {"service": server.pid, "postgres": fixture.postmaster, "bench": os.getpid()}
         measured = {where: Measured() for where in WHERE}
         for number in range(rounds):
             if min(one.quiet_s for one in measured.values()) >= quiet:

@@ -303,7 +303,7 @@ def test_a_notification_names_its_payment_and_what_happened():
     )
 
 
-def test_a_true_signature_with_another_orders_transaction_id_does_not_take_the_name_of_that_orders_event():
+def test_a_signature_does_not_cover_another_orders_event():
     """
     The transaction_id is not signed. What has the name of an event that is still to come would pass for it,
     and silence it.

@@ -3,6 +3,7 @@ Bodies of control API calls. Unknown fields are refused: a misspelt instruction 
 """
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -13,12 +14,17 @@ T = TypeVar("T")
 
 
 class Act(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How to act on a payment. `amount` is in major units, or "full", "over" (110 %) or "under" (50 %)."""
+    """
+    How to act on a payment. `amount` is in major units, or "full", "over" (110 %) or "under" (50 %).
+
+    What is `silent` is announced by no webhook.
+    """
 
     amount: str | int | float | None = None
     currency: str | None = None
     channel: str | None = None
     leave_expired: bool = False
+    silent: bool = False
 
     @property
     def wanted(self) -> str:
@@ -38,11 +44,18 @@ class Forgery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Replay(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which webhook to send again: the last about *reference*, or the last of all."""
+    """Which webhook to send again: the last about *reference*, of that *event*, or the last of all."""
 
     reference: str | None = None
+    event: str | None = None
     times: int = 1
     new_id: bool = False
+
+
+class SendUnrelated(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which kind of webhook to send that is about no payment of this shop."""
+
+    kind: str
 
 
 class Release(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -66,10 +79,15 @@ class Address(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Habits that can be changed while the server runs. Seconds are real ones."""
+    """
+    Habits that can be changed while the server runs. Seconds are real ones.
+
+    `minimum_amounts` are in major units, by currency; a currency that it does not name has the gateway's own.
+    """
 
     latency_s: float = 0.0
     webhook_delay_s: float = 0.0
+    minimum_amounts: dict[str, Decimal] = {}
 
 
 def command(request: Request, kind: type[T]) -> T:

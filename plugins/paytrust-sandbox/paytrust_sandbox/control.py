@@ -3,9 +3,21 @@ The control API under `/_sandbox`: what a person, a bank or bad luck would do. N
 gateway.
 """
 
+from contextlib import nullcontext
+
 import msgspec
 
-from paytrust_sandbox.commands import Act, Address, Advance, Forgery, Release, Replay, command, refused
+from paytrust_sandbox.commands import (
+    Act,
+    Address,
+    Advance,
+    Forgery,
+    Release,
+    Replay,
+    SendUnrelated,
+    command,
+    refused,
+)
 from paytrust_sandbox.http import Request, Response, Router, json_response
 from paytrust_sandbox.records import Delivery, Fault
 from paytrust_sandbox.simulator import Simulator
@@ -33,6 +45,7 @@ class Control:
             ("POST", "/webhooks/hold", self.hold),
             ("POST", "/webhooks/release", self.release),
             ("POST", "/webhooks/replay", self.replay),
+            ("POST", "/webhooks/unrelated", self.unrelated),
             ("GET", "/faults", self.faults),
             ("POST", "/faults", self.switch_on),
             ("DELETE", "/faults", self.switch_all_off),
@@ -55,6 +68,7 @@ class Control:
                 "now": simulator.clock.now().isoformat(),
                 "clock_factor": simulator.clock.factor,
                 "actions": sorted(simulator.actions),
+                "unrelated": sorted(simulator.unrelated),
             }
         )
 
@@ -75,7 +89,9 @@ class Control:
                 404, f"no action {name!r}; there are {', '.join(sorted(self._simulator.actions))}, forge"
             )
         try:
-            action(reference, command(request, Act))
+            how = command(request, Act)
+            with self._courier.silenced() if how.silent else nullcontext():
+                action(reference, how)
         except ValueError as exc:
             raise refused(400, str(exc)) from exc
         return self.payment(request)
@@ -115,7 +131,7 @@ class Control:
 
     def replay(self, request: Request) -> Response:
         what = command(request, Replay)
-        delivery = self._last(what.reference)
+        delivery = self._last(what)
         url = delivery.url or self._simulator.state.webhook_url
         if not url:
             raise refused(409, "there is no webhook URL to send to")
@@ -168,8 +184,20 @@ class Control:
         """
         return json_response({"message": "you should not be here"})
 
-    def _last(self, reference: str | None) -> Delivery:
+    def unrelated(self, request: Request) -> Response:
+        """Answers with the webhooks that this sends."""
+        kind = command(request, SendUnrelated).kind
+        send = self._simulator.unrelated.get(kind)
+        if send is None:
+            raise refused(404, f"no kind {kind!r}; there are {', '.join(sorted(self._simulator.unrelated))}")
+        earlier = {delivery.id for delivery in self._courier.deliveries}
+        send()
+        return json_response(
+            [delivery for delivery in self._courier.deliveries if delivery.id not in earlier]
+        )
+
+    def _last(self, what: Replay) -> Delivery:
         for delivery in reversed(self._courier.deliveries):
-            if reference in {None, delivery.reference}:
+            if what.reference in {None, delivery.reference} and what.event in {None, delivery.event}:
                 return delivery
         raise refused(404, "no webhook to send again")

@@ -33,7 +33,7 @@ class Answers(Protocol):
     def forbidden(self, operation: str) -> Response: ...
     def not_found(self, operation: str) -> Response: ...
     def rate_limited(self) -> Response: ...
-    def tampered(self, fault: str, value: object) -> object: ...
+    def tampered(self, fault: Fault, value: object) -> object: ...
 
 
 @dataclass
@@ -127,7 +127,7 @@ async def wrong_clock(case: Case) -> None:
 
 async def tampered(case: Case) -> None:
     response = await case.process()
-    body = to_json(case.answers.tampered(case.fault.name, json.loads(response.body)))
+    body = to_json(case.answers.tampered(case.fault, json.loads(response.body)))
     await case.exchange.respond(Response(response.status, body, response.headers))
 
 
@@ -256,6 +256,7 @@ EFFECTS: dict[str, Effect] = {
     "wrong_amount": tampered,
     "wrong_currency": tampered,
     "wrong_reference": tampered,
+    "odd_fields": tampered,
     "wrong_types": wrong_types,
     "wrong_clock": wrong_clock,
     "huge_body": huge_body,

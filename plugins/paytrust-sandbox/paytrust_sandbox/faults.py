@@ -7,7 +7,7 @@ REQUEST_FAULTS = frozenset(EFFECTS)
 WEBHOOK_FAULTS = frozenset(
     {
         *("duplicate", "reorder", "delay", "lost", "truncated", "reset"),
-        *("wrong_signature", "missing_signature", "wrong_amount", "wrong_currency"),
+        *("wrong_signature", "missing_signature", "wrong_amount", "wrong_currency", "odd_fields"),
     }
 )
 UNTOUCHED = frozenset({"control", "page", "elsewhere", "unknown", "webhook"})
@@ -23,10 +23,15 @@ class Faults:
         self.active: list[Fault] = []
 
     def switch_on(self, fault: Fault) -> None:
-        """Raises ValueError for a name that does not exist for that operation."""
+        """
+        Raises ValueError for a name that does not exist for that operation, and for fields where none or some
+        are needed.
+        """
         known = WEBHOOK_FAULTS if fault.on == "webhook" else REQUEST_FAULTS
         if fault.name not in known:
             raise ValueError(f"no fault {fault.name!r} on {fault.on!r}; there are {', '.join(sorted(known))}")
+        if (fault.name == "odd_fields") != bool(fault.fields or fault.without):
+            raise ValueError("fields and without belong to odd_fields, which needs one of them")
         self.active.append(fault)
 
     def switch_off(self, name: str | None = None) -> None:

@@ -12,6 +12,8 @@ DeliveryState = Literal[
 class Payment(msgspec.Struct, kw_only=True):
     """
     One invoice or order. Amounts are decimal strings in major units; `details` is the gateway's own object.
+
+    *refunded_amount* and *charged_back_amount* are what went back of what was paid, None where nothing did.
     """
 
     id: str
@@ -23,6 +25,8 @@ class Payment(msgspec.Struct, kw_only=True):
     created_at: str
     paid_amount: str | None = None
     paid_currency: str | None = None
+    refunded_amount: str | None = None
+    charged_back_amount: str | None = None
     details: dict[str, Any] = {}
 
 
@@ -73,9 +77,14 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """
     A fault switched on for an operation ("any" is every API call), for the next *times* uses or until
     switched off.
+
+    *fields* and *without* belong to `odd_fields`: dotted paths, each of which passes through every element of
+    a list.
     """
 
     name: str
     on: str = "any"
     times: int | None = None
     seconds: float = 0.5
+    fields: dict[str, Any] = {}
+    without: list[str] = []

@@ -69,12 +69,21 @@ class Remote:
         amount: str | float | None = None,
         currency: str | None = None,
         channel: str | None = None,
+        *,
+        silent: bool = False,
     ) -> Payment:
-        """Pay in full, or whatever *amount* says, in another *currency* if given."""
-        return self.act(reference, "pay", amount=amount, currency=currency, channel=channel)
+        """
+        Pay in full, or whatever *amount* says, in another *currency* if given. What is *silent* sends no
+        webhook.
+        """
+        return self.act(reference, "pay", amount=amount, currency=currency, channel=channel, silent=silent)
 
-    def expire(self, reference: str) -> Payment:
-        return self.act(reference, "expire")
+    def expire(self, reference: str, *, silent: bool = False) -> Payment:
+        return self.act(reference, "expire", silent=silent)
+
+    def refund(self, reference: str, amount: str | float | None = None, *, silent: bool = False) -> Payment:
+        """Refund from the gateway's dashboard, all that is left or *amount*."""
+        return self.act(reference, "refund", amount=amount, silent=silent)
 
     def forge(
         self,
@@ -88,12 +97,31 @@ class Remote:
         body = {"fields": fields or {}, "without": without, "authentication": authentication}
         self._call("POST", f"/payments/{quote(reference, safe='')}/forge", Any, body)
 
-    def fault(self, name: str, on: str = "create", times: int | None = None, seconds: float = 0.5) -> None:
+    def fault(
+        self,
+        name: str,
+        on: str = "create",
+        times: int | None = None,
+        seconds: float = 0.5,
+        *,
+        fields: dict[str, Any] | None = None,
+        without: tuple[str, ...] = (),
+    ) -> None:
         """
         Switch a fault on for an operation ("any" for all, "webhook" for deliveries), for good or for the next
         *times*.
+
+        *fields* and *without* say what `odd_fields` changes, by dotted paths.
         """
-        self._call("POST", "/faults", Any, {"name": name, "on": on, "times": times, "seconds": seconds})
+        fault = {
+            "name": name,
+            "on": on,
+            "times": times,
+            "seconds": seconds,
+            "fields": fields or {},
+            "without": without,
+        }
+        self._call("POST", "/faults", Any, fault)
 
     def clear_faults(self) -> None:
         """Switch every fault off and let go of connections it holds."""
@@ -109,11 +137,22 @@ class Remote:
         """Send held webhooks one after the other and return them with the first answers."""
         return self._call("POST", "/webhooks/release", list[Delivery], {"order": order})
 
-    def replay(self, reference: str | None = None, *, times: int = 1, new_id: bool = False) -> None:
-        """Send the last webhook again."""
-        self._call(
-            "POST", "/webhooks/replay", Any, {"reference": reference, "times": times, "new_id": new_id}
-        )
+    def replay(
+        self, reference: str | None = None, *, event: str | None = None, times: int = 1, new_id: bool = False
+    ) -> None:
+        """
+        Send the last webhook again, whatever became of it: the last of all, or about *reference*, or of
+        *event*.
+        """
+        body = {"reference": reference, "event": event, "times": times, "new_id": new_id}
+        self._call("POST", "/webhooks/replay", Any, body)
+
+    def send_unrelated(self, kind: str) -> list[Delivery]:
+        """
+        Send an authentic webhook that is about no payment of this shop, and return it: "ping", "other_shop",
+        "payout" and others.
+        """
+        return self._call("POST", "/webhooks/unrelated", list[Delivery], {"kind": kind})
 
     def wait_for_deliveries(self, count: int = 1, timeout_s: float = 5.0) -> list[Delivery]:
         """Return the deliveries once *count* of them have been tried. Raises TimeoutError."""
@@ -163,6 +202,17 @@ class XenditRemote(Remote):
         """The money reaches the balance: PAID becomes SETTLED, without a webhook."""
         return self.act(reference, "settle")
 
+    def dispute(self, reference: str, amount: str | float | None = None, *, silent: bool = False) -> Payment:
+        """The payer's bank asks for a card or QR payment back, or for *amount* of it."""
+        return self.act(reference, "dispute", amount=amount, silent=silent)
+
+    def lose_dispute(self, reference: str, *, silent: bool = False) -> Payment:
+        """The payer's bank takes the money: this is Xendit's chargeback."""
+        return self.act(reference, "dispute_lose", silent=silent)
+
+    def win_dispute(self, reference: str, *, silent: bool = False) -> Payment:
+        return self.act(reference, "dispute_win", silent=silent)
+
     def pay_late(self, reference: str, *, leave_expired: bool = False) -> Payment:
         """Pay after expiry. With *leave_expired* the invoice stays EXPIRED though its webhook says PAID."""
         return self.act(reference, "pay", leave_expired=leave_expired)
@@ -197,3 +247,13 @@ class MidtransRemote(Remote):
     def reverse(self, reference: str) -> Payment:
         """The bank takes a settled payment back: settlement becomes deny."""
         return self.act(reference, "reverse")
+
+    def void(self, reference: str, *, silent: bool = False) -> Payment:
+        """The merchant cancels a captured card payment before it settles."""
+        return self.act(reference, "cancel", silent=silent)
+
+    def chargeback(
+        self, reference: str, amount: str | float | None = None, *, silent: bool = False
+    ) -> Payment:
+        """The payer's bank takes back what was settled, all that is left or *amount*."""
+        return self.act(reference, "chargeback", amount=amount, silent=silent)

@@ -10,6 +10,7 @@ import inspect
 import time
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ from paytrust_sandbox.exchange import Exchange, Receive, Send
 from paytrust_sandbox.exchange import Message as AsgiMessage
 from paytrust_sandbox.faults import Faults
 from paytrust_sandbox.http import Refusal, Request, Response, Route, Router, json_response
-from paytrust_sandbox.records import Payment, ReceivedRequest
+from paytrust_sandbox.records import Fault, Payment, ReceivedRequest
 from paytrust_sandbox.state import State
 from paytrust_sandbox.webhooks import Courier, Habits, Message
 
@@ -35,6 +36,7 @@ class Simulator(ABC):
     name: ClassVar[str]
     state: State
     actions: dict[str, Action]
+    unrelated: dict[str, Callable[[], None]]
 
     def __init__(self, *, clock_factor: float, habits: Habits) -> None:
         self.clock = Clock(clock_factor)
@@ -148,11 +150,11 @@ class Simulator(ABC):
     def rate_limited(self) -> Response: ...
 
     @abstractmethod
-    def tampered(self, fault: str, value: object) -> object:
-        """Return an answer or webhook body as fault *fault* shows it."""
+    def tampered(self, fault: Fault, value: object) -> object:
+        """Return an answer or webhook body as *fault* shows it."""
 
     @abstractmethod
-    def tampered_message(self, fault: str, message: Message) -> Message: ...
+    def tampered_message(self, fault: Fault, message: Message) -> Message: ...
 
     async def _process(self, request: Request, route: Route | None) -> Response:
         self.tick()

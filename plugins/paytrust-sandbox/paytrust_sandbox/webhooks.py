@@ -4,7 +4,8 @@ Sending webhooks: at once, held back, in another order, twice, never; and again 
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -13,7 +14,7 @@ import httpx
 from paytrust_sandbox.clock import Clock
 from paytrust_sandbox.exchange import reset
 from paytrust_sandbox.faults import Faults
-from paytrust_sandbox.records import Attempt, Delivery
+from paytrust_sandbox.records import Attempt, Delivery, Fault
 from paytrust_sandbox.retries import RetryRule, succeeded
 
 LOG_LIMIT = 10_000
@@ -23,7 +24,7 @@ MAX_REDIRECTS = 5
 # its refusal.
 FRESH_CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 CUT_OFF = frozenset({"truncated", "reset"})
-PLAIN_FAULTS = frozenset({"", "duplicate", "reorder", "delay", "lost"}) | CUT_OFF
+PLAIN_FAULTS = frozenset({"duplicate", "reorder", "delay", "lost"}) | CUT_OFF
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Courier:
     """Delivers the webhooks of one gateway and remembers every attempt."""
 
     def __init__(
-        self, clock: Clock, faults: Faults, habits: Habits, tamper: Callable[[str, Message], Message]
+        self, clock: Clock, faults: Faults, habits: Habits, tamper: Callable[[Fault, Message], Message]
     ) -> None:
         self.deliveries: list[Delivery] = []
         self.holding = False
@@ -65,13 +66,25 @@ class Courier:
         self._tasks: set[asyncio.Task[None]] = set()
         self._client: httpx.AsyncClient | None = None
         self._count = 0
+        self._silent = False
+
+    @contextmanager
+    def silenced(self) -> Iterator[None]:
+        """Send nothing of what happens inside."""
+        self._silent = True
+        try:
+            yield
+        finally:
+            self._silent = False
 
     def send(self, message: Message) -> None:
         """Send *message* as the faults of the day will have it."""
+        if self._silent:
+            return
         fault = self._faults.take("webhook")
         name = fault.name if fault else ""
-        if name not in PLAIN_FAULTS:
-            message = self._tamper(name, message)
+        if fault and name not in PLAIN_FAULTS:
+            message = self._tamper(fault, message)
         for delivery in [self._record(message, name) for _ in range(2 if name == "duplicate" else 1)]:
             if name in CUT_OFF:
                 self._to_cut_off[delivery.id] = name

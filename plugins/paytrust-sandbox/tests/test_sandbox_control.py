@@ -17,7 +17,19 @@ from paytrust_sandbox import GatewaySandbox, MidtransConfig, Servers, XenditConf
 def test_the_overview_tells_what_can_be_done(browser, xendit):
     overview = browser.get(f"{xendit.url}/_sandbox").json()
     assert overview["gateway"] == "xendit"
-    assert overview["actions"] == ["expire", "pay", "refund_fail", "refund_succeed", "settle"]
+    assert overview["actions"] == [
+        *(
+            "dispute",
+            "dispute_lose",
+            "dispute_win",
+            "expire",
+            "pay",
+            "refund",
+            "refund_fail",
+            "refund_succeed",
+            "settle",
+        )
+    ]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import gzip
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import httpx
@@ -219,6 +220,45 @@ def test_snap_and_core_reject_in_their_own_words(midtrans, transactions, midtran
     assert (status.status_code, core[1] in status.json()) == (core[0], True)
 
 
+def test_a_key_can_be_refused_from_now_on(xendit, xendit_api, invoices, midtrans, transactions, midtrans_api):
+    invoice = invoices.create()
+    transactions.charge()
+    xendit.fault("http_401", on="any")
+    midtrans.fault("http_401", on="any")
+    answers = [
+        *(
+            xendit_api.get(path)
+            for path in (f"/v2/invoices/{invoice['id']}", "/v2/invoices", "/refunds", "/v1/disputes")
+        ),
+        *(xendit_api.post(path) for path in ("/v2/invoices", f"/invoices/{invoice['id']}/expire!")),
+        *(midtrans_api.post(path) for path in ("/snap/v1/transactions", "/v2/charge", "/v2/ORD-1/cancel")),
+        midtrans_api.get("/v2/ORD-1/status"),
+    ]
+    assert {answer.status_code for answer in answers} == {401}
+    xendit.clear_faults()
+    assert xendit_api.get(f"/v2/invoices/{invoice['id']}").json()["status"] == "PENDING"
+
+
+def test_slow_answers_of_one_operation_leave_the_others_quick(midtrans, transactions, xendit, invoices):
+    transactions.charge()
+    midtrans.fault("late_answer", on="status", seconds=0.5)
+
+    def timed(ask) -> float:
+        started = time.monotonic()
+        ask()
+        return time.monotonic() - started
+
+    with ThreadPoolExecutor(4) as pool:
+        started = time.monotonic()
+        slow = list(pool.map(timed, [transactions.status] * 4))
+        assert time.monotonic() - started < 1.5
+    assert min(slow) >= 0.5
+    assert (
+        max(timed(ask) for ask in (lambda: transactions.charge("ORD-2"), transactions.snap, invoices.create))
+        < 0.5
+    )
+
+
 def test_not_found_though_created_hides_what_exists(xendit, xendit_api, invoices):
     invoice = invoices.create()
     xendit.fault("not_found_though_created", on="get")
@@ -233,12 +273,12 @@ def test_a_duplicated_create_makes_two_invoices_at_xendit(xendit, invoices):
     assert [payment.id == answered["id"] for payment in xendit.payments] == [False, True]
 
 
-def test_a_duplicated_create_at_midtrans_replaces_its_own_token_and_a_duplicated_charge_conflicts(
-    midtrans, transactions
-):
+def test_a_duplicated_request_at_midtrans_is_answered_as_there(midtrans, transactions):
+    """A duplicated create replaces its own token, and a duplicated charge conflicts."""
     midtrans.fault("duplicate")
     token = transactions.snap().json()["token"]
-    assert midtrans.payment("ORD-1").details["tokens"][-1] == {"token": token, "state": "open"}
+    last = midtrans.payment("ORD-1").details["tokens"][-1]
+    assert (last["token"], last["state"]) == (token, "open")
     assert transactions.charge("ORD-2")["status_code"] == "406"
     assert midtrans.payment("ORD-2").status == "pending"
 

@@ -172,6 +172,52 @@ def test_without_a_start_time_the_clock_starts_when_a_method_is_chosen(transacti
     assert expiry - chosen == timedelta(minutes=10)
 
 
+def lives_for(midtrans) -> timedelta:
+    """Return how long the newest page of the order is open."""
+    payment = midtrans.payment("ORD-1")
+    expires_at = datetime.fromisoformat(payment.details["tokens"][-1]["expires_at"])
+    return expires_at - datetime.fromisoformat(payment.created_at)
+
+
+@pytest.mark.parametrize(
+    ("terms", "length"),
+    [
+        ({}, timedelta(hours=24)),
+        ({"expiry": {"duration": 7, "unit": "days"}}, timedelta(days=7)),
+        ({"page_expiry": {"duration": 30, "unit": "minutes"}}, timedelta(minutes=30)),
+        (
+            {"expiry": {"duration": 7, "unit": "days"}, "page_expiry": {"duration": 3, "unit": "hours"}},
+            timedelta(hours=3),
+        ),
+    ],
+)
+def test_a_page_closes_when_it_was_asked_to_or_after_a_day(transactions, midtrans, browser, terms, length):
+    page = transactions.snap(**terms).json()["redirect_url"]
+    assert lives_for(midtrans) == length
+    midtrans.advance(length.total_seconds() - 30)
+    assert "Pay with" in browser.get(page).text
+    midtrans.advance(30)
+    assert "This page has expired." in browser.get(page).text
+    with pytest.raises(httpx.HTTPStatusError, match="no open Snap page"):
+        midtrans.pay("ORD-1")
+    assert transactions.status()["status_code"] == "404"
+    assert transactions.snap(**terms).status_code == 201
+
+
+def test_a_page_can_be_closed_before_its_time(transactions, midtrans, browser):
+    page = transactions.snap().json()["redirect_url"]
+    midtrans.expire("ORD-1")
+    assert "This page has expired." in browser.get(page).text
+    assert midtrans.deliveries == []
+
+
+def test_a_minimum_amount_can_be_set(transactions, midtrans):
+    midtrans.settings(minimum_amounts={"IDR": 10_000})
+    assert "greater than or equal to 10000" in transactions.snap(amount=9_999).json()["error_messages"][0]
+    assert transactions.charge(amount=9_999, payment_type="gopay")["status_code"] == "400"
+    assert transactions.snap(amount=10_000).status_code == 201
+
+
 def test_a_page_that_expires_alone_is_not_notified(transactions, midtrans, browser):
     page = transactions.snap(page_expiry={"duration": 1, "unit": "hour"}).json()["redirect_url"]
     midtrans.advance(3601)

@@ -320,6 +320,29 @@ class TestMischief:
         assert len({received.body for received in merchant.received}) == 1
         assert len({received.headers["webhook-id"] for received in merchant.received}) == 2
 
+    def test_a_webhook_that_was_given_up_can_be_sent_again(self, xendit, invoices, merchant):
+        merchant.answers.extend([500] * 7)
+        invoices.create()
+        xendit.pay("ORD-1")
+        until(lambda: xendit.deliveries[0].state == "failed")
+        xendit.replay("ORD-1")
+        until(lambda: xendit.deliveries[-1].state == "delivered")
+        first, *_, last = merchant.received
+        assert (last.body, last.headers["webhook-id"]) == (first.body, first.headers["webhook-id"])
+
+    def test_an_earlier_event_can_be_sent_again(self, midtrans, transactions, merchant):
+        midtrans.webhook_url = merchant.url
+        transactions.charge()
+        midtrans.wait_for_deliveries(1)
+        midtrans.pay("ORD-1")
+        midtrans.wait_for_deliveries(2)
+        midtrans.replay("ORD-1", event="pending")
+        midtrans.wait_for_deliveries(3)
+        first, _, last = merchant.received
+        assert first.body == last.body
+        with pytest.raises(httpx.HTTPStatusError, match="no webhook"):
+            midtrans.replay("ORD-1", event="refund")
+
     def test_a_duplicated_webhook_comes_twice(self, xendit, invoices, merchant):
         xendit.fault("duplicate", on="webhook", times=1)
         invoices.create()

@@ -105,6 +105,7 @@ def test_an_invalid_field_is_a_validation_error(invoices, terms):
         ({"customer": {"email": "ani"}}, "EMAIL_FORMAT_ERROR"),
         ({"payment_methods": ["GCASH"]}, "UNAVAILABLE_PAYMENT_METHOD_ERROR"),
         ({"amount": 50_000_000_001}, "MAXIMUM_TRANSFER_AMOUNT_ERROR"),
+        ({"amount": 0.5, "currency": "MYR"}, "MINIMAL_TRANSFER_AMOUNT_ERROR"),
         ({"reminder_time": 31, "reminder_time_unit": "days"}, "INVALID_REMINDER_TIME"),
         ({"reminder_time": 2, "reminder_time_unit": ["hours"]}, "INVALID_REMINDER_TIME"),
         ({"reminder_time": 25, "reminder_time_unit": "hours"}, "INVALID_REMINDER_TIME"),
@@ -183,6 +184,25 @@ def test_an_invoice_expires_when_its_time_is_up(invoices, xendit, xendit_api):
     assert xendit.payment(invoice["id"]).status == "PENDING"
     xendit.advance(2)
     assert xendit_api.get(f"/v2/invoices/{invoice['id']}").json()["status"] == "EXPIRED"
+
+
+def test_expiry_can_come_without_a_webhook(invoices, xendit, xendit_api, merchant):
+    xendit.webhook_url = merchant.url
+    xendit.settings(send_expired=False)
+    invoice = invoices.create(invoice_duration=60)
+    xendit.advance(61)
+    assert xendit_api.get(f"/v2/invoices/{invoice['id']}").json()["status"] == "EXPIRED"
+    assert xendit_api.get("/v2/invoices?external_id=ORD-1").json()[0]["status"] == "EXPIRED"
+    assert xendit.deliveries == []
+
+
+def test_minimum_amounts_can_be_set_by_currency(invoices, xendit):
+    told = xendit.settings(minimum_amounts={"IDR": 10_000, "USD": "0.75"})
+    assert told["minimum_amounts"] == {"IDR": 10_000, "USD": 0.75}
+    assert invoices.refused(amount=9_999)["message"] == "The minimum amount is 10000"
+    assert invoices.refused(amount=0.74, currency="USD")["error_code"] == "MINIMAL_TRANSFER_AMOUNT_ERROR"
+    assert invoices.refused(amount=0.99, currency="MYR")["message"] == "The minimum amount is 1"
+    assert invoices.create(amount=10_000)["amount"] == 10_000
 
 
 def test_a_paid_invoice_never_expires(invoices, xendit):

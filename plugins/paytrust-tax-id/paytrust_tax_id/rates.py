@@ -1,7 +1,7 @@
 """
-PPN as data: what held, when, by which law.
+PPN as data: rates, their days and their laws.
 
-Rates are effective: what the whole price is multiplied with, whatever part of it the law calls the tax base.
+Rates are effective: the factor for the whole price, however much of it the law calls the tax base.
 UU PPN is Law 8/1983 on VAT as amended by UU 42/2009 (in force 2010-04-01) and UU HPP 7/2021 (its VAT part in
 force 2022-04-01).
 """
@@ -34,7 +34,7 @@ HPP_END: Final = date(2024, 12, 31)
 
 
 def _exempt(category: str, before: str) -> tuple[Row, Row]:
-    """What UU 42/2009 left untaxed in Art. 4A and UU HPP made taxable but exempt."""
+    """A category that UU 42/2009 left untaxed in Art. 4A and UU HPP made taxable but exempt."""
     return (
         Row(category, UU42, UU42_END, ZERO, f"not subject to PPN: UU 42/2009 Art. {before}"),
         Row(category, HPP, None, ZERO, "exempt from PPN: UU HPP 7/2021 Art. 16B(1a), PP 49/2022"),

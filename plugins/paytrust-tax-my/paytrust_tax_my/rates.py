@@ -1,9 +1,9 @@
 """
-Sales tax and service tax as data: what held, when, by which law.
+Sales tax and service tax as data: rates, their days and their laws.
 
 Sales tax is on goods (all that no order exempts), service tax on the services the Service Tax Regulations
-2018 list in groups A to M. A category names what is taxable; what falls under a threshold or an exemption of
-its group is `service_exempt`.
+2018 list in groups A to M. A category names taxable services; one under a threshold or an exemption of its
+group is `service_exempt`.
 """
 
 from datetime import date

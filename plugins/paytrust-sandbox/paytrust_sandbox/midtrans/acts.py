@@ -12,6 +12,7 @@ from paytrust_sandbox.commands import Act, Action, refused
 from paytrust_sandbox.midtrans.cards import CHALLENGE, DENY_BY_BANK, DENY_BY_FRAUD, approved
 from paytrust_sandbox.midtrans.channels import enabled
 from paytrust_sandbox.midtrans.expiry import snap_expiry
+from paytrust_sandbox.midtrans.fees import imposed_fee
 from paytrust_sandbox.midtrans.notices import Notices
 from paytrust_sandbox.midtrans.orders import Order, Session, Transaction, new_transaction
 from paytrust_sandbox.midtrans.state import MidtransState
@@ -38,10 +39,10 @@ class Acts:
             "expire": self.expire,
             "cancel": self.cancel,
             "refund": self.refund,
+            "chargeback": self.chargeback,
             "settle": lambda reference, _: self._move(reference, "capture", "settlement"),
             "reverse": lambda reference, _: self._move(reference, "settlement", "deny"),
             "fail": lambda reference, _: self._move(reference, "pending", "failure"),
-            "chargeback": lambda reference, _: self._move(reference, "settlement", "chargeback"),
         }
 
     def find(self, reference: str) -> Order:
@@ -62,9 +63,11 @@ class Acts:
         Pay an order, choosing a method first where none is. Raises ValueError for a senseless amount or
         channel.
         """
-        order = self.find(reference)
-        amount = None if how.amount is None else int(asked(how.wanted, _bill(order), "IDR"))
-        transaction = self._payable(order, how.channel)
+        asked(how.wanted, Decimal(1), "IDR")  # before a method is chosen, which cannot be taken back
+        transaction = self._payable(self.find(reference), how.channel)
+        amount = (
+            None if how.amount is None else int(asked(how.wanted, Decimal(transaction.gross_amount), "IDR"))
+        )
         transaction.currency = how.currency or transaction.currency
         self.paid(transaction, amount)
 
@@ -109,13 +112,20 @@ class Acts:
     def refund(self, reference: str, how: Act) -> None:
         """Refund from the dashboard, the whole rest or an amount."""
         transaction = self._latest(reference)
-        left = transaction.gross_amount - transaction.refunded
-        amount = (
-            left if how.amount is None else int(asked(how.wanted, Decimal(transaction.gross_amount), "IDR"))
-        )
-        if not transaction.may("refund") or amount > left:
-            raise refused(409, f"transaction is {transaction.status}, {left} left")
+        amount = _part_of(transaction, how)
+        if not transaction.may("refund") or amount > transaction.left:
+            raise refused(409, f"transaction is {transaction.status}, {transaction.left} left")
         self.refunded(transaction, amount, str(uuid.uuid4()), "dashboard")
+
+    def chargeback(self, reference: str, how: Act) -> None:
+        """The payer's bank takes the money back, the whole rest or an amount."""
+        transaction = self._latest(reference)
+        amount = _part_of(transaction, how)
+        status = "partial_chargeback" if amount < transaction.left else "chargeback"
+        if not transaction.may(status) or amount > transaction.left:
+            raise refused(409, f"transaction is {transaction.status}, {transaction.left} left")
+        transaction.charged_back += amount
+        self.moved(transaction, status)
 
     def chosen(self, order: Order, channel: str | None) -> Transaction:
         """Return the pending transaction that choosing *channel* on the Snap page of *order* makes."""
@@ -219,12 +229,18 @@ class Acts:
             at=now,
             expires_at=snap_expiry(session.body, channel, now),
             base_url=self._state.base_url,
+            imposed_fee=imposed_fee(
+                session.gross_amount, channel, session.body, by_default=self._state.settings.impose_fee
+            ),
         )
         transaction.token = session.token
         return transaction
 
 
-def _bill(order: Order) -> Decimal:
-    latest = order.transaction or order.session
-    assert latest is not None
-    return Decimal(latest.gross_amount)
+def _part_of(transaction: Transaction, how: Act) -> int:
+    """Return the amount that *how* names, by default what is left."""
+    return (
+        transaction.left
+        if how.amount is None
+        else int(asked(how.wanted, Decimal(transaction.gross_amount), "IDR"))
+    )

@@ -10,11 +10,13 @@ from paytrust_sandbox.midtrans.orders import Order, Transaction
 from paytrust_sandbox.midtrans.signature import signature
 from paytrust_sandbox.midtrans.state import MidtransSettings
 from paytrust_sandbox.midtrans.times import wib
-from paytrust_sandbox.records import Payment
+from paytrust_sandbox.odd import with_odd_fields
+from paytrust_sandbox.records import Fault, Payment
 
 Fields = dict[str, Any]
+EXPIRED = "407"  # what a successful expire answers
 NOTIFICATION_CODES = {"pending": "201", "deny": "202", "cancel": "202", "expire": "202", "failure": "202"}
-STATUS_CODES = {"pending": "201", "deny": "202", "failure": "202", "expire": "407"}
+STATUS_CODES = {"pending": "201", "deny": "202", "failure": "202", "expire": EXPIRED}
 CUSTOM = ("custom_field1", "custom_field2", "custom_field3", "metadata")
 SURPLUS = 1000
 
@@ -70,35 +72,66 @@ def detailed(transaction: Transaction, merchant_id: str, server_key: str, code: 
         **settled,
         **paid,
         **refunds,
+        **_fee_info(transaction),
         "expiry_time": wib(transaction.expires_at),
         **{name: transaction.body[name] for name in CUSTOM if transaction.body.get(name) is not None},
         "signature_key": signature(transaction.order_id, code, transaction.amount_text, server_key),
     }
 
 
+def _fee_info(transaction: Transaction) -> Fields:
+    """
+    Return what was asked for, and what the payer paid on top. The types differ, as they do in the
+    documentation.
+    """
+    if not transaction.imposed_fee:
+        return {}
+    amounts = {
+        "original_amount": str(transaction.original_amount),
+        "gross_amount": transaction.gross_amount,
+        "customer_imposed_payment_fee": str(transaction.imposed_fee),
+    }
+    return {"extra_info": {"gross_amount_info": amounts}}
+
+
 def dressed(body: Fields, settings: MidtransSettings) -> Fields:
     """Return *body* with the variations that are switched on."""
     if settings.uppercase_status and "transaction_status" in body:
         body = {**body, "transaction_status": body["transaction_status"].upper()}
+    if settings.fee_info == "metadata" and "extra_info" in body:
+        body = {**body, "metadata": {**body.get("metadata", {}), "extra_info": body["extra_info"]}}
+        del body["extra_info"]
     if settings.omit_fraud_status:
         body = {name: value for name, value in body.items() if name != "fraud_status"}
     return {**body, "a_field_of_tomorrow": {"yes": [1, None]}} if settings.extra_fields else body
 
 
-def tampered(fault: str, value: Any, server_key: str) -> Any:
+def tampered(fault: Fault, value: Any, server_key: str) -> Any:
     """
-    Return *value* with a wrong amount, currency or reference, correctly signed all the same; other faults
-    change nothing.
+    Return *value* as *fault* shows it, correctly signed all the same; other faults, and errors, change
+    nothing.
     """
+    if fault.name == "odd_fields":
+        return value if _is_error(value) else _odd(fault, value, server_key)
     if not isinstance(value, dict) or "gross_amount" not in value:
         return value
-    if fault == "wrong_currency":
+    if fault.name == "wrong_currency":
         return {**value, "currency": "USD"}
-    if fault == "wrong_reference":
+    if fault.name == "wrong_reference":
         return signed({**value, "order_id": f"{value['order_id']}-not"}, server_key)
-    if fault != "wrong_amount":
+    if fault.name != "wrong_amount":
         return value
     return signed({**value, "gross_amount": f"{Decimal(value['gross_amount']) + SURPLUS:.2f}"}, server_key)
+
+
+def _odd(fault: Fault, body: Fields, server_key: str) -> Fields:
+    odd: Fields = with_odd_fields(body, fault)
+    return odd if "signature_key" in fault.fields else signed(odd, server_key)
+
+
+def _is_error(body: Fields) -> bool:
+    code = str(body.get("status_code", ""))
+    return "error_messages" in body or (code >= "400" and code != EXPIRED)
 
 
 def signed(body: Fields, server_key: str) -> Fields:
@@ -112,6 +145,8 @@ def signed(body: Fields, server_key: str) -> Fields:
 def described(order: Order, base_url: str) -> Payment:
     """
     Return *order* as the control API shows it: "unchosen" is an order whose payer has not picked a method.
+
+    Its amount is what was asked for, its paid amount what the payer paid, a fee on top included.
     """
     transaction, session = order.transaction, order.session
     latest = transaction or session
@@ -122,7 +157,7 @@ def described(order: Order, base_url: str) -> Payment:
         id=transaction.transaction_id if transaction else session.token if session else "",
         reference=order.order_id,
         status=transaction.status if transaction else "unchosen",
-        amount=str(latest.gross_amount),
+        amount=str(transaction.original_amount if transaction else latest.gross_amount),
         currency="IDR",
         page_url=session.url
         if session
@@ -130,9 +165,16 @@ def described(order: Order, base_url: str) -> Payment:
         created_at=latest.created_at.isoformat(),
         paid_amount=str(paid or latest.gross_amount) if was_paid else None,
         paid_currency=transaction.currency if transaction and was_paid else None,
+        refunded_amount=str(transaction.refunded) if transaction and transaction.refunded else None,
+        charged_back_amount=str(transaction.charged_back)
+        if transaction and transaction.charged_back
+        else None,
         details={
             "fraud_status": transaction.fraud_status if transaction else None,
-            "tokens": [{"token": one.token, "state": one.state} for one in order.sessions],
+            "tokens": [
+                {"token": one.token, "state": one.state, "expires_at": one.page_expires_at.isoformat()}
+                for one in order.sessions
+            ],
             "attempts": [
                 {"transaction_id": one.transaction_id, "channel": one.channel, "status": one.status}
                 for one in order.transactions

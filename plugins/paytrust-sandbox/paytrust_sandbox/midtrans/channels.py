@@ -3,6 +3,7 @@ Payment methods by the names Snap gives them: their payment_type, how long they 
 charge.
 """
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,22 +16,28 @@ MINUTE_S, DAY_S = 60, 86_400
 
 @dataclass(frozen=True)
 class Channel:
-    """One method. *detail* is the bank, store or acquirer where the type has several."""
+    """
+    One method. *detail* is the bank, store or acquirer where the type has several; *bi_snap* methods have ids
+    of their own.
+    """
 
     payment_type: str
     waits_s: int
     detail: str = ""
+    bi_snap: bool = False
 
 
-VA_BANKS = ("bca", "bni", "bri", "cimb", "danamon", "bsi", "seabank")
+VA_BANKS = ("bca", "bni", "bri", "cimb")
+BI_SNAP_BANKS = ("danamon", "bsi", "seabank", "saqu")
 CHANNELS: dict[str, Channel] = {
     **{f"{bank}_va": Channel("bank_transfer", DAY_S, bank) for bank in VA_BANKS},
+    **{f"{bank}_va": Channel("bank_transfer", DAY_S, bank, bi_snap=True) for bank in BI_SNAP_BANKS},
     "permata_va": Channel("bank_transfer", DAY_S, "permata"),
     "echannel": Channel("echannel", DAY_S),
     "credit_card": Channel("credit_card", 10 * MINUTE_S),
     "gopay": Channel("gopay", 15 * MINUTE_S),
     "shopeepay": Channel("shopeepay", 15 * MINUTE_S),
-    "dana": Channel("dana", 15 * MINUTE_S),
+    "dana": Channel("dana", 15 * MINUTE_S, bi_snap=True),
     "ovo": Channel("ovo", 15 * MINUTE_S),
     "other_qris": Channel("qris", 15 * MINUTE_S, "gopay"),
     "alfamart": Channel("cstore", DAY_S, "alfamart"),
@@ -112,7 +119,7 @@ def takes(name: str, amount: int) -> bool:
 def charge_fields(name: str, transaction_id: str, base_url: str) -> Fields:
     """Return what a charge over method *name* answers besides the common fields."""
     channel = CHANNELS[name]
-    number = f"{int(transaction_id[:8], 16):010}"
+    number = f"{secrets.randbelow(10**10):010}"
     page = f"{base_url}/simulator/{transaction_id}"
     own = f"{base_url}/v2/{channel.payment_type}/{transaction_id}"
     deeplink = {"name": "deeplink-redirect", "method": "GET", "url": page}

@@ -3,6 +3,7 @@
 from typing import Any
 
 from paytrust_sandbox.http import Request, Response, Router, json_response
+from paytrust_sandbox.midtrans import bisnap
 from paytrust_sandbox.midtrans.acts import Acts
 from paytrust_sandbox.midtrans.answers import (
     CONFLICT,
@@ -12,7 +13,7 @@ from paytrust_sandbox.midtrans.answers import (
     core_body,
     core_refusal,
 )
-from paytrust_sandbox.midtrans.bodies import STATUS_CODES, charged, detailed, dressed, status_code
+from paytrust_sandbox.midtrans.bodies import STATUS_CODES, charged, detailed, dressed, signed, status_code
 from paytrust_sandbox.midtrans.channels import channel_of, takes
 from paytrust_sandbox.midtrans.expiry import core_expiry
 from paytrust_sandbox.midtrans.notices import Notices
@@ -65,16 +66,21 @@ class Core:
     def status(self, request: Request) -> Response:
         transaction = self._find(request)
         code, state = status_code(transaction, STATUS_CODES), self._state
+        body = detailed(transaction, state.merchant_id, state.key, code, "Success, transaction is found")
         return self._answer(
-            detailed(transaction, state.merchant_id, state.key, code, "Success, transaction is found")
+            signed(bisnap.found(body, transaction, request, state.settings.bi_snap), state.key)
         )
 
     def cancel(self, request: Request) -> Response:
-        return self._moved(request, "cancel", "200", "Success, transaction is canceled")
+        transaction = self._moved(request, "cancel")
+        body = self._fields(transaction, "200", "Success, transaction is canceled")
+        return self._answer(bisnap.canceled(body, transaction, self._state.settings.bi_snap))
 
     def expire(self, request: Request) -> Response:
-        """407 is how Midtrans says that it worked."""
-        return self._moved(request, "expire", "407", "Success, transaction is expired")
+        """407 is how Midtrans says that it worked. Methods of BI-SNAP can be cancelled only."""
+        if self._state.settings.bi_snap != "as_others" and self._find(request).bi_snap:
+            raise core_refusal("412", UNCHANGEABLE)
+        return self._about(self._moved(request, "expire"), "407", "Success, transaction is expired")
 
     def approve(self, request: Request) -> Response:
         transaction = self._challenged(request)
@@ -104,7 +110,8 @@ class Core:
         refund = next(refund for refund in transaction.refunds if refund["refund_key"] == key)
         shown = ("refund_chargeback_id", "refund_amount", "refund_key")
         body = self._fields(transaction, "200", "Success, refund request is approved")
-        return self._answer({**body, **{name: refund[name] for name in shown}})
+        answer = {**body, **{name: refund[name] for name in shown}}
+        return self._answer(bisnap.refunded(answer, transaction, self._state.settings.bi_snap))
 
     def token(self, request: Request) -> Response:
         """Tokenise a card, as the browser would with the client key."""
@@ -122,7 +129,9 @@ class Core:
 
     def _new(self, request: Request, body: dict[str, Any]) -> Transaction:
         channel = channel_of(body)
-        found = problems(body) + ([] if body.get("payment_type") else ["payment_type is required"])
+        found = problems(body, self._state.settings.minimum_amounts) + (
+            [] if body.get("payment_type") else ["payment_type is required"]
+        )
         if found:
             raise core_refusal("400", INVALID, *found)
         if channel is None:
@@ -160,12 +169,12 @@ class Core:
         if any(one.was_paid or one.status not in FREE_AGAIN for one in attempts):
             raise core_refusal("406", CONFLICT)
 
-    def _moved(self, request: Request, target: str, code: str, message: str) -> Response:
+    def _moved(self, request: Request, target: str) -> Transaction:
         transaction = self._find(request)
         if not transaction.may(target):
             raise core_refusal("412", UNCHANGEABLE)
         self._acts.moved(transaction, target)
-        return self._about(transaction, code, message)
+        return transaction
 
     def _challenged(self, request: Request) -> Transaction:
         transaction = self._find(request)
@@ -175,7 +184,7 @@ class Core:
 
     def _find(self, request: Request) -> Transaction:
         transaction = self._state.orders.find(request.params["id"])
-        if transaction is None:
+        if transaction is None or not bisnap.reached(transaction, request, self._state.settings.bi_snap):
             raise core_refusal("404", NOT_FOUND)
         return transaction
 

@@ -4,6 +4,7 @@ Orders: the Snap sessions and the transactions that share one order_id, and whic
 
 import heapq
 import secrets
+import string
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import Any
 from paytrust_sandbox.midtrans.channels import CHANNELS, charge_fields
 
 Fields = dict[str, Any]
+ALPHANUMERIC = string.ascii_letters + string.digits
 PAID = frozenset({"capture", "settlement", "refund", "partial_refund", "chargeback", "partial_chargeback"})
 REACHABLE = {
     "pending": frozenset({"authorize", "capture", "settlement", "deny", "cancel", "expire", "failure"}),
@@ -56,7 +58,11 @@ class Session:
 
 @dataclass
 class Transaction:
-    """One attempt to pay an order over one method. *shown* are the fields that belong to the method."""
+    """
+    One attempt to pay an order over one method. *shown* are the fields that belong to the method.
+
+    The *imposed_fee* is what the payer pays on top of what was asked for; *gross_amount* is both.
+    """
 
     transaction_id: str
     order_id: str
@@ -75,18 +81,33 @@ class Transaction:
     settled_at: datetime | None = None
     payments: list[Fields] = field(default_factory=list)
     refunds: list[Fields] = field(default_factory=list)
+    charged_back: int = 0
+    imposed_fee: int = 0
 
     @property
     def payment_type(self) -> str:
         return CHANNELS[self.channel].payment_type
 
     @property
+    def bi_snap(self) -> bool:
+        return CHANNELS[self.channel].bi_snap
+
+    @property
     def amount_text(self) -> str:
         return f"{self.gross_amount:.2f}"
 
     @property
+    def original_amount(self) -> int:
+        return self.gross_amount - self.imposed_fee
+
+    @property
     def refunded(self) -> int:
         return sum(int(Decimal(refund["refund_amount"])) for refund in self.refunds)
+
+    @property
+    def left(self) -> int:
+        """What has neither been refunded nor charged back."""
+        return self.gross_amount - self.refunded - self.charged_back
 
     @property
     def challenged(self) -> bool:
@@ -181,21 +202,32 @@ def new_transaction(
     at: datetime,
     expires_at: datetime,
     base_url: str,
+    imposed_fee: int = 0,
 ) -> Transaction:
-    """Return a pending transaction with an id of its own."""
-    identity = str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+    """Return a pending transaction with an id of its own, over *gross_amount* and the *imposed_fee*."""
+    identity = (
+        _bi_snap_id(at)
+        if CHANNELS[channel].bi_snap
+        else str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+    )
     shown = charge_fields(channel, identity, base_url)
     # Retail outlets are not screened for fraud, and their status does not say so.
     fraud_status = None if CHANNELS[channel].payment_type == "cstore" else "accept"
     return Transaction(
-        identity,
-        order_id,
-        gross_amount,
-        channel,
-        body,
-        recipients,
-        at,
-        expires_at,
-        shown,
+        transaction_id=identity,
+        order_id=order_id,
+        gross_amount=gross_amount + imposed_fee,
+        channel=channel,
+        body=body,
+        recipients=recipients,
+        created_at=at,
+        expires_at=expires_at,
+        shown=shown,
         fraud_status=fraud_status,
+        imposed_fee=imposed_fee,
     )
+
+
+def _bi_snap_id(at: datetime) -> str:
+    """Return an id such as A120300101030405NP16XMU4JTID: the second in UTC and ten characters."""
+    return f"A1{at:%Y%m%d%H%M%S}{''.join(secrets.choice(ALPHANUMERIC) for _ in range(10))}ID"

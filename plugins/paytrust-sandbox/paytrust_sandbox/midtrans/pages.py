@@ -153,7 +153,7 @@ class Pages:
             channels=[transaction.channel]
             if transaction and transaction.status == "pending"
             else enabled(body.get("enabled_payments")),
-            lines=[_line(item) for item in body.get("item_details") or ()],
+            lines=[_line(item) for item in body.get("item_details") or ()] + _fee_line(transaction),
             result="" if view.open else _result(view),
             paid=paid,
             return_url=_return_url(body, transaction),
@@ -174,6 +174,14 @@ def _numbers(transaction: Transaction) -> list[str]:
 def _line(item: dict[str, Any]) -> Line:
     return Line(
         f"{item['name']} x {item['quantity']}", shown(Decimal(item["price"] * item["quantity"]), "IDR")
+    )
+
+
+def _fee_line(transaction: Transaction | None) -> list[Line]:
+    return (
+        [Line("Payment fee", shown(Decimal(transaction.imposed_fee), "IDR"))]
+        if transaction and transaction.imposed_fee
+        else []
     )
 
 

@@ -21,8 +21,7 @@ def refund_of(transaction: Transaction, body: dict[str, Any]) -> tuple[int, str,
     key, reason = body.get("refund_key", str(uuid.uuid4())), body.get("reason", "")
     if not isinstance(key, str) or not KEY.fullmatch(key) or not isinstance(reason, str) or len(reason) > 255:
         raise core_refusal("400", INVALID, "refund_key or reason is invalid")
-    left = transaction.gross_amount - transaction.refunded
-    amount = body.get("amount", left)
+    amount = body.get("amount", transaction.left)
     earlier = next((refund for refund in transaction.refunds if refund["refund_key"] == key), None)
     if earlier:
         return _repeated(earlier, body), key, reason
@@ -31,7 +30,7 @@ def refund_of(transaction: Transaction, body: dict[str, Any]) -> tuple[int, str,
     partial = amount != transaction.gross_amount
     if (
         not whole(amount)
-        or not 1 <= amount <= left
+        or not 1 <= amount <= transaction.left
         or (partial and transaction.payment_type in FULL_REFUND_ONLY)
     ):
         raise core_refusal("414", "Refund amount is invalid.")

@@ -18,7 +18,8 @@ from paytrust_sandbox.midtrans.orders import Orders
 from paytrust_sandbox.midtrans.pages import Pages
 from paytrust_sandbox.midtrans.snap import Snap
 from paytrust_sandbox.midtrans.state import MidtransState
-from paytrust_sandbox.records import Payment
+from paytrust_sandbox.midtrans.unrelated import Unrelated
+from paytrust_sandbox.records import Fault, Payment
 from paytrust_sandbox.retries import midtrans_rule
 from paytrust_sandbox.simulator import Simulator
 from paytrust_sandbox.webhooks import Habits, Message
@@ -40,6 +41,7 @@ class MidtransSimulator(Simulator):
         self.notices = Notices(self.state)
         self.acts = Acts(self.state, self.notices)
         self.actions = self.acts.by_name()
+        self.unrelated = Unrelated(self.state, self.acts).by_name()
         self.idempotency = Idempotency(self.clock.now)
         for part in (
             Snap(self.state),
@@ -100,11 +102,9 @@ class MidtransSimulator(Simulator):
         if "signature_key" not in forgery.fields:
             body = signed(body, self.state.key)
         message = next(iter(self.notices.messages(transaction, "forged", body)))
-        return (
-            message
-            if forgery.authentication == "valid"
-            else self.tampered_message(f"{forgery.authentication}_signature", message)
-        )
+        if forgery.authentication == "valid":
+            return message
+        return self.tampered_message(Fault(name=f"{forgery.authentication}_signature"), message)
 
     def resend_headers(self) -> dict[str, str]:
         """Return nothing: Midtrans has no id for a notification."""
@@ -132,14 +132,14 @@ class MidtransSimulator(Simulator):
     def rate_limited(self) -> Response:
         return json_response({"message": "API rate limit exceeded"}, 429)
 
-    def tampered(self, fault: str, value: object) -> object:
+    def tampered(self, fault: Fault, value: object) -> object:
         return tampered(fault, value, self.state.key)
 
-    def tampered_message(self, fault: str, message: Message) -> Message:
+    def tampered_message(self, fault: Fault, message: Message) -> Message:
         body = tampered(fault, json.loads(message.body), self.state.key)
-        if fault == "wrong_signature":
+        if fault.name == "wrong_signature":
             body["signature_key"] = "0" * 128
-        elif fault == "missing_signature":
+        elif fault.name == "missing_signature":
             del body["signature_key"]
         return Message(message.reference, message.event, message.url, to_json(body), message.headers)
 

@@ -72,7 +72,7 @@ class Snap:
             body = request.json() if request.body.strip() else {}
         except ValueError as exc:
             raise snap_refusal(400, "the request body is not valid JSON") from exc
-        if found := problems(body):
+        if found := problems(body, self._state.settings.minimum_amounts):
             raise snap_refusal(400, *found)
         assert isinstance(body, dict)
         return body

@@ -1,10 +1,12 @@
 """What Midtrans accepts as a transaction, for Snap and Core alike; each says no in its own words."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from paytrust_sandbox.http import Request
+from paytrust_sandbox.midtrans.fees import FIELD
 from paytrust_sandbox.midtrans.orders import Recipients
 from paytrust_sandbox.money import LIMIT
 
@@ -12,7 +14,7 @@ Fields = dict[str, Any]
 ORDER_ID = re.compile(r"[A-Za-z0-9\-_~.]{1,50}")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 MAX_URLS = 3
-OBJECTS = ("callbacks", "credit_card", "expiry", "page_expiry", "custom_expiry", "metadata")
+OBJECTS = ("callbacks", "credit_card", "expiry", "page_expiry", "custom_expiry", "metadata", FIELD)
 CUSTOM_FIELDS = ("custom_field1", "custom_field2", "custom_field3")
 LABELS = ("id", "brand", "category", "merchant_name", "url")
 SUM_MISMATCH = "transaction_details.gross_amount is not equal to the sum of item_details"
@@ -28,10 +30,16 @@ ADDRESS_LIMITS = {
 }
 
 
-def problems(body: object) -> list[str]:
+def problems(body: object, minimums: Mapping[str, Decimal]) -> list[str]:
     """Return every reason to refuse *body*."""
     fields = body if isinstance(body, dict) else {}
-    return [*_details(fields), *_items(fields), *_customer(fields), *_rest(fields)]
+    return [
+        *_details(fields, minimums.get("IDR", Decimal(1))),
+        *_items(fields),
+        *_customer(fields),
+        *_rest(fields),
+        *_imposed_fee(fields),
+    ]
 
 
 def recipients(request: Request) -> Recipients:
@@ -51,7 +59,7 @@ def _urls(request: Request, header: str) -> tuple[str, ...]:
     return urls
 
 
-def _details(body: Fields) -> Iterator[str]:
+def _details(body: Fields, minimum: Decimal) -> Iterator[str]:
     details = body.get("transaction_details")
     if not isinstance(details, dict):
         yield "transaction_details is required"
@@ -65,8 +73,8 @@ def _details(body: Fields) -> Iterator[str]:
         yield "transaction_details.gross_amount is required"
     elif not whole(amount):
         yield "transaction_details.gross_amount must be an integer"
-    elif not 1 <= amount < LIMIT:
-        yield f"transaction_details.gross_amount must be greater than or equal to 1 and less than {LIMIT}"
+    elif not max(minimum, 1) <= amount < LIMIT:
+        yield f"transaction_details.gross_amount must be greater than or equal to {minimum} and less than {LIMIT}"
 
 
 def _items(body: Fields) -> Iterator[str]:
@@ -130,6 +138,31 @@ def _rest(body: Fields) -> Iterator[str]:
     ):
         if isinstance(body.get(name), dict):
             yield from _too_long(body[name], name, most)
+
+
+def _imposed_fee(body: Fields) -> Iterator[str]:
+    asked = body.get(FIELD)
+    if not isinstance(asked, dict):
+        return
+    if not isinstance(asked.get("enable"), bool):
+        yield f"{FIELD}.enable is required and must be a boolean"
+    elif asked["enable"]:
+        configs = asked.get("payment_fee_configs")
+        if (
+            not isinstance(configs, list)
+            or not configs
+            or not all(_is_fee_config(config) for config in configs)
+        ):
+            yield f"{FIELD}.payment_fee_configs needs payment_type and customer_percentage (0 to 100)"
+
+
+def _is_fee_config(config: object) -> bool:
+    if not isinstance(config, dict) or not isinstance(config.get("payment_type"), str):
+        return False
+    percentage = config.get("customer_percentage")
+    return (
+        isinstance(percentage, int | Decimal) and not isinstance(percentage, bool) and 0 <= percentage <= 100
+    )
 
 
 def _too_long(fields: Fields, where: str, limits: dict[str, int]) -> Iterator[str]:

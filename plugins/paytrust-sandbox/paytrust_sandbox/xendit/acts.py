@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from paytrust_sandbox.commands import Act, Action, refused
 from paytrust_sandbox.money import asked
+from paytrust_sandbox.xendit.channels import REFUNDABLE
+from paytrust_sandbox.xendit.disputes import DISPUTABLE, Dispute
 from paytrust_sandbox.xendit.invoices import Invoice, stamp
 from paytrust_sandbox.xendit.notices import Notices
 from paytrust_sandbox.xendit.refunds import Refund
@@ -26,8 +28,12 @@ class Acts:
             "pay": self.pay,
             "expire": self.expire,
             "settle": self.settle,
+            "refund": self.refund,
             "refund_succeed": self.refund_succeed,
             "refund_fail": self.refund_fail,
+            "dispute": self.dispute,
+            "dispute_win": lambda reference, _: self._end_dispute(reference, "WON"),
+            "dispute_lose": lambda reference, _: self._end_dispute(reference, "LOST"),
         }
 
     def find(self, reference: str) -> Invoice:
@@ -77,6 +83,24 @@ class Acts:
             raise refused(409, f"invoice is {invoice.status}")
         invoice.move("SETTLED", self._state.clock.now())
 
+    def refund(self, reference: str, how: Act) -> None:
+        """
+        Refund from the dashboard, the whole rest or an amount. It ends as one that was asked for by API does.
+        """
+        invoice = self.find(reference)
+        left = self._state.refunds.left(invoice)
+        amount = (
+            left
+            if how.amount is None
+            else asked(how.wanted, invoice.paid_amount or invoice.amount, invoice.currency)
+        )
+        if not 0 < amount <= left or invoice.payment["payment_method"] not in REFUNDABLE:
+            raise refused(
+                409,
+                f"invoice is {invoice.status}, {left} left, refundable are {', '.join(sorted(REFUNDABLE))}",
+            )
+        self._state.refunds.open(invoice, amount, reason="REQUESTED_BY_CUSTOMER", silent=how.silent)
+
     def refund_succeed(self, reference: str, _: Act) -> None:
         for refund in self._pending(reference):
             self._end_refund(refund, "SUCCEEDED")
@@ -91,6 +115,27 @@ class Acts:
             if refund.created_at <= before:
                 self._end_refund(refund, "SUCCEEDED")
 
+    def dispute(self, reference: str, how: Act) -> None:
+        """The payer's bank asks for the payment back, or for an amount of it. The merchant has to answer."""
+        invoice = self.find(reference)
+        if invoice.paid_amount is None or invoice.payment["payment_method"] not in DISPUTABLE:
+            raise refused(409, f"invoice is {invoice.status}, disputable are {', '.join(sorted(DISPUTABLE))}")
+        amount = asked(how.wanted, invoice.paid_amount, invoice.currency)
+        self._announce_dispute(self._state.disputes.open(invoice, amount, self._state.clock.now()))
+
+    def _end_dispute(self, reference: str, status: str) -> None:
+        disputes = self._state.disputes.of(self.find(reference))
+        open_ = [dispute for dispute in disputes if dispute.status == "ACTION_REQUIRED"]
+        if not open_:
+            raise refused(409, "no dispute is open")
+        for dispute in open_:
+            dispute.end(status, self._state.clock.now())
+            self._announce_dispute(dispute)
+
+    def _announce_dispute(self, dispute: Dispute) -> None:
+        event = f"dispute.{dispute.status.lower()}"
+        self._notices.send(event, dispute.invoice.external_id, {"event": event, **dispute.seen()})
+
     def _pending(self, reference: str) -> list[Refund]:
         invoice = self.find(reference)
         pending = [refund for refund in self._state.refunds.of(invoice) if refund.status == "PENDING"]
@@ -104,6 +149,8 @@ class Acts:
     def _end_refund(self, refund: Refund, status: str, failure_code: str | None = None) -> None:
         now = self._state.clock.now()
         refund.move(status, now, failure_code)
+        if refund.silent:
+            return
         event = f"refund.{status.lower()}"
         envelope: dict[str, object] = {
             "event": event,

@@ -13,6 +13,7 @@ from paytrust_sandbox.records import Payment
 from paytrust_sandbox.xendit.channels import availability, offered, payment_fields
 
 DAY_S = 86_400
+USER_ID = "62440e3200aabbccddeeff00"
 ECHOED = (
     "description",
     "payer_email",
@@ -162,7 +163,7 @@ class Invoices:
         return due
 
 
-def described(invoice: Invoice) -> Payment:
+def described(invoice: Invoice, *, refunded: Decimal, charged_back: Decimal) -> Payment:
     """Return *invoice* as the control API shows it."""
     paid = None if invoice.paid_amount is None else text(invoice.paid_amount, invoice.currency)
     return Payment(
@@ -175,6 +176,8 @@ def described(invoice: Invoice) -> Payment:
         created_at=invoice.created_at.isoformat(),
         paid_amount=paid,
         paid_currency=None if paid is None else invoice.currency,
+        refunded_amount=text(refunded, invoice.currency) if refunded else None,
+        charged_back_amount=text(charged_back, invoice.currency) if charged_back else None,
         details=invoice.seen(),
     )
 

@@ -17,20 +17,21 @@ REASONS = ("FRAUDULENT", "DUPLICATE", "REQUESTED_BY_CUSTOMER", "CANCELLATION", "
 KINDS = {"CREDIT_CARD": "CARD"}
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Refund:
-    """One refund of one paid invoice."""
+    """One refund of one paid invoice. What is *silent* ends without a webhook."""
 
     id: str
     invoice: Invoice
     amount: Decimal
     reason: str
-    reference_id: str | None
-    metadata: dict[str, Any] | None
     created_at: datetime
     updated_at: datetime
+    reference_id: str | None = None
+    metadata: dict[str, Any] | None = None
     status: str = "PENDING"
     failure_code: str | None = None
+    silent: bool = False
 
     def move(self, status: str, at: datetime, failure_code: str | None = None) -> None:
         self.status, self.updated_at, self.failure_code = status, at, failure_code
@@ -61,6 +62,7 @@ class Refunds:
 
     def __init__(self, invoices: Invoices, now: Callable[[], datetime]) -> None:
         self.by_id: dict[str, Refund] = {}
+        self._by_invoice: dict[str, list[Refund]] = {}
         self._by_key: dict[str, tuple[bytes, Refund]] = {}
         self._invoices = invoices
         self._now = now
@@ -96,13 +98,32 @@ class Refunds:
 
     def clear(self) -> None:
         self.by_id.clear()
+        self._by_invoice.clear()
         self._by_key.clear()
 
     def pending(self) -> list[Refund]:
         return [refund for refund in self.by_id.values() if refund.status == "PENDING"]
 
     def of(self, invoice: Invoice) -> list[Refund]:
-        return [refund for refund in self.by_id.values() if refund.invoice is invoice]
+        return self._by_invoice.get(invoice.id, [])
+
+    def total(self, invoice: Invoice, *statuses: str) -> Decimal:
+        """Return how much of *invoice* is in refunds that have one of these *statuses*."""
+        return sum((refund.amount for refund in self.of(invoice) if refund.status in statuses), Decimal(0))
+
+    def left(self, invoice: Invoice) -> Decimal:
+        """Return how much of *invoice* can still be refunded."""
+        return (invoice.paid_amount or Decimal(0)) - self.total(invoice, "PENDING", "SUCCEEDED")
+
+    def open(self, invoice: Invoice, amount: Decimal, **terms: Any) -> Refund:
+        """Return a new pending refund; *terms* are reason, reference_id, metadata and silent."""
+        now = self._now()
+        refund = Refund(
+            id=f"rfd-{uuid.uuid4()}", invoice=invoice, amount=amount, created_at=now, updated_at=now, **terms
+        )
+        self.by_id[refund.id] = refund
+        self._by_invoice.setdefault(invoice.id, []).append(refund)
+        return refund
 
     def _opened_for(self, body: dict[str, Any]) -> Refund:
         invoice = self._invoices.by_id.get(str(body.get("invoice_id")))
@@ -111,20 +132,13 @@ class Refunds:
         amount = self._amount(invoice, body)
         if body.get("reason") not in REASONS:
             raise refuse("API_VALIDATION_ERROR", f"reason must be one of {', '.join(REASONS)}")
-        now = self._now()
-        identity = f"rfd-{uuid.uuid4()}"
-        refund = Refund(
-            identity,
+        return self.open(
             invoice,
             amount,
-            body["reason"],
-            body.get("reference_id"),
-            body.get("metadata"),
-            now,
-            now,
+            reason=body["reason"],
+            reference_id=body.get("reference_id"),
+            metadata=body.get("metadata"),
         )
-        self.by_id[identity] = refund
-        return refund
 
     def _amount(self, invoice: Invoice, body: dict[str, Any]) -> Decimal:
         if invoice.paid_amount is None:
@@ -133,9 +147,7 @@ class Refunds:
             raise refuse("REFUND_NOT_SUPPORTED", "This channel cannot be refunded", 403)
         if body.get("currency", invoice.currency) != invoice.currency:
             raise refuse("INVALID_VALUE_ERROR", "The currency is not that of the payment")
-        left = invoice.paid_amount - sum(
-            refund.amount for refund in self.of(invoice) if refund.status in ("PENDING", "SUCCEEDED")
-        )
+        left = self.left(invoice)
         asked = left if body.get("amount") is None else number(body["amount"])
         if asked is None or asked <= 0:
             raise refuse("API_VALIDATION_ERROR", "amount must be a number greater than 0")

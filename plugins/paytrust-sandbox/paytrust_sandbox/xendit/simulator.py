@@ -1,30 +1,30 @@
-"""The Xendit API: invoices and refunds."""
+"""The Xendit API: invoices, refunds and disputes."""
 
 import json
 
 from paytrust_sandbox.commands import Forgery
 from paytrust_sandbox.control import Control
 from paytrust_sandbox.http import Request, Response, Route, json_response, to_json
-from paytrust_sandbox.records import Payment
+from paytrust_sandbox.records import Fault, Payment
 from paytrust_sandbox.retries import xendit_rule
 from paytrust_sandbox.simulator import Simulator
 from paytrust_sandbox.webhooks import Habits, Message
 from paytrust_sandbox.xendit.acts import Acts
-from paytrust_sandbox.xendit.invoices import Invoice, described
+from paytrust_sandbox.xendit.invoices import USER_ID, Invoice, described
 from paytrust_sandbox.xendit.limits import RateLimit
 from paytrust_sandbox.xendit.listing import listed
 from paytrust_sandbox.xendit.notices import Notices
 from paytrust_sandbox.xendit.pages import Pages
 from paytrust_sandbox.xendit.state import XenditState
 from paytrust_sandbox.xendit.tampering import tampered
+from paytrust_sandbox.xendit.unrelated import Unrelated
 from paytrust_sandbox.xendit.validation import checked, error, refuse
 
-USER_ID = "62440e3200aabbccddeeff00"
 HABITS = Habits(timeout_s=30, follows=frozenset(), retry=xendit_rule)
 
 
 class XenditSimulator(Simulator):
-    """Invoices, refunds, their webhooks and the page to pay on."""
+    """Invoices, refunds, disputes, their webhooks and the page to pay on."""
 
     name = "xendit"
     state: XenditState
@@ -51,7 +51,8 @@ class XenditSimulator(Simulator):
         self.notices = Notices(self.state)
         self.acts = Acts(self.state, self.notices)
         self.actions = self.acts.by_name()
-        refunds = self.state.refunds
+        self.unrelated = Unrelated(self.state, self.acts, self.notices).by_name()
+        refunds, disputes = self.state.refunds, self.state.disputes
         for method, path, operation, handler in (
             ("POST", "/v2/invoices", "create", self.create),
             ("POST", "/v2/invoices/", "create", self.create),
@@ -63,6 +64,8 @@ class XenditSimulator(Simulator):
             ("GET", "/refunds", "list_refunds", refunds.index),
             ("GET", "/refunds/{id}", "get_refund", refunds.get),
             ("POST", "/refunds/{id}/cancel", "cancel_refund", refunds.cancel),
+            ("GET", "/v1/disputes", "list_disputes", disputes.index),
+            ("GET", "/v1/disputes/{id}", "get_dispute", disputes.get),
         ):
             self.router.add(method, path, operation, handler)
         Pages(self.state, self.acts).add_to(self.router)
@@ -71,6 +74,7 @@ class XenditSimulator(Simulator):
     def forget(self) -> None:
         self.state.invoices.clear()
         self.state.refunds.clear()
+        self.state.disputes.clear()
         self.limit.reset()
 
     def tick(self) -> None:
@@ -92,7 +96,7 @@ class XenditSimulator(Simulator):
         except ValueError as exc:
             raise refuse("INVALID_JSON_FORMAT", "The body is not JSON") from exc
         user_id = request.headers.get("for-user-id", USER_ID)
-        terms = checked(body, self.state.currencies)
+        terms = checked(body, self.state.currencies, self.state.settings.minimum_amounts)
         now = self.clock.now()
         invoice = self.state.invoices.create(
             terms, at=now, base_url=self.base_url, user_id=user_id, merchant=self.state.merchant_name
@@ -119,10 +123,14 @@ class XenditSimulator(Simulator):
         return invoice
 
     def payments(self) -> list[Payment]:
-        return [described(invoice) for invoice in self.state.invoices.by_id.values()]
+        return [self._described(invoice) for invoice in self.state.invoices.by_id.values()]
 
     def payment(self, reference: str) -> Payment:
-        return described(self.acts.find(reference))
+        return self._described(self.acts.find(reference))
+
+    def _described(self, invoice: Invoice) -> Payment:
+        refunded = self.state.refunds.total(invoice, "SUCCEEDED")
+        return described(invoice, refunded=refunded, charged_back=self.state.disputes.lost(invoice))
 
     def resend_headers(self) -> dict[str, str]:
         return self.notices.identity()
@@ -135,11 +143,9 @@ class XenditSimulator(Simulator):
             if name not in forgery.without
         }
         message = self.notices.message("forged", invoice.external_id, body)
-        return (
-            message
-            if forgery.authentication == "valid"
-            else self.tampered_message(f"{forgery.authentication}_signature", message)
-        )
+        if forgery.authentication == "valid":
+            return message
+        return self.tampered_message(Fault(name=f"{forgery.authentication}_signature"), message)
 
     def rejection(self, operation: str) -> Response:
         return error(400, "API_VALIDATION_ERROR", f"The {operation} was rejected", ["amount is invalid"])
@@ -163,14 +169,14 @@ class XenditSimulator(Simulator):
         headers = {"rate-limit-limit": limit, "rate-limit-remaining": "0", "rate-limit-reset": "1.00"}
         return Response(response.status, response.body, {**response.headers, **headers})
 
-    def tampered(self, fault: str, value: object) -> object:
+    def tampered(self, fault: Fault, value: object) -> object:
         return tampered(fault, value)
 
-    def tampered_message(self, fault: str, message: Message) -> Message:
+    def tampered_message(self, fault: Fault, message: Message) -> Message:
         headers = dict(message.headers)
-        if fault == "wrong_signature":
+        if fault.name == "wrong_signature":
             headers["x-callback-token"] = "not-the-token"
-        elif fault == "missing_signature":
+        elif fault.name == "missing_signature":
             del headers["x-callback-token"]
         body = to_json(tampered(fault, json.loads(message.body)))
         return Message(message.reference, message.event, message.url, body, headers)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from paytrust_sandbox.commands import Settings
 from paytrust_sandbox.state import State
+from paytrust_sandbox.xendit.disputes import Disputes
 from paytrust_sandbox.xendit.invoices import Invoices
 from paytrust_sandbox.xendit.refunds import Refunds
 
@@ -31,6 +32,7 @@ class XenditState(State):
     settings: XenditSettings = field(default_factory=XenditSettings)
     invoices: Invoices = field(default_factory=Invoices)
     refunds: Refunds = field(init=False)
+    disputes: Disputes = field(default_factory=Disputes)
 
     def __post_init__(self) -> None:
         self.refunds = Refunds(self.invoices, self.clock.now)

@@ -1,7 +1,7 @@
 """What Xendit accepts as the body of a new invoice, and the errors it answers otherwise."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -34,7 +34,7 @@ def number(value: object) -> Decimal | None:
     return value if isinstance(value, Decimal) and abs(value) < LIMIT else None
 
 
-def checked(body: object, currencies: Collection[str]) -> Body:
+def checked(body: object, currencies: Collection[str], minimums: Mapping[str, Decimal]) -> Body:
     """
     Return a valid *body* with its amount as the gateway books it and its currency filled in. Raises Refusal.
     """
@@ -54,18 +54,18 @@ def checked(body: object, currencies: Collection[str]) -> Body:
     currency = body.get("currency") or next(iter(currencies))
     if currency not in currencies or currency not in EXPONENTS:
         raise refuse("UNSUPPORTED_CURRENCY", f"The currency {currency} is not supported for this account")
-    amount = _booked(number(body["amount"]) or Decimal(0), currency)
+    amount = _booked(number(body["amount"]) or Decimal(0), currency, {**SMALLEST, **minimums})
     if not offered(currency, body.get("payment_methods")):
         raise refuse("UNAVAILABLE_PAYMENT_METHOD_ERROR", "The payment methods requested are not available")
     return {**body, "currency": currency, "amount": amount}
 
 
-def _booked(amount: Decimal, currency: str) -> Decimal:
+def _booked(amount: Decimal, currency: str, minimums: Mapping[str, Decimal]) -> Decimal:
     booked = truncated(amount, currency)
     if booked <= 0 or (booked != amount and currency not in TRUNCATED):
         raise refuse("API_VALIDATION_ERROR", f"amount {amount} is not an amount in {currency}")
-    if booked < SMALLEST.get(currency, booked):
-        raise refuse("MINIMAL_TRANSFER_AMOUNT_ERROR", f"The minimum amount is {SMALLEST[currency]}")
+    if booked < minimums.get(currency, booked):
+        raise refuse("MINIMAL_TRANSFER_AMOUNT_ERROR", f"The minimum amount is {minimums[currency]}")
     if booked > LARGEST.get(currency, booked):
         raise refuse("MAXIMUM_TRANSFER_AMOUNT_ERROR", f"The maximum amount is {LARGEST[currency]}")
     return booked

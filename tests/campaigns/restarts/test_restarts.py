@@ -1,0 +1,259 @@
+"""
+The database goes away and comes back, the process is told to stop: a real service in a process of its own,
+and nobody helps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from support.waiting import eventually
+
+from paytrust.embedded import EmbeddedPostgres
+from paytrust.infra import migrations
+
+PAYTRUST = str(Path(sys.executable).with_name("paytrust"))
+HEALED_S = 30
+healed = partial(eventually, timeout_s=HEALED_S)
+
+
+def assert_unavailable(answer):
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable"), answer.text
+    assert answer.headers["retry-after"]
+
+
+@pytest.fixture(scope="module")
+def database():
+    """A PostgreSQL of our own, to be stopped and started."""
+    with tempfile.TemporaryDirectory(prefix="paytrust-restarts-") as folder:
+        Path(folder).chmod(0o755)
+        server = EmbeddedPostgres(Path(folder, "postgres"), settings={"fsync": "off"})
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def owner_url(database):
+    url = database.start()
+    asyncio.run(migrations.migrate(url))
+    return url
+
+
+@pytest.fixture
+def ask(owner_url):
+    """The first value of a statement, as the owner of the database."""
+
+    async def answer(sql, *args):
+        connection = await asyncpg.connect(owner_url)
+        try:
+            return await connection.fetchval(sql, *args)
+        finally:
+            await connection.close()
+
+    return lambda sql, *args: asyncio.run(answer(sql, *args))
+
+
+class Running:
+    """The service's process, and a merchant with an account at the sandbox."""
+
+    def __init__(self, process, settings, log, sandbox):
+        self.process, self.log, self.sandbox = process, log, sandbox
+        self.http = httpx.Client(base_url=settings.public_url, timeout=40)
+        healed(self.ready)
+        self.http.headers["X-Admin-Key"] = settings.admin_api_key.get_secret_value()
+        tenant_id = self.http.post("/tenants", json={"name": "T"}).json()["tenant_id"]
+        self.http.headers["X-API-Key"] = self.http.post("/api-keys", json={"tenant_id": tenant_id}).json()[
+            "api_key"
+        ]
+        far = sandbox.xendit
+        credentials = {"secret_key": far.key, "callback_token": far.callback_token}
+        body = {
+            "gateway": "xendit",
+            "name": "x",
+            "base_url": far.url,
+            "credentials": credentials,
+            "currencies": {"IDR": {}},
+        }
+        account = self.http.post("/gateway-accounts", json=body).json()
+        self.gateway_id = account["gateway_id"]
+        far.reset()
+        far.webhook_url = account["webhook_url"]
+
+    def ready(self):
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return self.http.get("/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def order(self):
+        line = {"product_name": "x", "quantity": 1, "unit_price": "50000"}
+        return self.http.post(
+            "/invoices", json={"gateway_id": self.gateway_id, "currency": "IDR", "line_items": [line]}
+        )
+
+    def invoice(self, invoice_id):
+        return self.http.get(f"/invoices/{invoice_id}").json()
+
+    def reference(self, invoice_id):
+        return self.http.get(f"/invoices/{invoice_id}/payments").json()["payments"][-1]["reference"]
+
+    def all_is_well(self, ask):
+        """Everything the service does, more often at once than it has connections."""
+        with ThreadPoolExecutor(24) as pool:
+            orders = list(pool.map(lambda _: self.order(), range(48)))
+        assert {order.status_code for order in orders} == {201}, {
+            order.text for order in orders if order.status_code != 201
+        }
+        paid = orders[0].json()["invoice_id"]
+        self.sandbox.xendit.pay(self.reference(paid))
+        healed(lambda: self.invoice(paid)["status"] == "paid")
+        assert ask("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'paytrust %'") <= 18
+
+
+@pytest.fixture
+def service(owner_url, settings_for, sandbox, tmp_path, canary):
+    settings = settings_for(owner_url)
+    asyncio.run(migrations.ensure_service_login(owner_url, settings.database_url.get_secret_value()))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")} | {
+        "PAYTRUST_DATABASE_URL": settings.database_url.get_secret_value(),
+        "PAYTRUST_ADMIN_API_KEY": settings.admin_api_key.get_secret_value(),
+        "PAYTRUST_KEY_PEPPER": settings.key_pepper.get_secret_value(),
+        "PAYTRUST_ENCRYPTION_KEYS": ",".join(
+            f"{k}:{v.get_secret_value()}" for k, v in settings.encryption_keys.items()
+        ),
+        "PAYTRUST_PUBLIC_URL": settings.public_url,
+        "PAYTRUST_PORT": str(settings.port),
+        "PAYTRUST_INSECURE_GATEWAYS": "true",
+    }
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen([PAYTRUST, "serve"], env=environ, cwd=tmp_path, stderr=file)
+    running = None
+    try:
+        running = Running(process, settings, log, sandbox)
+        yield running
+    finally:
+        if running is not None:
+            running.http.close()
+            sandbox.xendit.reset()
+        process.kill()
+        process.wait()
+        canary.look("the log of the service", log.read_text())
+
+
+def test_a_restart_of_postgresql_is_503_meanwhile_and_heals_by_itself(service, database, ask):
+    service.all_is_well(ask)
+    for _ in range(2):
+        database.stop()
+        for _ in range(3):
+            started = time.monotonic()
+            assert_unavailable(service.http.get("/invoices"))
+            assert time.monotonic() - started < 5
+        assert_unavailable(service.order())
+        assert httpx.post(service.sandbox.xendit.webhook_url, content=b"{}").status_code == 503
+        database.start()
+        healed(lambda: service.http.get("/invoices").status_code == 200)
+        service.all_is_well(ask)
+
+
+def test_webhooks_refused_during_an_outage_count_when_repeated(service, database):
+    """Webhooks that came while the database was away are taken when the gateway repeats them."""
+    invoice_id = service.order().json()["invoice_id"]
+    reference = service.reference(invoice_id)
+    database.stop()
+    service.sandbox.xendit.pay(reference)
+    time.sleep(0.5)
+    database.start()
+    healed(lambda: service.http.get("/invoices").status_code == 200)
+    service.sandbox.xendit.replay(reference)
+    healed(lambda: service.invoice(invoice_id)["status"] == "paid")
+
+
+def test_connections_that_are_all_killed_again_and_again_leak_nothing(service, ask):
+    over = False
+
+    def work():
+        seen = set()
+        while not over:
+            seen.add(service.order().status_code)
+            seen.add(service.http.get("/invoices?limit=1").status_code)
+        return seen
+
+    with ThreadPoolExecutor(8) as pool:
+        workers = [pool.submit(work) for _ in range(8)]
+        for _ in range(10):
+            time.sleep(0.3)
+            ask(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'paytrust %'"
+            )
+        over = True
+        seen = set().union(*(worker.result() for worker in workers))
+        assert seen <= {200, 201, 503}, service.log.read_text()
+    service.all_is_well(ask)
+
+
+def test_a_server_that_takes_no_more_connections_is_503_and_heals(service, ask):
+    """As a failover to a pool that is empty and may not be filled yet."""
+    ask("ALTER ROLE paytrust_tests NOLOGIN")
+    try:
+        ask(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'paytrust %'"
+        )
+        eventually(lambda: service.http.get("/invoices").status_code == 503, timeout_s=5)
+        for _ in range(5):
+            assert_unavailable(service.http.get("/invoices"))
+    finally:
+        ask("ALTER ROLE paytrust_tests LOGIN")
+    healed(lambda: service.http.get("/invoices").status_code == 200)
+    service.all_is_well(ask)
+
+
+def test_a_process_that_is_told_to_stop_answers_what_is_under_way_and_ends_within_25_s(service, ask):
+    service.sandbox.xendit.fault("hang_after", on="create", times=1)
+    began = ask("SELECT now()")
+    creating = "SELECT count(*) FROM paytrust.payments WHERE status = 'creating' AND created_at >= $1"  # killed connections left others
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(service.order)
+        healed(lambda: ask(creating, began))
+        time.sleep(0.3)
+        service.process.send_signal(signal.SIGTERM)
+        told_at = time.monotonic()
+        time.sleep(0.5)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(service.http.base_url.join("/health/live"))
+        assert service.process.wait(27) in {0, -signal.SIGTERM}
+        assert time.monotonic() - told_at < 25
+        assert under_way.result().json()["code"] == "gateway_outcome_unknown"
+    assert ask(creating, began) == 0
+    assert '"level": "error"' not in service.log.read_text()
+
+
+def test_a_process_that_is_told_to_stop_gives_its_leases_back(service, ask):
+    invoice_id = service.order().json()["invoice_id"]
+    reference = service.reference(invoice_id)
+    service.sandbox.xendit.fault("hang_before", on="list")
+    service.sandbox.xendit.pay(reference)
+    leased = (
+        "SELECT lease_until IS NOT NULL FROM paytrust.webhooks WHERE reference = $1 AND status = 'received'"
+    )
+    healed(lambda: ask(leased, reference))
+    service.process.send_signal(signal.SIGTERM)
+    told_at = time.monotonic()
+    assert service.process.wait(27) in {0, -signal.SIGTERM}
+    assert time.monotonic() - told_at < 8
+    assert ask(leased, reference) is False, service.log.read_text()
