@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from paytrust.accounts.service import Accounts
-from paytrust.books.service import Books
 from paytrust.idempotency.service import Idempotency
 from paytrust.infra import db
 from paytrust.infra.db import Database
@@ -20,11 +19,13 @@ from paytrust.invoices.service import Invoices
 from paytrust.keys.jobs import AUDIT_POLL_S, KeyChanges
 from paytrust.keys.service import AdminKeys, Keys
 from paytrust.keys.service.audit import Audit
-from paytrust.payments.jobs import Reconciliation, StatusPoller
+from paytrust.payments.jobs import StatusPoller
 from paytrust.payments.service import Payments
 from paytrust.plugins.breaker import Breakers
 from paytrust.plugins.calls import WORK_SHARE, Bulkhead
 from paytrust.plugins.registry import Registry
+from paytrust.reconciliation.jobs import DailyReconciliation
+from paytrust.reconciliation.service import Proofs, Reconciliation
 from paytrust.secrets.jobs import SealedStore
 from paytrust.secrets.service import Secrets
 from paytrust.security.encryption import MasterKeys
@@ -71,15 +72,15 @@ class Services:
         self.payments = Payments(self.db, self.accounts, calls=requests, insecure=reach.insecure)
         self.invoices = Invoices(
             self.db,
-            self.payments,
+            self.payments.collection,
             self.accounts,
             tax_rules=list(registry.tax_rules.values()),
             insecure=reach.insecure,
         )
-        self.installments = Installments(self.db, self.payments, self.accounts)
-        self.books = Books(self.db)
+        self.installments = Installments(self.db, self.payments.collection, self.accounts)
         self.inbox = Inbox(self.db)
-        self.comparison = Reconciliation(self.db, self.payments)
+        self.reconciliation = Reconciliation(self.db, self.payments)
+        self.proofs = Proofs(self.db)
         work = Payments(self.work_db, self.accounts, calls=work_calls, insecure=reach.insecure)
         webhook_jobs = WebhookJobs(self.work_db, self.accounts, work)
         self.webhook_worker = Worker("webhooks", webhook_jobs.step)
@@ -87,7 +88,7 @@ class Services:
             self.webhook_worker,
             Worker("unmatched webhooks", webhook_jobs.match, poll_s=SLOW_POLL_S),
             Worker("reconciler", StatusPoller(self.work_db, work).step, poll_s=STATUS_POLL_S),
-            Worker("comparison", Reconciliation(self.work_db, work).step, poll_s=SLOW_POLL_S),
+            Worker("comparison", DailyReconciliation(self.work_db, work).step, poll_s=SLOW_POLL_S),
             Worker(
                 "idempotency keys", Idempotency(self.work_db, self.secrets).remove_old, poll_s=SLOW_POLL_S
             ),

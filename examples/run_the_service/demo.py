@@ -20,10 +20,10 @@ from uuid import uuid4
 import httpx
 
 from paytrust import development
-from paytrust.books.service import Books
 from paytrust.development import DevEnvironment
 from paytrust.errors import PayTrustError
 from paytrust.infra.db import Database
+from paytrust.reconciliation.service import Proofs
 
 WAIT_S = 20
 LINES = [
@@ -126,7 +126,7 @@ async def prove(ready: DevEnvironment) -> list[str]:
     database = Database(ready.settings.database_url.get_secret_value(), size=2)
     await database.open()
     try:
-        return [mistake.what for mistake in await Books(database).verify(ready.tenant_id)]
+        return [mistake.what for mistake in await Proofs(database).verify(ready.tenant_id)]
     finally:
         await database.close()
 

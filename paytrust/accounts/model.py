@@ -96,6 +96,8 @@ class ListedAccount(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
     disabled_at: datetime | None
     fees: dict[str, Fee]
+    read_at: datetime
+    """The database's clock when this was read."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id}, {self.gateway})"

@@ -61,7 +61,7 @@ class Accounts:
     async def create(self, data: CreateAccount, *, claim: Claim | None = None) -> AccountOut:
         gateway = self._gateway_type(data.gateway)
         model.check_base_url(data.base_url, reach=self._reach)
-        account_id = claim.object_id if claim else new_id()
+        account_id, now = claim.object_id if claim else new_id(), datetime.now(UTC)
         options = _checked(data.options, gateway.options_type, "options")
         fees = model.read_fees(data.currencies, gateway=data.gateway, supported=gateway.currencies)
         account = Account(
@@ -75,16 +75,17 @@ class Accounts:
                 data.tenant_id or NO_TENANT, account_id, data.credentials, gateway
             ),
             webhook_token=model.new_webhook_token(),
-            created_at=datetime.now(UTC),  # the database's clock decides; read back below
-            updated_at=datetime.now(UTC),
+            created_at=now,  # the database's clock decides; read back below
+            updated_at=now,
             disabled_at=None,
             fees=fees,
+            read_at=now,
         )
         async with self._db.transaction(system=True) as tx:
             if data.tenant_id is not None:
                 await tenants.require(tx, data.tenant_id)
             await store.insert(tx, account)
-            return self._out(await _required(tx, account.id))
+            return self._out(await get(tx, account.id))
 
     async def update(self, account_id: UUID, data: UpdateAccount) -> AccountOut:
         sealed = (
@@ -98,14 +99,14 @@ class Accounts:
                 raise _unknown(account_id)
             changed = self._changed(account, data, sealed or account.sealed_credentials)
             await store.update(tx, changed, disabled=_either(data.disabled, account.disabled_at is not None))
-            return self._out(await _required(tx, account_id))
+            return self._out(await get(tx, account_id))
 
     async def _seal_for(self, account_id: UUID, credentials: dict[str, str]) -> Sealed:
         async with self._db.transaction(system=True, readonly=True) as tx:
-            found = await store.find(tx, account_id)
-        if found is None:
+            account = await store.find(tx, account_id)
+        if account is None:
             raise _unknown(account_id)
-        return await self._seal(found[0].scope, account_id, credentials, self._gateway_type(found[0].gateway))
+        return await self._seal(account.scope, account_id, credentials, self._gateway_type(account.gateway))
 
     def _changed(self, account: Account, data: UpdateAccount, credentials: Sealed) -> Account:
         gateway = self._gateway_type(account.gateway)
@@ -261,9 +262,16 @@ class Accounts:
         )
 
 
-async def find(tx: Transaction, account_id: UUID) -> tuple[Account, datetime] | None:
-    """The account, if this transaction may see it, and the database's clock."""
+async def find(tx: Transaction, account_id: UUID) -> Account | None:
+    """The account, if this transaction may see it."""
     return await store.find(tx, account_id)
+
+
+async def get(tx: Transaction, account_id: UUID) -> Account:
+    """The account that another row names: a foreign key keeps it."""
+    account = await store.find(tx, account_id)
+    assert account is not None, "the foreign key keeps the account"
+    return account
 
 
 async def find_by_token(tx: Transaction, gateway: str, token: str) -> Account | None:
@@ -278,10 +286,9 @@ async def ids(tx: Transaction, *, gateway: str | None = None) -> list[UUID]:
 
 async def claim_comparison(
     tx: Transaction, *, again_after: timedelta
-) -> tuple[Account, datetime, datetime | None] | None:
+) -> tuple[Account, datetime | None] | None:
     """
-    Take one account that is due to be compared with its gateway's list: the account, the clock, and what the
-    last one reached.
+    Take one account that is due to be compared with its gateway's list, and what the last comparison reached.
 
     Nobody else gets it before *again_after*, and `compared` puts it off to the next day. Needs a system
     transaction.
@@ -290,20 +297,12 @@ async def claim_comparison(
     if claimed is None:
         return None
     account_id, reached = claimed
-    found = await store.find(tx, account_id)
-    assert found is not None
-    return *found, reached
+    return await get(tx, account_id), reached
 
 
 async def compared(tx: Transaction, account_id: UUID, *, until: datetime) -> None:
     """Note that an account was compared up to *until*."""
     await store.compared(tx, account_id, until)
-
-
-async def _required(tx: Transaction, account_id: UUID) -> Account:
-    found = await store.find(tx, account_id)
-    assert found is not None
-    return found[0]
 
 
 def _fee_out(fee: Fee) -> FeeOut:

@@ -15,7 +15,7 @@ from paytrust.secrets.model import Sealed
 
 _SELECT = """
 SELECT a.id, a.tenant_id, a.gateway, a.name, a.base_url, a.options, a.credentials, a.webhook_token, a.created_at, a.updated_at,
-       a.disabled_at, now() AS now,
+       a.disabled_at, now() AS read_at,
        (SELECT jsonb_object_agg(c.currency, jsonb_build_array(c.fee_percentage::text, c.fee_fixed, c.fee_minimum, c.fee_cap))
         FROM paytrust.gateway_account_currencies c
         WHERE c.scope = a.scope AND c.gateway_account_id = a.id AND c.enabled) AS fees,
@@ -91,10 +91,10 @@ async def lock(tx: Transaction, account_id: UUID) -> Account | None:
     return _account(row) if row else None
 
 
-async def find(tx: Transaction, account_id: UUID) -> tuple[Account, datetime] | None:
-    """The account, if this transaction may see it, and the database's clock."""
+async def find(tx: Transaction, account_id: UUID) -> Account | None:
+    """The account, if this transaction may see it."""
     row = await tx.fetchrow(_SELECT + " WHERE a.id = $1", account_id)
-    return (_account(row), row["now"]) if row else None
+    return _account(row) if row else None
 
 
 async def find_by_token(tx: Transaction, gateway: str, token: str) -> Account | None:
@@ -229,6 +229,7 @@ def _account(row: Record) -> Account:
         **_terms(row),
         sealed_credentials=Sealed(row["credentials"], row["wrapped_key"]),
         fees={code: Fee.in_minor_units(code, *terms) for code, terms in fees.items()},
+        read_at=row["read_at"],
     )
 
 

@@ -50,6 +50,12 @@ class BoundedAccount(msgspec.Struct, frozen=True):
         return receivable(self.invoice_id, self.installment_number)
 
 
+class Mistake(msgspec.Struct, frozen=True):
+    """Something the books do not agree with, in words."""
+
+    what: str
+
+
 REVENUE = "revenue"
 TAX = "tax"
 FEE = "fee"

@@ -34,7 +34,7 @@ def verify(as_json: bool) -> None:  # noqa: FBT001 - a flag
         ):
             for tenant in page:
                 checked += 1
-                for mistake in await services.books.verify(tenant.tenant_id):
+                for mistake in await services.proofs.verify(tenant.tenant_id):
                     disagreements += 1
                     report(tenant.tenant_id, mistake.what)
         return checked, disagreements

@@ -12,7 +12,7 @@ import msgspec
 
 from paytrust.commands.base import Listing, at_most, gateway_option, json_option, show, with_services
 from paytrust.errors import PayTrustError
-from paytrust.payments.model import Discrepancy, DiscrepancyKind
+from paytrust.reconciliation.model import Discrepancy, DiscrepancyKind
 from paytrust.services import Services
 
 
@@ -75,7 +75,7 @@ async def _show(services: Services, listing: Listing[_Shown], gateway_id: UUID |
 
     async def found() -> AsyncIterator[list[_Shown]]:
         nonlocal still_open
-        kept = await services.comparison.found(gateway_id, limit=limit + 1)
+        kept = await services.reconciliation.found(gateway_id, limit=limit + 1)
         still_open = any(not difference.resolved for difference in kept)
         yield [_shown(difference) for difference in kept]
 
@@ -90,7 +90,7 @@ async def _compare(
     failures: list[str] = []
     compared = 0
     try:
-        async for account, result in services.comparison.compare_all(gateway_id, days=days):
+        async for account, result in services.reconciliation.compare_all(gateway_id, days=days):
             if isinstance(result, PayTrustError):
                 failures.append(f"gateway account {account.id} could not be compared: {result.detail}")
             else:

@@ -73,9 +73,7 @@ class Installments:
 
     async def _limits(self, tx: Transaction, invoice: Invoice) -> Limits:
         """What one payment of the invoice may be at its gateway."""
-        found = await accounts.find(tx, invoice.account_id)
-        assert found is not None, "the foreign key keeps the account"
-        return self._gateways.limits(found[0], invoice.currency)
+        return self._gateways.limits(await accounts.get(tx, invoice.account_id), invoice.currency)
 
     async def _adjust(
         self, tx: Transaction, tenant_id: UUID, invoice_id: UUID, data: AdjustInstallments, limits: Limits

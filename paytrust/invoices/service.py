@@ -26,6 +26,7 @@ from paytrust.invoices.model import (
     Invoice,
     InvoiceStatus,
     ReceiptFlag,
+    Terms,
     TimelineEntry,
 )
 
@@ -139,7 +140,8 @@ class Invoices:
         original: Invoice | None = None,
     ) -> tuple[Invoice, tuple[Account, datetime] | None]:
         """The invoice; when it is new also the account and the clock that its first payment needs."""
-        account, now = await accounts.find(tx, data.gateway_id) or (None, await tx.fetchval("SELECT now()"))
+        account = await accounts.find(tx, data.gateway_id)
+        now = account.read_at if account is not None else await store.now(tx)
         invoice_id = claim.object_id if claim else new_id()
         usable = account if account is not None and account.disabled_at is None else None
         try:
@@ -148,18 +150,15 @@ class Invoices:
                 if usable is not None and data.currency in usable.fees
                 else NO_LIMITS
             )
-            invoice = model.draft(
-                data,
-                invoice_id=invoice_id,
-                tenant_id=tenant_id,
+            terms = Terms(
                 account=usable,
                 now=now,
                 new_id=new_id,
-                tax_rules=self._tax_rules,
-                original=original,
                 limits=limits,
+                tax_rules=self._tax_rules,
                 insecure=self._insecure,
             )
+            invoice = model.draft(data, terms, invoice_id=invoice_id, tenant_id=tenant_id, original=original)
         except (Invalid, TaxRuleFailed, GatewayUnavailable):
             repeatable = claim is not None or data.external_id is not None
             existing = (

@@ -122,6 +122,12 @@ async def insert(tx: Transaction, invoice: Invoice, *, payment_id: UUID, referen
     return written is not None
 
 
+async def now(tx: Transaction) -> datetime:
+    """The database's clock."""
+    clock: datetime = await tx.fetchval("SELECT now()")
+    return clock
+
+
 async def find(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | None:
     row = await tx.fetchrow(_SELECT + " WHERE i.tenant_id = $1 AND i.id = $2", tenant_id, invoice_id)
     return _invoice(row) if row else None

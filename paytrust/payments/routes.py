@@ -81,7 +81,7 @@ async def make_payment_url(
     ] = None,
 ) -> PaymentPageOut:
     """Get the live payment page of what is due next, making one when it is missing or has expired."""
-    invoice = await payments.ensure_open(principal.tenant_id, invoice_id, number=installment)
+    invoice = await payments.collection.ensure_open(principal.tenant_id, invoice_id, number=installment)
     return PaymentPageOut(invoice.id, invoice.payment_url, invoice.instructions)
 
 

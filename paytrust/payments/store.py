@@ -10,10 +10,10 @@ from paytrust.contract.gateways import GatewayPayment
 from paytrust.infra.db import Record, Transaction
 from paytrust.invoices.model import ReceiptFlag
 from paytrust.money import Money
-from paytrust.payments.model import Attempt, AttemptStatus, Check, Discrepancy, DiscrepancyKind, Receipt
+from paytrust.payments.model import Attempt, AttemptStatus, Check, Receipt
 
 _SELECT = """
-SELECT p.*, now() AS now, coalesce((SELECT sum(r.amount) FROM paytrust.receipts r
+SELECT p.*, coalesce((SELECT sum(r.amount) FROM paytrust.receipts r
                       WHERE r.tenant_id = p.tenant_id AND r.invoice_id = p.invoice_id AND r.payment_id = p.id), 0)::bigint AS received
 FROM paytrust.payments p
 """
@@ -138,8 +138,8 @@ async def checked(tx: Transaction, check: Check, *, next_at: datetime | None) ->
 
 async def latest(
     tx: Transaction, tenant_id: UUID, invoice_id: UUID, installment_number: int
-) -> tuple[Attempt, datetime] | None:
-    """The newest attempt for an installment, and the database's clock."""
+) -> Attempt | None:
+    """The newest attempt for an installment."""
     row = await tx.fetchrow(
         _SELECT
         + " WHERE p.tenant_id = $1 AND p.invoice_id = $2 AND p.installment_number = $3 ORDER BY p.attempt DESC LIMIT 1",
@@ -147,7 +147,7 @@ async def latest(
         invoice_id,
         installment_number,
     )
-    return (_attempt(row), row["now"]) if row else None
+    return _attempt(row) if row else None
 
 
 async def of_invoice(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> list[Attempt]:
@@ -244,9 +244,6 @@ async def receipts_of(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> lis
     ]
 
 
-# --- comparison with a gateway's list ------------------------------------------------------------------------------------
-
-
 async def asked_for(
     tx: Transaction, account_ids: Sequence[UUID], references: Sequence[str]
 ) -> dict[str, tuple[UUID, Money]]:
@@ -288,48 +285,6 @@ async def made_between(
         until,
     )
     return [(row["tenant_id"], row["reference"], Money(row["amount"], row["currency"])) for row in rows]
-
-
-async def save_differences(tx: Transaction, differences: Sequence[Discrepancy]) -> None:
-    """Keep them, once each however often they are seen. Needs a system transaction."""
-    for difference in differences:
-        await tx.execute(
-            "INSERT INTO paytrust.differences (gateway_account_id, kind, reference, gateway_payment_id, tenant_id, ours, theirs, settled_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $8 THEN now() END)"
-            " ON CONFLICT (gateway_account_id, kind, reference, gateway_payment_id) DO UPDATE"
-            " SET ours = excluded.ours, theirs = excluded.theirs, last_seen_at = now(), settled_at = excluded.settled_at",
-            difference.account_id,
-            difference.kind,
-            difference.reference,
-            difference.gateway_payment_id,
-            difference.tenant_id,
-            difference.ours,
-            difference.theirs,
-            difference.resolved,
-        )
-
-
-async def differences(tx: Transaction, account_id: UUID | None, *, limit: int) -> list[Discrepancy]:
-    """What was found, newest first. Needs a system transaction."""
-    rows = await tx.fetch(
-        "SELECT * FROM paytrust.differences WHERE $1::uuid IS NULL OR gateway_account_id = $1 ORDER BY last_seen_at DESC LIMIT $2",
-        account_id,
-        limit,
-    )
-    return [
-        Discrepancy(
-            account_id=row["gateway_account_id"],
-            kind=DiscrepancyKind(row["kind"]),
-            reference=row["reference"],
-            gateway_payment_id=row["gateway_payment_id"],
-            tenant_id=row["tenant_id"],
-            ours=row["ours"],
-            theirs=row["theirs"],
-            resolved=row["settled_at"] is not None,
-            seen_at=row["last_seen_at"],
-        )
-        for row in rows
-    ]
 
 
 def _attempt(row: Record) -> Attempt:

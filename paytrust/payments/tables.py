@@ -41,16 +41,3 @@ class Receipts(Table, tablename="receipts", schema="paytrust", db=ENGINE):
     paid_at = Timestamptz(default=None)
     received_at = Timestamptz(default=None)
     flag = Text(default=None, null=True)
-
-
-class Differences(Table, tablename="differences", schema="paytrust", db=ENGINE):
-    gateway_account_id = UUID(default=None)
-    kind = Text(default=None)
-    reference = Text(primary_key=True, default=None)
-    gateway_payment_id = Text(default=None)
-    tenant_id = UUID(default=None, null=True)
-    ours = Text(default=None)
-    theirs = Text(default=None)
-    first_seen_at = Timestamptz(default=None)
-    last_seen_at = Timestamptz(default=None)
-    settled_at = Timestamptz(default=None, null=True)

@@ -78,9 +78,7 @@ class WebhookJobs:
         if webhook.tries > MAX_CLAIMS:
             raise WorkerLost(f"claimed {webhook.tries} times without an end")
         async with self._db.transaction(system=True, readonly=True) as tx:
-            found = await accounts.find(tx, webhook.gateway_account_id)
-        assert found is not None, "the foreign key keeps the account"
-        account, _ = found
+            account = await accounts.get(tx, webhook.gateway_account_id)
         reference = webhook.reference or await self._read_again(webhook, account)
         tenant_id = await self._payments.tenant_of(account.id, reference)
         if tenant_id is None or webhook.tenant_id not in {None, tenant_id}:

@@ -130,7 +130,7 @@ class Life:
         )
         made = await services.accounts.create(account)
         async with services.db.transaction(tenant=tenant_id) as tx:
-            account, _ = await accounts.find(tx, made.gateway_id)
+            account = await accounts.find(tx, made.gateway_id)
         return cls(services, sandbox, owner, tenant_id, account)
 
     def body(self, type_=CreateInvoice, **changes):
@@ -174,7 +174,7 @@ class Life:
             await self.invoice(external_id="order-2")
         self.far.clear_faults()
         lost = await self.invoice(external_id="order-2")
-        await services.payments.ensure_open(tenant_id, lost.id)
+        await services.payments.collection.ensure_open(tenant_id, lost.id)
         await self._expire(lost)
         await self._read(parts)
         await self._claim()
@@ -209,9 +209,9 @@ class Life:
         await services.invoices.page(tenant_id, limit=50, **nothing)
         await services.installments.overpayment(tenant_id, invoice.id)
         await services.payments.timeline(tenant_id, invoice.id)
-        await services.books.verify(tenant_id)
+        await services.proofs.verify(tenant_id)
         now = await self.owner.fetchval("SELECT now()")
-        await services.comparison.compare(self.account, now - timedelta(days=1), now)
+        await services.reconciliation.compare(self.account, now - timedelta(days=1), now)
 
     async def administrate(self):
         """What administration asks about one tenant is not said in its name."""

@@ -46,16 +46,15 @@ async def draft(db, tenant_id, account_id):
     from paytrust.accounts import service as accounts
 
     async with db.transaction(tenant=tenant_id) as tx:
-        account, now = await accounts.find(tx, account_id)
+        account = await accounts.find(tx, account_id)
         body = {
             "gateway_id": str(account_id),
             "currency": "IDR",
             "line_items": [{"product_name": "x", "quantity": 1, "unit_price": "100"}],
         }
         data = msgspec.json.decode(msgspec.json.encode(body), type=model.CreateInvoice)
-        invoice = model.draft(
-            data, invoice_id=uuid4(), tenant_id=tenant_id, account=account, now=now, new_id=uuid4
-        )
+        terms = model.Terms(account=account, now=account.read_at, new_id=uuid4)
+        invoice = model.draft(data, terms, invoice_id=uuid4(), tenant_id=tenant_id)
         assert await store.insert(
             tx, invoice, payment_id=uuid4(), reference=model.payment_reference(invoice.id, 1, 1)
         )

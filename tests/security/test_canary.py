@@ -176,7 +176,7 @@ def test_nothing_the_service_holds_shows_a_secret_in_its_repr(service, make_merc
         await services.db.open()
         try:
             async with services.db.transaction(system=True, readonly=True) as tx:
-                account, _ = await accounts.find(tx, merchant.xendit_id)
+                account = await accounts.find(tx, merchant.xendit_id)
             gateway = services.accounts.gateway(account)
             for thing in (
                 service,

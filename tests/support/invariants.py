@@ -25,8 +25,8 @@ import asyncpg
 import msgspec
 from paytrust_sandbox.money import EXPONENTS
 
-from paytrust.books import service as books
 from paytrust.infra.db import Transaction
+from paytrust.reconciliation import service as reconciliation
 
 OVER = frozenset({"paid", "cancelled", "expired", "failed"})
 PAID_THERE = frozenset({"PAID", "SETTLED", "capture", "settlement"})
@@ -136,7 +136,7 @@ async def broken(
         for tenant_id in whose:
             found += [
                 f"I6 I15 {mistake.what}"
-                for mistake in await books.mistakes(Transaction(owner, None), tenant_id)
+                for mistake in await reconciliation.mistakes(Transaction(owner, None), tenant_id)
             ]
         for gateway in gateways:
             found += await _at(owner, whose, gateway)

@@ -59,7 +59,7 @@ async def main():
     )
     account_id = (await services.accounts.create(data)).gateway_id
     async with services.db.transaction(system=True, readonly=True) as tx:
-        account, _ = await accounts.find(tx, account_id)
+        account = await accounts.find(tx, account_id)
     for mistake in (in_its_words, in_its_arguments, in_a_variable, in_the_cause, in_an_exit):
         registry.gateways["xendit"] = type("Careless", (xendit,), {"__init__": lambda _, credentials, *__: mistake(credentials)})
         try:

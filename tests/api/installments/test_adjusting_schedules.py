@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support.waiting import eventually
 
-from paytrust.books.service import Books
 from paytrust.infra.db import Database
+from paytrust.reconciliation.service import Proofs
 
 
 def adjust(merchant, invoice, *amounts, **body):
@@ -52,7 +52,7 @@ def books_agree(service, merchant):
         db = Database(service.database_url.get_secret_value(), size=1)
         await db.open()
         try:
-            return await Books(db).verify(merchant.tenant_id)
+            return await Proofs(db).verify(merchant.tenant_id)
         finally:
             await db.close()
 

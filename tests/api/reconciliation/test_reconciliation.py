@@ -18,8 +18,8 @@ from support.waiting import eventually
 
 from paytrust.accounts import service as accounts
 from paytrust.errors import GatewayUnavailable
-from paytrust.payments.jobs import Reconciliation
 from paytrust.plugins.registry import Registry
+from paytrust.reconciliation.jobs import DailyReconciliation
 from paytrust.services import Services
 
 TOTAL = "514550"
@@ -53,17 +53,17 @@ def with_comparison(service):
 
 @pytest.fixture
 def compare(with_comparison, merchant):
-    """Compare the merchant's Xendit account; gives (kind, reference, settled) of each difference."""
+    """Compare the merchant's Xendit account; gives (kind, reference, resolved) of each difference."""
 
     def compare_(*, until=None, account_id=None):
         async def work(services):
             async with services.db.transaction(system=True) as tx:
-                account, now = await accounts.find(tx, UUID(account_id or merchant.xendit_id))
-            end = until or now + timedelta(hours=1)  # nothing is under way any more
-            return await services.comparison.compare(account, end - timedelta(days=2), end)
+                account = await accounts.find(tx, UUID(account_id or merchant.xendit_id))
+            end = until or account.read_at + timedelta(hours=1)  # nothing is under way any more
+            return await services.reconciliation.compare(account, end - timedelta(days=2), end)
 
         return [
-            (difference.kind.value, difference.reference, difference.settled)
+            (difference.kind.value, difference.reference, difference.resolved)
             for difference in with_comparison(work)
         ]
 
@@ -201,7 +201,7 @@ def test_an_account_is_compared_once_a_day_by_whoever_comes_first(
     database.rows("UPDATE gateway_accounts SET compare_at = now() WHERE id = $1", merchant.xendit_id)
 
     async def work(services):
-        workers = [Reconciliation(services.db, services.payments) for _ in range(4)]
+        workers = [DailyReconciliation(services.db, services.payments) for _ in range(4)]
         return await asyncio.gather(*(worker.step() for worker in workers))
 
     assert sum(with_comparison(work)) <= 1, "the service's own worker may have been first"
@@ -222,7 +222,7 @@ def test_a_failed_reconciliation_is_repeated_in_an_hour(merchant, xendit, with_c
     database.rows("UPDATE gateway_accounts SET compare_at = now() + interval '1 day'")
     xendit.fault("http_503", on="list")
     database.rows("UPDATE gateway_accounts SET compare_at = now() WHERE id = $1", merchant.xendit_id)
-    with_comparison(lambda services: Reconciliation(services.db, services.payments).step())
+    with_comparison(lambda services: DailyReconciliation(services.db, services.payments).step())
     [row] = database.rows(
         "SELECT compared_until, compare_at - now() AS rest FROM gateway_accounts WHERE id = $1",
         merchant.xendit_id,

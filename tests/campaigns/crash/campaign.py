@@ -173,7 +173,7 @@ class Campaign:
         assert self.era is not None
         service, postgres = self.fixture.service, self.fixture.postgres
         alone = kill.point is not None and kill.point.startswith(
-            "Reconciliation"
+            "DailyReconciliation"
         )  # its faults are for nobody else
         lives = len(service.statuses)
         load = Load([] if alone else [client.step for client in self.era.clients])

@@ -19,7 +19,7 @@ from paytrust.infra import db
 from paytrust.plugins.calls import GatewayClient
 
 WRITES = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) paytrust\.")
-ROOMS = re.compile(r"paytrust\.\w+\.(?:routes|jobs|service)")
+ROOMS = re.compile(r"paytrust\.\w+\.(?:routes|jobs|service)(?:\.\w+)?")
 STORE = re.compile(r"paytrust\.(\w+)\.store")
 AROUND = "KeepAnswers.handle"
 """A middleware that is around every request, and not what the request is about."""
@@ -191,10 +191,10 @@ POINTS = tuple(
             "after COMMIT of payments.insert_receipt",
             "before COMMIT of payments.checked",
         ),
-        "Reconciliation.step": (
+        "DailyReconciliation.step": (
             "after COMMIT of accounts.claim_comparison",
             "after list_payments",
-            "after COMMIT of payments.save_differences",
+            "after COMMIT of reconciliation.save",
             "after COMMIT of accounts.compared",
         ),
         "create_key": ("before COMMIT of keys.insert", "after COMMIT of keys.insert"),

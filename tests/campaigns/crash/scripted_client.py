@@ -183,7 +183,7 @@ WAYS: tuple[tuple[str, Callable[[ScriptedClient], Any]], ...] = (
     (r"StatusPoller.*insert_receipt", ScriptedClient.pay_untold),
     (r"StatusPoller.*save_status", ScriptedClient.let_expire_unpayable),
     (r"StatusPoller", ScriptedClient.let_expire),
-    (r"Reconciliation", ScriptedClient.compare),
+    (r"DailyReconciliation", ScriptedClient.compare),
     (r"(create|rotate|revoke)_key", ScriptedClient.change_keys),
 )
 """What leads to a point: the first that fits."""

@@ -21,8 +21,8 @@ ROOMS = sorted(
 def functions(kinds):
     for room in ROOMS:
         for kind in kinds:
-            module = TESTS.parent / "paytrust" / room / f"{kind}.py"
-            if module.exists():
+            module = TESTS.parent / "paytrust" / room / kind
+            if module.is_dir() or module.with_suffix(".py").exists():
                 yield room, importlib.import_module(f"paytrust.{room}.{kind}")
 
 

@@ -147,7 +147,7 @@ class Fixture:
         async with self.services.db.transaction(tenant=tenant_id, readonly=True) as tx:
             found = await accounts.find(tx, made.gateway_id)
         assert found is not None
-        return tenant_id, found[0]
+        return tenant_id, found
 
     async def let_time_pass(self, invoice_id: UUID) -> None:
         """The invoice's own time is up."""
@@ -396,7 +396,7 @@ class History(RuleBasedStateMachine):
         answer = self.both(
             "payment_url",
             lambda: self.model.ensure_open(known.invoice, number),
-            lambda: self.services.payments.ensure_open(self.tenant_id, known.id, number=number),
+            lambda: self.services.payments.collection.ensure_open(self.tenant_id, known.id, number=number),
             create,
         )
         if answer is not None and known.invoice.status in {"pending", "partially_paid"}:
@@ -702,7 +702,7 @@ class History(RuleBasedStateMachine):
                     self.both(
                         "asked for the page at the end",
                         lambda k=known: self.model.ensure_open(k.invoice),
-                        lambda k=known: self.services.payments.ensure_open(self.tenant_id, k.id),
+                        lambda k=known: self.services.payments.collection.ensure_open(self.tenant_id, k.id),
                     )
         self.touched = list(self.known)
         self.the_service_says_what_the_model_says()

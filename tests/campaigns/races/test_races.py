@@ -21,8 +21,8 @@ import httpx
 import pytest
 from support.waiting import eventually
 
-from paytrust.books.service import Books
 from paytrust.infra.db import Database
+from paytrust.reconciliation.service import Proofs
 
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "4"))
 SHIFT_S = 0.06
@@ -72,7 +72,7 @@ def check(service, merchant, sandbox, payable):
         db = Database(service.database_url.get_secret_value(), size=1)
         await db.open()
         try:
-            return await Books(db).verify(merchant.tenant_id)
+            return await Proofs(db).verify(merchant.tenant_id)
         finally:
             await db.close()
 

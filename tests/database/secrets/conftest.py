@@ -79,7 +79,7 @@ def credentials_of():
         from paytrust.accounts import service as accounts
 
         async with services.db.transaction(system=True, readonly=True) as tx:
-            account, _ = await accounts.find(tx, account_id)
+            account = await accounts.find(tx, account_id)
         made = services.accounts.gateway(account).credentials
         return {"secret_key": made.secret_key, "callback_token": made.callback_token}
 

@@ -22,6 +22,7 @@ ROOMS = {
     "installments",
     "payments",
     "webhooks",
+    "reconciliation",
 }
 FILES = {"__init__", "model", "tables", "store", "service", "routes", "jobs"}
 FOLDERS = {"api", "commands", "contract", "embedded", "infra", "plugins", "security"}
@@ -94,6 +95,11 @@ def test_a_room_has_only_the_files_a_room_may_have():
     for room in ROOMS:
         names = {path.stem for path in (ROOT / "paytrust" / room).iterdir() if path.name != "__pycache__"}
         assert names <= FILES, f"{room}: {names - FILES}"
+
+
+def test_no_file_has_more_than_500_lines():
+    long = {path for path in sources("paytrust") if len(path.read_text().splitlines()) > 500}
+    assert not {str(path.relative_to(ROOT)) for path in long}
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))

@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[3]
 FILES = [
     path
     for path in sorted((ROOT / "paytrust").glob("*/**/*.py"))
-    if path.parent.name not in {"embedded", "infra"} and "tx." in path.read_text()
+    if path.relative_to(ROOT).parts[1] not in {"embedded", "infra"} and "tx." in path.read_text()
 ]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "paytrust")))
 async def test_every_statement_is_a_constant_that_postgresql_accepts(path, owner_url, statements):
     """
     T127: the roadmap's compile-time check. No value is part of a statement, and every column it names is

@@ -1,0 +1,1 @@
+"""Reconciliation: our books beside what gateways list, and beside what our invoices say."""
