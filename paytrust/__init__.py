@@ -4,6 +4,7 @@ PayTrust: payment orchestration with plugins. This module is what plugin authors
 It pulls in neither the web framework nor the database layer, so a plugin's tests stay small and quick.
 """
 
+from paytrust.contract.decoding import DECIDES
 from paytrust.contract.gateways import (
     Credentials,
     Customer,
@@ -13,8 +14,10 @@ from paytrust.contract.gateways import (
     ListsPayments,
     NoOptions,
     PaymentLine,
+    PaymentLookup,
     PaymentRequest,
     PaymentStatus,
+    ReturnedBy,
     Webhook,
     WebhookNotice,
 )
@@ -35,6 +38,7 @@ from paytrust.money import EXPONENT, Money
 from paytrust.security.urls import Reach
 
 __all__ = [
+    "DECIDES",
     "EXPONENT",
     "Answer",
     "Credentials",
@@ -53,9 +57,11 @@ __all__ = [
     "OutcomeUnknown",
     "PayTrustError",
     "PaymentLine",
+    "PaymentLookup",
     "PaymentRequest",
     "PaymentStatus",
     "Reach",
+    "ReturnedBy",
     "Sandbox",
     "SandboxAccount",
     "TaxAnswer",

@@ -165,6 +165,8 @@ class GatewayError(PayTrustError):
     code = "gateway_error"
     status = 502
     title = "The payment gateway failed"
+    away: bool = False
+    """Whether it says that the gateway is away: no connection, no answer in time, a failure of its server."""
 
 
 class GatewayRejected(GatewayError):

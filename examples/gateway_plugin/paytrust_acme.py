@@ -21,6 +21,7 @@ from paytrust import (
     Money,
     NoOptions,
     OutcomeUnknown,
+    PaymentLookup,
     PaymentRequest,
     PaymentStatus,
     PayTrustError,
@@ -101,8 +102,8 @@ class AcmeGateway(Gateway[AcmeCredentials, NoOptions]):
         # Sent but not understood: a payment page may exist, so the outcome is unknown, not failed.
         return _payment(answer.json(AcmePayment), OutcomeUnknown)
 
-    async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
-        answer = await self.http.get("/v1/payments", params={"reference": reference})
+    async def find_payments(self, lookup: PaymentLookup) -> Sequence[GatewayPayment]:
+        answer = await self.http.get("/v1/payments", params={"reference": lookup.reference})
         return [_payment(found, UnreadableWebhook) for found in answer.json(list[AcmePayment])]
 
     async def expire_payment(self, payment: GatewayPayment) -> None:
@@ -116,10 +117,7 @@ class AcmeGateway(Gateway[AcmeCredentials, NoOptions]):
             raise InvalidSignature("acme: the header acme-signature is missing or wrong")
 
     def read_webhook(self, webhook: Webhook) -> WebhookNotice:
-        try:
-            event = msgspec.json.decode(webhook.body, type=AcmeEvent)
-        except msgspec.MsgspecError as exc:
-            raise UnreadableWebhook(f"acme: not an event: {exc}") from exc
+        event = webhook.json(AcmeEvent)
         return WebhookNotice(event_key=event.event_id, reference=event.reference, event=event.type)
 
 

@@ -16,8 +16,12 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import msgspec
 
+from paytrust.contract import decoding
 from paytrust.contract.http import Answer, GatewayHTTP
+from paytrust.errors import UnreadableWebhook
 from paytrust.money import EXPONENT, Money
+
+T = TypeVar("T")
 
 REFERENCE_MAX: Final = 50
 REFERENCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,48}[A-Za-z]", re.ASCII)
@@ -37,6 +41,15 @@ class PaymentStatus(StrEnum):
     """Can no longer be paid: its time ran out, or somebody cancelled it."""
     FAILED = "failed"
     """Was tried and refused; the gateway will not take another try."""
+
+
+class ReturnedBy(StrEnum):
+    """How money of a payment went back to the payer."""
+
+    REFUND = "refund"
+    """The merchant gave it back, here or at the gateway's dashboard."""
+    CHARGEBACK = "chargeback"
+    """The payer's bank took it back."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +145,8 @@ class GatewayPayment(msgspec.Struct, frozen=True, kw_only=True):
     answer about money, though a payment page that nobody has used yet may go by another one (Midtrans: the
     token of the page).
     *instructions* is what the payer needs where there is no page, such as a virtual account number.
+    *returned* is what of *paid* went back to the payer, by *returned_by*: money that was refunded or charged
+    back has been paid all the same.
     """
 
     reference: str
@@ -139,6 +154,8 @@ class GatewayPayment(msgspec.Struct, frozen=True, kw_only=True):
     status: PaymentStatus
     amount: Money
     paid: Money | None = None
+    returned: Money | None = None
+    returned_by: ReturnedBy | None = None
     paid_at: datetime | None = None
     payment_url: str | None = None
     instructions: Mapping[str, str] | None = None
@@ -147,8 +164,24 @@ class GatewayPayment(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if (self.status is PaymentStatus.PAID) != (self.paid is not None):
             raise ValueError(f"a {self.status} payment with paid={self.paid}")
+        if (self.returned is None) != (self.returned_by is None) or (self.returned and self.paid is None):
+            raise ValueError(f"returned={self.returned} by {self.returned_by} of paid={self.paid}")
         if not self.gateway_payment_id.isprintable() or not 1 <= len(self.gateway_payment_id) <= 200:
             raise ValueError("gateway_payment_id needs 1 to 200 printable characters")
+
+
+class PaymentLookup(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What the core knows of a payment that it asks about: our *reference*, the *amount* that was asked, when it
+    was asked, and what `create_payment` returned as its id. *hints* are ids that webhooks named since: they
+    come from the gateway, but may not have been signed.
+    """
+
+    reference: str
+    amount: Money
+    created_at: datetime
+    gateway_payment_id: str | None = None
+    hints: tuple[str, ...] = ()
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -156,6 +189,15 @@ class Webhook(msgspec.Struct, frozen=True):
 
     headers: Mapping[str, str]
     body: bytes
+
+    def json(self, type: type[T]) -> T:  # noqa: A002 - the argument's name in msgspec
+        """
+        Decode the body as *type*, leniently, as `Answer.json` does. Raises `UnreadableWebhook`.
+        """
+        try:
+            return decoding.decode(self.body, type)
+        except (ValueError, RecursionError) as exc:
+            raise UnreadableWebhook(f"not a webhook that the plugin knows: {exc}") from exc
 
 
 class WebhookNotice(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,11 +207,14 @@ class WebhookNotice(msgspec.Struct, frozen=True, kw_only=True):
 
     *event_key* (at most 200 characters) is the same for a repeat of the same event and differs between, say,
     pending and settlement of one payment. *event* is the gateway's word for what happened.
+    *gateway_payment_id* is the gateway's name for the payment, where the webhook has one: the core remembers
+    it for its next look-up, because some channels answer only to that.
     """
 
     event_key: str
     reference: str
     event: str
+    gateway_payment_id: str | None = None
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -257,9 +302,9 @@ class Gateway(ABC, Generic[CredentialsT, OptionsT]):
         """
 
     @abstractmethod
-    async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
+    async def find_payments(self, lookup: PaymentLookup) -> Sequence[GatewayPayment]:
         """
-        Every payment the gateway knows under *reference*, oldest first; empty when there is none (yet).
+        Every payment the gateway knows under *lookup.reference*, oldest first; empty when there is none (yet).
 
         This is also how a webhook is confirmed. Raise `UnreadableWebhook` on a status the plugin does not
         know.

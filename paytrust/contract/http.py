@@ -18,6 +18,7 @@ import aiohttp
 import certifi
 import msgspec
 
+from paytrust.contract import decoding
 from paytrust.errors import GatewayError, GatewayRejected, GatewayUnavailable, OutcomeUnknown
 from paytrust.security import redaction
 from paytrust.security.urls import Reach
@@ -50,12 +51,13 @@ class Answer(msgspec.Struct, frozen=True):
 
     def json(self, type: type[T]) -> T:  # noqa: A002 - the argument's name in msgspec
         """
-        Decode the body as *type*, strictly; numbers stay exact where the type says Decimal.
+        Decode the body as *type*, leniently (see `paytrust.contract.decoding`): a field with a default is
+        left out where it does not fit. Numbers stay exact where the type says Decimal.
 
-        Raises `OutcomeUnknown` (`GatewayUnavailable` after a read) when it is something else.
+        Raises `OutcomeUnknown` (`GatewayUnavailable` after a read) when a field without a default does not fit.
         """
         try:
-            return msgspec.json.decode(self.body, type=type)
+            return decoding.decode(self.body, type)
         except (ValueError, RecursionError) as exc:  # msgspec's errors and UnicodeDecodeError are ValueErrors
             raise self.unsure(f"HTTP {self.status} with an answer that cannot be read: {exc}") from exc
 
@@ -157,11 +159,14 @@ class GatewayHTTP:
         path: str,
         *,
         params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         answers: Collection[int] = (),
         base_url: str | None = None,
     ) -> Answer:
         """Read. Whatever goes wrong on the way is `GatewayUnavailable`: reading twice is harmless."""
-        return await self._call("GET", path, answers, base_url, unsure=GatewayUnavailable, params=params)
+        return await self._call(
+            "GET", path, answers, base_url, unsure=GatewayUnavailable, params=params, headers=headers
+        )
 
     async def post(
         self,
@@ -210,20 +215,20 @@ class GatewayHTTP:
                 finally:
                     response.close()  # drops the connection, unless all of the answer was read
         except NEVER_SENT as exc:
-            raise GatewayUnavailable(f"{what}: no connection: {type(exc).__name__}") from exc
+            raise away(GatewayUnavailable, f"{what}: no connection: {type(exc).__name__}") from exc
         except TimeoutError as exc:
-            raise unsure(f"{what}: no complete answer within {self._deadline_s:g} s") from exc
+            raise away(unsure, f"{what}: no complete answer within {self._deadline_s:g} s") from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise unsure(f"{what}: {type(exc).__name__}") from exc  # it may have arrived
+            raise away(unsure, f"{what}: {type(exc).__name__}") from exc  # it may have arrived
         return self._judge(answer, what, answers)
 
     def _judge(self, answer: Answer, what: str, answers: Collection[int]) -> Answer:
         if answer.status in answers or 200 <= answer.status < 300:
             return answer
         if answer.status in {408, 425} or answer.status < 400 or answer.status >= 500:
-            raise answer.unsure(f"{what}: HTTP {answer.status}")
+            raise away(answer.unsure, f"{what}: HTTP {answer.status}")
         if answer.status == 429:
-            raise GatewayUnavailable(f"{what}: HTTP 429, the gateway asks us to slow down")
+            raise away(GatewayUnavailable, f"{what}: HTTP 429, the gateway asks us to slow down")
         raise GatewayRejected(f"{what}: HTTP {answer.status}: {self._reason(answer)}")
 
     def _reason(self, answer: Answer) -> str:
@@ -244,3 +249,10 @@ async def _read(response: aiohttp.ClientResponse, what: str, unsure: type[Gatewa
         if len(body) > MAX_ANSWER_BYTES:
             raise unsure(f"{what}: the answer is larger than {MAX_ANSWER_BYTES} bytes")
     return Answer(response.status, bytes(body), unsure)
+
+
+def away(error: type[GatewayError], detail: str) -> GatewayError:
+    """*error*, which says that the gateway is away: only such errors count for its circuit breaker."""
+    raised = error(detail)
+    raised.away = True
+    return raised

@@ -12,7 +12,14 @@ import msgspec
 
 from paytrust.books import model as books
 from paytrust.books.model import BoundedAccount, Cause, Transfer
-from paytrust.contract.gateways import Customer, GatewayPayment, PaymentLine, PaymentRequest, PaymentStatus
+from paytrust.contract.gateways import (
+    Customer,
+    GatewayPayment,
+    PaymentLine,
+    PaymentLookup,
+    PaymentRequest,
+    PaymentStatus,
+)
 from paytrust.errors import Conflict, PayTrustError
 from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, ReceiptFlag, TimelineEntry
 from paytrust.money import Money
@@ -59,6 +66,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     amount: Money
     status: AttemptStatus
     gateway_payment_id: str | None
+    hint: str | None = None
+    """The id by which a webhook named the payment, where that is another."""
     payment_url: str | None
     instructions: dict[str, str] | None
     error_code: str | None
@@ -231,6 +240,17 @@ def duplicate_pages(attempt: Attempt, found: Sequence[GatewayPayment]) -> list[G
     if payable and not known and ours is not None:
         payable.insert(0, as_created(attempt, ours))
     return payable
+
+
+def lookup(attempt: Attempt) -> PaymentLookup:
+    """How a gateway is asked about an attempt."""
+    return PaymentLookup(
+        reference=attempt.reference,
+        amount=attempt.amount,
+        created_at=attempt.created_at,
+        gateway_payment_id=attempt.gateway_payment_id,
+        hints=() if attempt.hint is None else (attempt.hint,),
+    )
 
 
 def as_created(attempt: Attempt, gateway_payment_id: str) -> GatewayPayment:

@@ -167,6 +167,16 @@ async def by_reference(tx: Transaction, account_id: UUID, reference: str) -> Att
     return _attempt(row) if row else None
 
 
+async def keep_hint(tx: Transaction, attempt: Attempt, hint: str) -> None:
+    """Keep the id by which a webhook named the payment: some channels answer only to that."""
+    await tx.execute(
+        "UPDATE paytrust.payments SET hint = $3 WHERE tenant_id = $1 AND id = $2 AND hint IS DISTINCT FROM $3",
+        attempt.tenant_id,
+        attempt.id,
+        hint,
+    )
+
+
 async def tenant_of_reference(tx: Transaction, account_id: UUID, reference: str) -> UUID | None:
     """
     Whose attempt it is. Needs a system transaction: a webhook on a shared account may be about any tenant.
@@ -299,6 +309,7 @@ def _attempt(row: Record) -> Attempt:
         amount=Money(row["amount"], row["currency"]),
         status=AttemptStatus(row["status"]),
         gateway_payment_id=row["gateway_payment_id"],
+        hint=row["hint"],
         payment_url=row["payment_url"],
         instructions=msgspec.json.decode(row["instructions"]) if row["instructions"] else None,
         error_code=row["error_code"],

@@ -27,6 +27,7 @@ class Payments(Table, tablename="payments", schema="paytrust", db=ENGINE):
     next_check_at = Timestamptz(default=None, null=True)
     live = Boolean(default=None)
     opened_at = Timestamptz(default=None, null=True)
+    hint = Text(default=None, null=True)
 
 
 class Receipts(Table, tablename="receipts", schema="paytrust", db=ENGINE):

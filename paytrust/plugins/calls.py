@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from paytrust.contract.gateways import Gateway, GatewayPayment, ListsPayments, PaymentRequest
+from paytrust.contract.gateways import Gateway, GatewayPayment, ListsPayments, PaymentLookup, PaymentRequest
 from paytrust.contract.validation import PluginError, validated
 from paytrust.errors import GatewayError, GatewayUnavailable, OutcomeUnknown, PayTrustError, UnreadableWebhook
 from paytrust.infra import logs
@@ -109,8 +109,8 @@ class Bulkhead:
         failed: bool | None = None
         try:
             result = await _finished(task)
-        except (GatewayUnavailable, OutcomeUnknown):
-            failed = True
+        except GatewayError as exc:
+            failed = exc.away  # a refusal and an answer that is not understood are answers
             raise
         except TimeoutError as exc:
             failed = True
@@ -208,18 +208,18 @@ class GatewayClient:
         return await self._call(call, on_ambiguous=OutcomeUnknown)
 
     async def find_payments(
-        self, reference: str, *, unreadable: type[PayTrustError] = OutcomeUnknown
+        self, lookup: PaymentLookup, *, unreadable: type[PayTrustError] = OutcomeUnknown
     ) -> Sequence[GatewayPayment]:
-        """Every payment under *reference*. A status that the plugin does not know is *unreadable*."""
+        """Every payment under the reference. A status that the plugin does not know is *unreadable*."""
 
         async def call() -> Sequence[GatewayPayment]:
-            found = await self._gateway.find_payments(reference)
+            found = await self._gateway.find_payments(lookup)
             if not isinstance(found, (list, tuple)) or len(found) > MAX_FOUND:
                 raise PluginError(
                     f"find_payments answered {_described(found)}, not a list of at most {MAX_FOUND} payments"
                 )
             checked = [validated(payment, GatewayPayment) for payment in found]
-            if any(payment.reference != reference for payment in checked):
+            if any(payment.reference != lookup.reference for payment in checked):
                 raise PluginError("find_payments answered with a payment of another reference")
             return checked
 

@@ -51,7 +51,9 @@ class WebhookJobs:
         tenant_id = webhook.tenant_id
         try:
             tenant_id, account, reference = await self._locate(webhook)
-            changed = await self._payments.confirm(tenant_id, account, reference)
+            changed = await self._payments.confirm(
+                tenant_id, account, reference, hint=webhook.gateway_payment_id
+            )
             if not changed:
                 await self._payments.check_soon(tenant_id, account.id, reference)
         except asyncio.CancelledError:

@@ -50,6 +50,7 @@ class ClaimedWebhook(msgspec.Struct, frozen=True, kw_only=True):
     gateway_account_id: UUID
     reference: str | None
     event: str
+    gateway_payment_id: str | None
     attempt: int
     tries: int
 
@@ -133,7 +134,7 @@ def checked(notice: WebhookNotice) -> WebhookNotice:
     """The notice, or `UnreadableWebhook` when it holds what no honest gateway sends and no column takes."""
     if not isinstance(notice, WebhookNotice):
         raise TypeError(f"read_webhook answered {type(notice).__name__}, not a WebhookNotice")
-    for text in (notice.event_key, notice.reference, notice.event):
+    for text in (notice.event_key, notice.reference, notice.event, notice.gateway_payment_id or ""):
         if not isinstance(text, str):
             raise TypeError(f"the notice of read_webhook holds {type(text).__name__} instead of a text")
         if len(text) > MAX_TEXT or not text.isprintable():

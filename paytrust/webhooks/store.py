@@ -42,7 +42,7 @@ async def insert(
     """
     written = await tx.fetchval(
         "INSERT INTO paytrust.webhooks (id, tenant_id, gateway_account_id, event_key, event, reference, headers, body, status, error_code,"
-        " error_detail) VALUES ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8, $9, $10, $11)"
+        " error_detail, gateway_payment_id) VALUES ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8, $9, $10, $11, $12)"
         " ON CONFLICT (gateway_account_id, event_key) DO NOTHING RETURNING true",
         webhook_id,
         tenant_id,
@@ -55,6 +55,7 @@ async def insert(
         WebhookStatus.FAILED if failure else WebhookStatus.RECEIVED,
         failure[0] if failure else None,
         failure[1] if failure else None,
+        notice.gateway_payment_id,
     )
     return bool(written)
 
@@ -70,7 +71,8 @@ async def claim(tx: Transaction, limit: int) -> list[ClaimedWebhook]:
             ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED
         ) due
         WHERE w.id = due.id
-        RETURNING w.id, w.tenant_id, w.gateway_account_id, w.reference, w.event, w.attempts, w.attempts_before
+        RETURNING w.id, w.tenant_id, w.gateway_account_id, w.reference, w.event, w.gateway_payment_id, w.attempts,
+            w.attempts_before
         """,
         limit,
         LEASE,
@@ -315,6 +317,7 @@ def _received(row: Record) -> ClaimedWebhook:
         gateway_account_id=row["gateway_account_id"],
         reference=row["reference"],
         event=row["event"],
+        gateway_payment_id=row["gateway_payment_id"],
         attempt=row["attempts"],
         tries=row["attempts"] - row["attempts_before"],
     )

@@ -14,6 +14,7 @@ class Webhooks(Table, tablename="webhooks", schema="paytrust", db=ENGINE):
     event = Text(default=None)
     reference = Text(default=None, null=True)
     headers = JSONB(default=None)
+    gateway_payment_id = Text(default=None, null=True)
     body = Bytea(default=None)
     status = Text(default=None)
     attempts = BigInt(default=None)

@@ -13,6 +13,7 @@ from paytrust import (
     Gateway,
     GatewayPayment,
     InvalidSignature,
+    PaymentLookup,
     PaymentRequest,
     PaymentStatus,
     UnreadableWebhook,
@@ -51,7 +52,7 @@ class InstantGateway(Gateway[NoCredentials, msgspec.Struct]):
             expires_at=request.expires_at,
         )
 
-    async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:  # noqa: ARG002
+    async def find_payments(self, lookup: PaymentLookup) -> Sequence[GatewayPayment]:  # noqa: ARG002
         return ()
 
     async def expire_payment(self, payment: GatewayPayment) -> None:

@@ -101,7 +101,7 @@ class Steady(Gateway):
     async def create_payment(self, request):
         return payment(request.reference, request.amount)
 
-    async def find_payments(self, reference):
+    async def find_payments(self, lookup):
         return []
 
     async def expire_payment(self, payment):
@@ -129,7 +129,8 @@ class Hostile(Steady):
             await stubborn()
         return DEEDS[self.options.create](request) if self.options.create else await super().create_payment(request)
 
-    async def find_payments(self, reference):
+    async def find_payments(self, lookup):
+        reference = lookup.reference
         many = lambda: iter(int, 1)
         return {
             "none": lambda: None,

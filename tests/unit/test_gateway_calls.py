@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from paytrust.contract.http import away
 from paytrust.contract.validation import PluginError
 from paytrust.errors import GatewayRejected, GatewayUnavailable, OutcomeUnknown
 from paytrust.plugins import breaker, calls
@@ -60,7 +61,7 @@ def ask(bulkhead):
 async def fail(ask, times, error=GatewayUnavailable, **where):
     for _ in range(times):
         with pytest.raises(error):
-            await ask(error("away"), **where)
+            await ask(away(error, "away") if error is not GatewayRejected else error("no"), **where)
 
 
 async def refused(ask, **where):
@@ -84,6 +85,14 @@ async def test_an_account_that_keeps_failing_is_left_alone_and_the_others_are_no
         await ask()
     assert caught.value.retry_after_s == 10
     assert not await refused(ask, account=uuid4())
+
+
+@pytest.mark.parametrize("error", [GatewayUnavailable, OutcomeUnknown])
+async def test_an_answer_that_is_not_understood_closes_nothing(ask, error):
+    for _ in range(50):
+        with pytest.raises(error):
+            await ask(error("answered, in words that the plugin does not know"))
+    assert not await refused(ask)
 
 
 async def test_refusals_are_answers_and_close_nothing(ask):

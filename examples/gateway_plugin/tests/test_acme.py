@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -18,6 +19,7 @@ from paytrust import (
     Money,
     OutcomeUnknown,
     PaymentLine,
+    PaymentLookup,
     PaymentRequest,
     PaymentStatus,
     UnreadableWebhook,
@@ -26,6 +28,16 @@ from paytrust import (
 
 Connect = Callable[..., AcmeGateway]
 NewRequest = Callable[..., PaymentRequest]
+
+
+def lookup(reference: str = "PT-1001-1x", hints: tuple[str, ...] = ()) -> PaymentLookup:
+    """What the core asks with."""
+    return PaymentLookup(
+        reference=reference,
+        amount=Money(154_000, "IDR"),
+        created_at=datetime(2030, 1, 1, 3, tzinfo=UTC),
+        hints=hints,
+    )
 
 
 def signed(body: bytes, key: str = SIGNING_KEY) -> Webhook:
@@ -87,12 +99,12 @@ async def test_no_answer_is_an_unknown_outcome_that_can_be_looked_up(
     with pytest.raises(OutcomeUnknown):
         await connect().create_payment(new_request())
     acme.silent = False
-    found = await connect().find_payments("PT-1001-1x")
+    found = await connect().find_payments(lookup())
     assert [payment.status for payment in found] == [PaymentStatus.OPEN]
 
 
 async def test_a_reference_nobody_knows_finds_nothing(connect: Connect) -> None:
-    assert await connect().find_payments("PT-9999-1x") == []
+    assert await connect().find_payments(lookup("PT-9999-1x")) == []
 
 
 async def test_a_paid_payment_says_what_was_paid(
@@ -100,7 +112,7 @@ async def test_a_paid_payment_says_what_was_paid(
 ) -> None:
     await connect().create_payment(new_request())
     acme.payments[0] |= {"state": "paid", "paid_amount": 25.5, "paid_at": "2030-01-01T10:00:00+07:00"}
-    [payment] = await connect().find_payments("PT-1001-1x")
+    [payment] = await connect().find_payments(lookup())
     assert (payment.status, payment.paid) == (PaymentStatus.PAID, Money(2550, "USD"))
 
 
@@ -115,7 +127,7 @@ async def test_what_is_not_understood_is_never_guessed(
         name: float(value) if isinstance(value, Decimal) else value for name, value in change.items()
     }
     with pytest.raises(UnreadableWebhook):
-        await connect().find_payments("PT-1001-1x")
+        await connect().find_payments(lookup())
 
 
 async def test_expiring_twice_is_harmless_and_a_paid_payment_refuses(
@@ -124,7 +136,7 @@ async def test_expiring_twice_is_harmless_and_a_paid_payment_refuses(
     payment = await connect().create_payment(new_request())
     await connect().expire_payment(payment)
     await connect().expire_payment(payment)
-    assert [found.status for found in await connect().find_payments("PT-1001-1x")] == [PaymentStatus.EXPIRED]
+    assert [found.status for found in await connect().find_payments(lookup())] == [PaymentStatus.EXPIRED]
     acme.payments[0]["state"] = "paid"
     with pytest.raises(GatewayRejected, match="has been paid"):
         await connect().expire_payment(payment)

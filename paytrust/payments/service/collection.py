@@ -181,7 +181,7 @@ class Collection:
         """
         try:
             gateway = self.at(account, invoice.tenant_id)
-            found = await gateway.find_payments(attempt.reference)
+            found = await gateway.find_payments(model.lookup(attempt))
             live = [
                 payment for payment in found if payment.status in {PaymentStatus.OPEN, PaymentStatus.PAID}
             ]
@@ -293,7 +293,7 @@ class Collection:
 
     async def expire_attempt(self, account: Account, attempt: Attempt) -> None:
         gateway = self.at(account, attempt.tenant_id)
-        found = await gateway.find_payments(attempt.reference)
+        found = await gateway.find_payments(model.lookup(attempt))
         handles = {
             payment.gateway_payment_id: payment for payment in found if payment.status is PaymentStatus.OPEN
         }
@@ -305,7 +305,7 @@ class Collection:
                 await gateway.expire_payment(payment)
         except GatewayRejected:
             # It may have been paid since we looked.
-            found = await gateway.find_payments(attempt.reference)
+            found = await gateway.find_payments(model.lookup(attempt))
             paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
             if not paid:
                 raise

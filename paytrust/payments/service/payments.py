@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.contract.gateways import GatewayPayment, ListsPayments, PaymentStatus
@@ -42,13 +44,16 @@ class Payments:
         async with self._db.transaction(system=True, readonly=True) as tx:
             return await store.tenant_of_reference(tx, account_id, reference)
 
-    async def confirm(self, tenant_id: UUID, account: Account, reference: str) -> bool:
+    async def confirm(
+        self, tenant_id: UUID, account: Account, reference: str, *, hint: str | None = None
+    ) -> bool:
         """
-        Ask the gateway about *reference* and apply what it answers; True when anything changed.
+        Ask the gateway about *reference* and apply what it answers; True when anything changed. *hint* is the
+        id by which a webhook named the payment; it is kept for every later look-up.
 
         Raises `GatewayUnavailable` also when the gateway does not know the reference (yet).
         """
-        found = await self.find(account, reference, tenant_id)
+        found = await self.find(account, reference, tenant_id, hint=hint)
         if not found:
             raise GatewayUnavailable(f"the gateway does not know {reference} (yet)")
         return await self.apply_found(tenant_id, account, reference, found)
@@ -61,13 +66,21 @@ class Payments:
         async with self._db.transaction(tenant=tenant_id) as tx:
             await store.check_soon(tx, tenant_id, account_id, reference, within=NEWS_AGAIN)
 
-    async def find(self, account: Account, reference: str, tenant_id: UUID) -> Sequence[GatewayPayment]:
+    async def find(
+        self, account: Account, reference: str, tenant_id: UUID, *, hint: str | None = None
+    ) -> Sequence[GatewayPayment]:
         """
-        What the gateway knows under *reference*, oldest first. Raises `UnreadableWebhook` for a status nobody
-        knows.
+        What the gateway knows under *reference*, oldest first. Raises `UnreadableWebhook` for a status that
+        the plugin does not know.
         """
+        async with self._db.transaction(tenant=tenant_id) as tx:
+            attempt = await store.by_reference(tx, account.id, reference)
+            assert attempt is not None, "callers found the tenant by this reference"
+            if hint not in {None, attempt.hint, attempt.gateway_payment_id}:
+                await store.keep_hint(tx, attempt, hint)
+                attempt = msgspec.structs.replace(attempt, hint=hint)
         return await self.collection.at(account, tenant_id).find_payments(
-            reference, unreadable=UnreadableWebhook
+            model.lookup(attempt), unreadable=UnreadableWebhook
         )
 
     async def expire(self, account: Account, payment: GatewayPayment, tenant_id: UUID) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Final, TypeVar
 
 import msgspec
 
 from paytrust import (
+    DECIDES,
     Answer,
     GatewayPayment,
     GatewayRejected,
@@ -17,6 +20,7 @@ from paytrust import (
     OutcomeUnknown,
     PaymentRequest,
     PaymentStatus,
+    ReturnedBy,
     UnreadableWebhook,
 )
 from paytrust_midtrans.requests import WIB, snap_expires_at
@@ -28,6 +32,13 @@ ENDINGS: Final = {"pending": "expire", "authorize": "cancel", "capture": "cancel
 """
 The Core API's word that ends a transaction not paid yet; of captured and settled ones, those held for review.
 """
+
+RETURNED_BY: Final = {
+    "refund": ReturnedBy.REFUND,
+    "partial_refund": ReturnedBy.REFUND,
+    "chargeback": ReturnedBy.CHARGEBACK,
+    "partial_chargeback": ReturnedBy.CHARGEBACK,
+}
 
 NO_SUCH_TRANSACTION: Final = "404"
 ORDER_TAKEN: Final = "406"
@@ -65,8 +76,17 @@ class SnapPage(msgspec.Struct, frozen=True):
 
 
 class PartPaid(msgspec.Struct, frozen=True):
-    amount: Amount
-    paid_at: str | None = None
+    amount: Decimal
+
+
+class GrossAmountInfo(msgspec.Struct, frozen=True):
+    original_amount: Decimal
+
+
+class ExtraInfo(msgspec.Struct, frozen=True):
+    """Where the payer bears the fee ("Automatic Fee Imposition"): what was asked for, without it."""
+
+    gross_amount_info: GrossAmountInfo | None = None
 
 
 class VirtualAccount(msgspec.Struct, frozen=True):
@@ -88,15 +108,18 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     transaction_id: Id
     order_id: str
     transaction_status: str
-    gross_amount: Amount
-    currency: str = "IDR"
-    fraud_status: str | None = None
+    gross_amount: Decimal
+    currency: Annotated[str, DECIDES] = "IDR"
+    fraud_status: Annotated[str | None, DECIDES] = None
+    merchant_id: str | None = None
+    extra_info: ExtraInfo | None = None
+    refund_amount: Decimal | None = None
     payment_type: str = ""
     transaction_time: str | None = None
     settlement_time: str | None = None
     expiry_time: str | None = None
     expire_time: str | None = None
-    payment_amounts: list[PartPaid] = []
+    payment_amounts: Annotated[list[PartPaid] | None, DECIDES] = None
     va_numbers: list[VirtualAccount] = []
     permata_va_number: str = ""
     bill_key: str = ""
@@ -124,14 +147,40 @@ def read(answer: Answer, type_: type[T]) -> T:
     raise GatewayRejected(what)
 
 
-def found_transaction(answer: Answer, reference: str) -> Transaction | None:
-    """Return the transaction under *reference*; None while no payer has picked a method on its page."""
+def found_transaction(answer: Answer, names: Collection[str]) -> Transaction | None:
+    """
+    Return the transaction that was asked about, whose order or id is one of *names*; None while no payer has
+    picked a method on its page.
+    """
     if answer.json(Verdict).status_code == NO_SUCH_TRANSACTION:
         return None
     transaction = read(answer, Transaction)
-    if transaction.order_id != reference:
-        raise GatewayUnavailable(f"midtrans: asked for order {reference}, was told about another")
+    if {transaction.order_id, transaction.transaction_id}.isdisjoint(names):
+        raise GatewayUnavailable(f"midtrans: asked for {' or '.join(sorted(names))}, was told about another")
     return transaction
+
+
+def is_of(transaction: Transaction, reference: str, amount: Money, merchant_id: str | None) -> bool:
+    """
+    Whether a *transaction* that was asked about by its own id is the payment of *amount* under *reference*.
+
+    BI-SNAP channels show the transaction's id for the order's. Then merchant and amount have to fit, too: of
+    the notification that named the transaction, its id is not signed.
+    """
+    if transaction.order_id == reference:
+        return True
+    if transaction.order_id != transaction.transaction_id:
+        return False
+    if merchant_id is not None and transaction.merchant_id not in {merchant_id, None}:
+        return False
+    return asked(transaction) == amount
+
+
+def asked(transaction: Transaction) -> Money:
+    """What was asked for: the gross amount without a fee that Midtrans added for the payer to bear."""
+    imposed = transaction.extra_info and transaction.extra_info.gross_amount_info
+    amount = imposed.original_amount if imposed else transaction.gross_amount
+    return Money.from_major(amount, transaction.currency)
 
 
 def opened_page(answer: Answer, request: PaymentRequest) -> GatewayPayment:
@@ -188,24 +237,26 @@ def order_taken(request: PaymentRequest) -> OutcomeUnknown:
     )
 
 
-def payment_from(transaction: Transaction, *, retryable: bool) -> GatewayPayment:
+def payment_from(
+    transaction: Transaction, *, retryable: bool, reference: str | None = None
+) -> GatewayPayment:
     """
     Map a transaction. *retryable*: the payer may try again under the same order, as Snap's page lets them.
+    *reference* is the order's, where the transaction names itself instead.
     """
     status = _status(transaction, retryable=retryable)
     try:
-        amount = Money.from_major(transaction.gross_amount, transaction.currency)
-        parts = [Money.from_major(part.amount, transaction.currency) for part in transaction.payment_amounts]
-        paid = sum(parts[1:], parts[0]) if parts else amount
+        amount = asked(transaction)
+        is_paid = status is PaymentStatus.PAID
         return GatewayPayment(
-            reference=transaction.order_id,
+            reference=reference or transaction.order_id,
             gateway_payment_id=transaction.transaction_id,
             status=status,
             amount=amount,
-            paid=paid if status is PaymentStatus.PAID else None,
-            paid_at=_utc(transaction.settlement_time or transaction.transaction_time)
-            if status is PaymentStatus.PAID
-            else None,
+            paid=_paid(transaction, amount) if is_paid else None,
+            returned=_returned(transaction, amount),
+            returned_by=RETURNED_BY.get(transaction.transaction_status.lower()),
+            paid_at=_utc(transaction.settlement_time or transaction.transaction_time) if is_paid else None,
             payment_url=_page(transaction),
             instructions=_instructions(transaction) or None,
             expires_at=_utc(transaction.expiry_time or transaction.expire_time),
@@ -219,19 +270,44 @@ def ending(transaction: Transaction) -> str | None:
     Return the word that ends an open *transaction*; None when it was refused, and only its page is open
     still.
     """
-    return (
-        None
-        if (transaction.fraud_status or "").lower() == "deny"
-        else ENDINGS.get(transaction.transaction_status.lower())
-    )
+    if (transaction.fraud_status or "").lower() == "deny":
+        return None
+    return ENDINGS.get(transaction.transaction_status.lower())
+
+
+def cannot_modify(answer: Answer) -> bool:
+    """Whether a transaction refused a word, in its state or at all."""
+    return answer.json(Verdict).status_code == "412"
+
+
+def _paid(transaction: Transaction, amount: Money) -> Money:
+    """The sum of the payments, where a virtual account takes several; a fee that the payer bore is not ours."""
+    gross = Money.from_major(transaction.gross_amount, transaction.currency)
+    parts = [
+        Money.from_major(part.amount, transaction.currency) for part in transaction.payment_amounts or ()
+    ]
+    paid = sum(parts[1:], parts[0]) if parts else gross
+    return amount if paid == gross else paid
+
+
+def _returned(transaction: Transaction, amount: Money) -> Money | None:
+    """What went back so far: all of it, unless the status says that it is a part and the answer says which."""
+    status = transaction.transaction_status.lower()
+    if status not in RETURNED_BY:
+        return None
+    if status.startswith("partial_") and transaction.refund_amount is not None:
+        return Money.from_major(transaction.refund_amount, transaction.currency)
+    return amount
 
 
 def _status(transaction: Transaction, *, retryable: bool) -> PaymentStatus:
-    """Closed world: what the table of statuses does not list, such as a refund, is for a person."""
+    """Closed world: what the table of statuses does not list is for a person."""
     refused = PaymentStatus.OPEN if retryable else PaymentStatus.FAILED
     match transaction.transaction_status.lower(), (transaction.fraud_status or "accept").lower():
         case "capture" | "settlement", "accept" if transaction.status_code == "200":
             status = PaymentStatus.PAID
+        case word, _ if word in RETURNED_BY:
+            status = PaymentStatus.PAID  # what went back has been paid
         case ("pending" | "authorize", "accept" | "challenge") | ("capture" | "settlement", "challenge"):
             status = PaymentStatus.OPEN
         case "deny", _ if transaction.settlement_time is not None:
@@ -279,7 +355,13 @@ def _instructions(transaction: Transaction) -> dict[str, str]:
 
 
 def _utc(time: str | None) -> datetime | None:
-    """Read a time of Midtrans: Jakarta's (WIB), without saying so."""
+    """
+    Read a time of Midtrans: Jakarta's (WIB) unless it says another; None where it cannot be read.
+    """
     if time is None:
         return None
-    return datetime.strptime(time, "%Y-%m-%d %H:%M:%S").replace(tzinfo=WIB).astimezone(UTC)
+    try:
+        at = datetime.fromisoformat(time)
+    except ValueError:
+        return None
+    return (at if at.tzinfo else at.replace(tzinfo=WIB)).astimezone(UTC)

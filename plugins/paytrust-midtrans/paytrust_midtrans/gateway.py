@@ -6,7 +6,7 @@ ends payments of both.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, ClassVar, Final
 
 import msgspec
@@ -19,6 +19,8 @@ from paytrust import (
     GatewayRejected,
     GatewayUnavailable,
     Limits,
+    Money,
+    PaymentLookup,
     PaymentRequest,
     PaymentStatus,
     UnreadableWebhook,
@@ -34,6 +36,10 @@ SNAP_HOSTS: Final = {
     "https://api.midtrans.com": "https://app.midtrans.com",
     "https://api.sandbox.midtrans.com": "https://app.sandbox.midtrans.com",
 }
+
+
+SNAP_API: Final = {"transaction-source": "SNAP_API"}
+"""For a status by the id of a transaction of a BI-SNAP channel: DANA, and some banks' virtual accounts."""
 
 
 class MidtransCredentials(Credentials, frozen=True):
@@ -75,13 +81,13 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
         return await (self._charge(request) if self.options.product == "core" else self._open_page(request))
 
-    async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
-        transaction = await self._transaction(reference)
-        return [] if transaction is None else [self._payment(transaction)]
+    async def find_payments(self, lookup: PaymentLookup) -> Sequence[GatewayPayment]:
+        transaction = await self._find(lookup.reference, lookup.amount, lookup.hints)
+        return [] if transaction is None else [self._payment(transaction, lookup.reference)]
 
     async def expire_payment(self, payment: GatewayPayment) -> None:
-        transaction = await self._transaction(payment.reference)
-        ended = transaction is not None and await self._end(transaction)
+        transaction = await self._find(payment.reference, payment.amount, (payment.gateway_payment_id,))
+        ended = transaction is not None and await self._end(payment, transaction)
         if self.options.product == "snap":
             await self._close_page(payment, transaction, is_last_hope=not ended)
 
@@ -105,8 +111,7 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
     async def _open_page(self, request: PaymentRequest) -> GatewayPayment:
         body, headers = requests.snap_body(request), requests.notify_headers(request)
         try:
-            # There is nothing here that could be missing: a 404 is somebody's on the way, and says nothing
-            # about what was made.
+            # This URL always exists, so a 404 comes from a proxy: the page may have been created.
             answer = await self.http.post(
                 "/snap/v1/transactions", json=body, headers=headers, base_url=self._snap_url, answers=(404,)
             )
@@ -116,12 +121,29 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
             raise
         return answers.opened_page(answer, request)
 
-    async def _transaction(self, reference: str) -> answers.Transaction | None:
-        answer = await self.http.get(f"/v2/{reference}/status", answers=(404, 407))
-        return answers.found_transaction(answer, reference)
+    async def _find(self, reference: str, amount: Money, ids: Collection[str]) -> answers.Transaction | None:
+        """
+        The transaction of a payment, by its order; of BI-SNAP channels, which may not know that, by its id.
+        """
+        transaction = await self._transaction(reference, ids=ids)
+        if transaction is not None and transaction.order_id == reference:
+            return transaction
+        for name in ids:
+            by_id = await self._transaction(name, headers=SNAP_API)
+            if by_id is not None and answers.is_of(by_id, reference, amount, self.credentials.merchant_id):
+                return by_id
+        return None
 
-    def _payment(self, transaction: answers.Transaction) -> GatewayPayment:
-        return answers.payment_from(transaction, retryable=self.options.product == "snap")
+    async def _transaction(
+        self, name: str, *, ids: Collection[str] = (), headers: Mapping[str, str] | None = None
+    ) -> answers.Transaction | None:
+        """The transaction that has *name* as its order or its id, or one of *ids*."""
+        answer = await self.http.get(f"/v2/{name}/status", headers=headers, answers=(404, 407))
+        return answers.found_transaction(answer, {name, *ids})
+
+    def _payment(self, transaction: answers.Transaction, reference: str | None = None) -> GatewayPayment:
+        retryable = self.options.product == "snap"
+        return answers.payment_from(transaction, retryable=retryable, reference=reference)
 
     def _can_be_paid(self, transaction: answers.Transaction) -> bool:
         """Raises `GatewayRejected` when it has been paid, which a refund or chargeback implies."""
@@ -133,7 +155,7 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
             raise GatewayRejected(f"midtrans: transaction {transaction.transaction_id} has been paid")
         return status is PaymentStatus.OPEN
 
-    async def _end(self, transaction: answers.Transaction) -> bool:
+    async def _end(self, payment: GatewayPayment, transaction: answers.Transaction) -> bool:
         """
         End this try to pay, or see that it has ended. False for a refused one: the page would take another.
         """
@@ -143,14 +165,21 @@ class MidtransGateway(Gateway[MidtransCredentials, MidtransOptions]):
         if word is None:
             return False
         try:
-            answer = await self.http.post(f"/v2/{transaction.transaction_id}/{word}", json={}, answers=(407,))
-            answers.read(answer, answers.Verdict)
+            await self._say(transaction, word)
         except GatewayRejected:
             # It may have moved between our look and our word.
-            again = await self._transaction(transaction.order_id)
+            again = await self._find(payment.reference, payment.amount, (transaction.transaction_id,))
             if again is None or self._can_be_paid(again):
                 raise
         return True
+
+    async def _say(self, transaction: answers.Transaction, word: str) -> None:
+        """End *transaction* by "expire" or "cancel"; BI-SNAP channels know only the second."""
+        answer = await self.http.post(f"/v2/{transaction.transaction_id}/{word}", json={}, answers=(407, 412))
+        if word == "expire" and answers.cannot_modify(answer):
+            await self._say(transaction, "cancel")
+        else:
+            answers.read(answer, answers.Verdict)
 
     async def _close_page(
         self, payment: GatewayPayment, transaction: answers.Transaction | None, *, is_last_hope: bool

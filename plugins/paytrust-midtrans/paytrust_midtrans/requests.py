@@ -33,6 +33,11 @@ RANGE: Final[dict[str, tuple[int, int | None]]] = {
 """What the acquirers take in one payment, in rupiah (2026-03), by bank, store or method."""
 
 IDEMPOTENCY_KEY_MAX: Final = 46
+NO_IMPOSED_FEE: Final = {"customer_imposed_payment_fee": {"enable": False}}
+"""
+A merchant's dashboard may have a fee added for the payer to bear ("Automatic Fee Imposition"): not to what an
+invoice asks.
+"""
 
 
 class MidtransOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +94,7 @@ def snap_body(request: PaymentRequest) -> dict[str, Any]:
             "duration": _minutes(request, SNAP_MAX_MINUTES),
         },
         "callbacks": {key: url for key, url in callbacks.items() if url},
+        **NO_IMPOSED_FEE,
     }
 
 

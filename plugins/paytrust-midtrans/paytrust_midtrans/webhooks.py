@@ -104,7 +104,9 @@ def notice(webhook: Webhook) -> WebhookNotice:
         key += f"|{hashlib.sha256(refund).hexdigest()}"
     if len(key) > 200:
         key = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
-    return WebhookNotice(event_key=key, reference=told.order_id, event=status)
+    return WebhookNotice(
+        event_key=key, reference=told.order_id, event=status, gateway_payment_id=told.transaction_id
+    )
 
 
 def _fits(told: Notification) -> bool:

@@ -163,8 +163,6 @@ def test_the_expiry_of_a_qr_code_is_spelt_its_own_way():
     [
         {"gross_amount": "153999.00"},
         {"gross_amount": "154000.50"},
-        {"gross_amount": "154000"},
-        {"gross_amount": 154000},
         {"gross_amount": "1e5.00"},
         {"currency": "USD"},
         {"currency": "XXX"},
@@ -172,7 +170,6 @@ def test_the_expiry_of_a_qr_code_is_spelt_its_own_way():
         {"transaction_status": "limbo"},
         {"transaction_id": "../../etc"},
         {"transaction_id": ...},
-        {"expiry_time": "tomorrow"},
         {"status_code": 201},
     ],
     ids=str,
@@ -213,7 +210,7 @@ def test_an_error_code_inside_http_200_is_an_error(new_request, code, charging, 
     with pytest.raises(charging):
         charged_payment(written(body), new_request())
     with pytest.raises(looking):
-        found_transaction(answer(body), REFERENCE)
+        found_transaction(answer(body), {REFERENCE})
 
 
 @pytest.mark.parametrize(
@@ -235,7 +232,7 @@ def test_407_is_no_error_but_the_word_for_expired():
 
 @pytest.mark.parametrize("status", [200, 404])
 def test_a_page_on_which_no_method_was_picked_has_no_transaction_yet(status):
-    assert found_transaction(answer(NOT_THERE, status), REFERENCE) is None
+    assert found_transaction(answer(NOT_THERE, status), {REFERENCE}) is None
 
 
 @pytest.mark.parametrize(
@@ -246,7 +243,7 @@ def test_a_page_on_which_no_method_was_picked_has_no_transaction_yet(status):
 @pytest.mark.parametrize("status", [200, 404])
 def test_an_unreadable_answer_is_no_answer_and_never_an_absent_payment(new_request, body, status):
     with pytest.raises(GatewayUnavailable):
-        found_transaction(Answer(status, body, GatewayUnavailable), REFERENCE)
+        found_transaction(Answer(status, body, GatewayUnavailable), {REFERENCE})
     with pytest.raises(OutcomeUnknown):
         charged_payment(Answer(200, body, OutcomeUnknown), new_request())
     with pytest.raises(OutcomeUnknown):
@@ -255,7 +252,7 @@ def test_an_unreadable_answer_is_no_answer_and_never_an_absent_payment(new_reque
 
 def test_an_answer_about_another_order_is_no_answer():
     with pytest.raises(GatewayUnavailable):
-        found_transaction(answer(CHARGED | {"order_id": "PT-9x"}), REFERENCE)
+        found_transaction(answer(CHARGED | {"order_id": "PT-9x"}), {REFERENCE})
 
 
 SNAP, CORE = True, False
@@ -320,10 +317,6 @@ def test_a_card_that_timed_out_leaves_the_snap_page_open():
         ("capture", "accept", "201"),
         ("capture", "accept", "202"),
         ("settlement", "review", "200"),
-        ("refund", "accept", "200"),
-        ("partial_refund", "accept", "200"),
-        ("chargeback", "accept", "200"),
-        ("partial_chargeback", "accept", "200"),
         ("limbo", "accept", "200"),
         ("", "accept", "200"),
     ],
@@ -387,10 +380,10 @@ def test_money_is_in_the_currency_the_answer_names():
 
 @pytest.mark.parametrize(
     "change",
-    [{"currency": "XXX"}, {"gross_amount": "154000.50"}, {"settlement_time": "2030-13-01 10:00:00"}],
+    [{"currency": "XXX"}, {"gross_amount": "154000.50"}],
     ids=str,
 )
-def test_money_and_times_that_cannot_be_told_exactly_are_for_a_person(change):
+def test_money_that_cannot_be_told_exactly_is_for_a_person(change):
     with pytest.raises(UnreadableWebhook):
         payment(SETTLED, **change)
 
@@ -408,14 +401,14 @@ def test_every_amount_is_read_exactly(minor):
 )
 def test_no_field_surprises_the_core(junk):
     with suppress(GatewayError, UnreadableWebhook):
-        if transaction := found_transaction(answer(SETTLED | junk), REFERENCE):
+        if transaction := found_transaction(answer(SETTLED | junk), {REFERENCE}):
             payment_from(transaction, retryable=True)
 
 
 @given(body=st.binary(max_size=60))
 def test_no_answer_surprises_the_core(body):
     with suppress(GatewayError):
-        found_transaction(Answer(200, body, GatewayUnavailable), REFERENCE)
+        found_transaction(Answer(200, body, GatewayUnavailable), {REFERENCE})
 
 
 @pytest.mark.parametrize(
@@ -437,3 +430,60 @@ def test_no_answer_surprises_the_core(body):
 )
 def test_a_refusal_is_explained_in_midtranss_words(body, reason):
     assert MidtransGateway.explain(answer(body, 400)) == reason
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"va_numbers": None},
+        {"va_numbers": [{"bank": "bca"}]},
+        {"settlement_time": "2030-01-01T10:05:12+07:00"},
+        {"settlement_time": "2030-13-01 10:00:00"},
+        {"expiry_time": "tomorrow"},
+        {"expiry_time": None},
+        {"actions": "none"},
+        {"payment_amounts": None},
+        {"store": 7},
+        {"extra_info": []},
+        {"gross_amount": 154000},
+        {"gross_amount": "154000"},
+    ],
+    ids=str,
+)
+def test_an_odd_field_beside_the_money_does_not_stop_it(odd):
+    settled = payment_from(found_transaction(answer(SETTLED | odd), {REFERENCE}), retryable=True)
+    assert (settled.status, settled.paid) == (PaymentStatus.PAID, Money(154_000, "IDR"))
+
+
+@pytest.mark.parametrize(
+    "odd", [{"gross_amount": None}, {"payment_amounts": [{}]}, {"currency": 3}, {"fraud_status": 1}]
+)
+def test_an_odd_field_that_decides_about_money_stops_it(odd):
+    with pytest.raises(GatewayUnavailable):
+        found_transaction(answer(SETTLED | odd), {REFERENCE})
+
+
+def test_a_fee_that_the_payer_bore_is_not_the_merchants_money():
+    imposed = {
+        "gross_amount": "154705.00",
+        "extra_info": {"gross_amount_info": {"original_amount": "154000"}},
+        "payment_amounts": [{"paid_at": "2030-01-01 10:05:11", "amount": "154705.00"}],
+    }
+    settled = payment(SETTLED, **imposed)
+    assert (settled.amount, settled.paid) == (Money(154_000, "IDR"), Money(154_000, "IDR"))
+
+
+@pytest.mark.parametrize(
+    ("status", "refund_amount", "returned", "by"),
+    [
+        ("refund", "154000.00", 154_000, "refund"),
+        ("refund", None, 154_000, "refund"),
+        ("partial_refund", "30000.00", 30_000, "refund"),
+        ("chargeback", None, 154_000, "chargeback"),
+        ("partial_chargeback", "50000.00", 50_000, "chargeback"),
+    ],
+)
+def test_money_that_went_back_has_been_paid(status, refund_amount, returned, by):
+    gone = payment(SETTLED, transaction_status=status, refund_amount=refund_amount)
+    assert (gone.status, gone.paid) == (PaymentStatus.PAID, Money(154_000, "IDR"))
+    assert (gone.returned, gone.returned_by) == (Money(returned, "IDR"), by)

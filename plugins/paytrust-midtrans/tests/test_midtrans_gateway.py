@@ -1,8 +1,10 @@
 """The verbs, over real HTTP against the local stand-in."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
+from paytrust_midtrans import requests
 from paytrust_midtrans.gateway import SNAP_HOSTS
 
 from paytrust import (
@@ -12,8 +14,8 @@ from paytrust import (
     Money,
     OutcomeUnknown,
     PaymentLine,
+    PaymentLookup,
     PaymentStatus,
-    UnreadableWebhook,
     Webhook,
 )
 
@@ -46,6 +48,16 @@ METHODS = [
 ]
 
 
+def lookup(reference=REFERENCE, hints=()):
+    """What the core asks with."""
+    return PaymentLookup(
+        reference=reference,
+        amount=Money(154_000, "IDR"),
+        created_at=datetime(2030, 1, 1, 3, tzinfo=UTC),
+        hints=hints,
+    )
+
+
 def patience(fault):
     """How long to wait for an answer that never comes in time; otherwise as long as it takes."""
     return 0.1 if fault in {"hang_before", "hang_after", "slow_drip"} else 5.0
@@ -62,7 +74,7 @@ def delivered(midtrans, position=-1):
 
 
 async def only(gateway):
-    (payment,) = await gateway.find_payments(REFERENCE)
+    (payment,) = await gateway.find_payments(lookup())
     return payment
 
 
@@ -76,7 +88,7 @@ async def test_a_snap_page_is_opened_and_nothing_is_found_until_a_method_is_pick
     opened = await snap.create_payment(request_now())
     assert opened.payment_url == midtrans.payment(REFERENCE).page_url
     assert opened.gateway_payment_id == midtrans.payment(REFERENCE).id
-    assert await snap.find_payments(REFERENCE) == []
+    assert await snap.find_payments(lookup()) == []
     midtrans.choose(REFERENCE)
     found = await only(snap)
     assert (found.status, found.amount) == (PaymentStatus.OPEN, Money(154_000, "IDR"))
@@ -156,7 +168,7 @@ async def test_a_second_charge_of_one_order_means_that_the_first_arrived(
 @pytest.mark.parametrize("mirror_http", [False, True])
 async def test_the_code_in_the_body_counts_whatever_http_says(snap, core, midtrans, request_now, mirror_http):
     midtrans.settings(mirror_http=mirror_http)
-    assert await snap.find_payments(REFERENCE) == []
+    assert await snap.find_payments(lookup()) == []
     charged = await core.create_payment(request_now())
     await core.expire_payment(charged)
     assert midtrans.requests[-1].operation == "expire"
@@ -239,14 +251,55 @@ async def test_a_settled_payment_that_the_bank_takes_back_has_failed(snap, midtr
 
 
 @pytest.mark.parametrize("action", ["refund", "chargeback"])
-async def test_a_refund_or_chargeback_is_for_a_person(snap, midtrans, request_now, action):
+async def test_a_refund_or_chargeback_is_of_money_that_was_paid(snap, midtrans, request_now, action):
     opened = await snap.create_payment(request_now())
-    midtrans.pay(REFERENCE, channel="gopay")
+    midtrans.pay(REFERENCE, channel="credit_card" if action == "chargeback" else "gopay")
+    midtrans.act(REFERENCE, "settle") if action == "chargeback" else None
     midtrans.act(REFERENCE, action)
-    with pytest.raises(UnreadableWebhook, match=action):
-        await snap.find_payments(REFERENCE)
-    with pytest.raises(GatewayRejected, match=action):
+    (payment,) = await snap.find_payments(lookup())
+    assert (payment.status, payment.paid, payment.returned_by) == (PaymentStatus.PAID, opened.amount, action)
+    with pytest.raises(GatewayRejected, match="has been paid"):
         await snap.expire_payment(opened)
+
+
+BI_SNAP = pytest.mark.parametrize("bi_snap", ["renamed", "not_found"])
+
+
+@BI_SNAP
+@pytest.mark.parametrize("channel", ["dana", "bsi_va"])
+async def test_a_bi_snap_payment_is_found_by_the_id_that_its_webhook_named(
+    snap, midtrans, request_now, bi_snap, channel
+):
+    await snap.create_payment(request_now())
+    midtrans.settings(bi_snap=bi_snap)
+    transaction_id = midtrans.pay(REFERENCE, channel=channel).id
+    (payment,) = await snap.find_payments(lookup(hints=(transaction_id,)))
+    assert (payment.reference, payment.gateway_payment_id) == (REFERENCE, transaction_id)
+    assert (payment.status, payment.paid) == (PaymentStatus.PAID, payment.amount)
+
+
+@BI_SNAP
+async def test_a_bi_snap_transaction_of_another_amount_is_no_answer(snap, midtrans, request_now, bi_snap):
+    await snap.create_payment(request_now(reference="PT-other-1x"))
+    midtrans.settings(bi_snap=bi_snap)
+    other = midtrans.pay("PT-other-1x", channel="dana").id
+    assert await snap.find_payments(lookup(hints=(other,))) == []
+
+
+async def test_a_payer_who_bears_the_fee_has_paid_what_was_asked(snap, midtrans, request_now, monkeypatch):
+    monkeypatch.setattr(requests, "NO_IMPOSED_FEE", {})
+    midtrans.settings(impose_fee=True)
+    opened = await snap.create_payment(request_now())
+    midtrans.pay(REFERENCE, channel="other_qris")
+    (payment,) = await snap.find_payments(lookup())
+    assert (payment.amount, payment.paid) == (opened.amount, opened.amount)
+
+
+async def test_a_page_asks_midtrans_to_add_no_fee(snap, midtrans, request_now):
+    midtrans.settings(impose_fee=True)
+    await snap.create_payment(request_now())
+    paid = midtrans.pay(REFERENCE, channel="other_qris")
+    assert paid.paid_amount == paid.amount
 
 
 async def test_a_page_nobody_used_is_cancelled_and_cancelling_again_is_harmless(snap, midtrans, request_now):
@@ -254,7 +307,7 @@ async def test_a_page_nobody_used_is_cancelled_and_cancelling_again_is_harmless(
     await snap.expire_payment(opened)
     assert page_state(midtrans) == "canceled"
     await snap.expire_payment(opened)
-    assert await snap.find_payments(REFERENCE) == []
+    assert await snap.find_payments(lookup()) == []
 
 
 @pytest.mark.parametrize("by_transaction", [False, True])
@@ -315,7 +368,7 @@ async def test_a_charge_midtrans_does_not_know_needs_no_expiring(core, midtrans,
     charged = await core.create_payment(request_now())
     midtrans.reset()
     await core.expire_payment(charged)
-    assert [received.operation for received in midtrans.requests] == ["status"]
+    assert [received.operation for received in midtrans.requests] == ["status", "status"]
 
 
 async def test_a_payment_that_was_paid_meanwhile_is_not_expired(snap, core, midtrans, request_now):
@@ -336,7 +389,7 @@ async def test_a_create_without_a_sure_answer_may_have_arrived(connect, core, mi
             await connect(deadline_s=patience(fault), **options).create_payment(
                 request_now(reference=f"PT-{options.get('product', 'snap')}")
             )
-    found = await core.find_payments("PT-core")
+    found = await core.find_payments(lookup("PT-core"))
     assert [payment.gateway_payment_id for payment in found] == [
         one.id for one in midtrans.payments if one.reference == "PT-core"
     ]
@@ -354,7 +407,7 @@ async def test_a_read_without_a_sure_answer_may_be_repeated(connect, core, midtr
     charged = await core.create_payment(request_now())
     midtrans.fault(fault, on="status", times=1, seconds=0.1)
     with pytest.raises(GatewayUnavailable):
-        await connect(deadline_s=patience(fault)).find_payments(REFERENCE)
+        await connect(deadline_s=patience(fault)).find_payments(lookup())
     assert (await only(core)).gateway_payment_id == charged.gateway_payment_id
 
 
@@ -417,7 +470,7 @@ async def test_a_refusal_is_final(snap, core, midtrans, request_now, fault):
         with pytest.raises(GatewayRejected):
             await gateway.create_payment(request_now())
         with pytest.raises(GatewayRejected):
-            await gateway.find_payments(REFERENCE)
+            await gateway.find_payments(lookup())
 
 
 async def test_being_asked_to_slow_down_is_no_refusal(snap, core, midtrans, request_now):
@@ -426,7 +479,7 @@ async def test_being_asked_to_slow_down_is_no_refusal(snap, core, midtrans, requ
         with pytest.raises(GatewayUnavailable):
             await gateway.create_payment(request_now())
         with pytest.raises(GatewayUnavailable):
-            await gateway.find_payments(REFERENCE)
+            await gateway.find_payments(lookup())
 
 
 async def test_what_never_left_us_may_be_repeated(snap, core, servers, midtrans, request_now):
@@ -436,10 +489,10 @@ async def test_what_never_left_us_may_be_repeated(snap, core, servers, midtrans,
             with pytest.raises(GatewayUnavailable):
                 await gateway.create_payment(request_now())
             with pytest.raises(GatewayUnavailable):
-                await gateway.find_payments(REFERENCE)
+                await gateway.find_payments(lookup())
     finally:
         servers.come_back("midtrans")
-    assert await snap.find_payments(REFERENCE) == []
+    assert await snap.find_payments(lookup()) == []
 
 
 @pytest.mark.parametrize("options", [{}, {"product": "core", "payment_type": "qris"}], ids=["snap", "core"])

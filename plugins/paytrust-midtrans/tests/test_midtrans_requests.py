@@ -28,6 +28,7 @@ def test_a_snap_page_carries_all_that_the_request_says(new_request):
         },
         "expiry": {"start_time": "2030-01-01 10:00:00 +0700", "unit": "minutes", "duration": 1440},
         "callbacks": {"finish": "https://shop.example/ok", "error": "https://shop.example/fail"},
+        "customer_imposed_payment_fee": {"enable": False},
     }
 
 

@@ -22,6 +22,7 @@ from paytrust import (
     ListsPayments,
     Money,
     NoOptions,
+    PaymentLookup,
     PaymentRequest,
     PaymentStatus,
     Webhook,
@@ -77,14 +78,13 @@ class XenditGateway(Gateway[XenditCredentials, NoOptions], ListsPayments):
         return ("xendit.co",)  # checkout.xendit.co, checkout-staging.xendit.co
 
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
-        # There is nothing here that could be missing: a 404 is somebody's on the way, and says nothing about
-        # what was made.
+        # This URL always exists, so a 404 comes from a proxy: the invoice may have been created.
         answer = await self.http.post("/v2/invoices", json=mapping.invoice_body(request), answers=(404,))
         return mapping.created_payment(answer, request)
 
-    async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
-        answer = await self.http.get("/v2/invoices", params={"external_id": reference, "limit": "100"})
-        return mapping.found_payments(answer, reference)
+    async def find_payments(self, lookup: PaymentLookup) -> Sequence[GatewayPayment]:
+        answer = await self.http.get("/v2/invoices", params={"external_id": lookup.reference, "limit": "100"})
+        return mapping.found_payments(answer, lookup)
 
     async def list_payments(self, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
         for moment in ("created", "paid"):
@@ -103,11 +103,11 @@ class XenditGateway(Gateway[XenditCredentials, NoOptions], ListsPayments):
     async def expire_payment(self, payment: GatewayPayment) -> None:
         try:
             answer = await self.http.post(f"/invoices/{payment.gateway_payment_id}/expire!")
-            status = mapping.invoice_status(answer)
+            status = mapping.invoice_status(answer, payment.amount)
         except GatewayRejected:
             # Undocumented: what Xendit says when the invoice is expired or paid already. So look.
             answer = await self.http.get(f"/v2/invoices/{payment.gateway_payment_id}")
-            status = mapping.invoice_status(answer)
+            status = mapping.invoice_status(answer, payment.amount)
             if status is PaymentStatus.OPEN:
                 raise
         if status is not PaymentStatus.EXPIRED:

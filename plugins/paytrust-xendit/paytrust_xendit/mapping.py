@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from paytrust import (
+    DECIDES,
     Answer,
     Customer,
     GatewayPayment,
@@ -22,6 +23,7 @@ from paytrust import (
     Money,
     OutcomeUnknown,
     PaymentLine,
+    PaymentLookup,
     PaymentRequest,
     PaymentStatus,
     UnreadableWebhook,
@@ -36,6 +38,7 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 MAX_DURATION_S: Final = 31_536_000
 MAX_ITEMS: Final = 75
 PAGE: Final = 100
+BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
 MAX_QUANTITY: Final = 510_000
 E164: Final = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
@@ -48,17 +51,20 @@ STATUS: Final = {
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True):
-    """What we need of Xendit's invoice object; other fields may come and go."""
+    """
+    What we need of Xendit's invoice object; other fields may come and go. Without a *currency*, which its
+    own SDK takes for optional, it is the one that was asked for.
+    """
 
     id: Id
     external_id: str
     status: str
     amount: Decimal
-    currency: str
-    invoice_url: str
-    created: Time
-    expiry_date: Time
-    paid_amount: Decimal | None = None
+    currency: Annotated[str | None, DECIDES] = None
+    paid_amount: Annotated[Decimal | None, DECIDES] = None
+    invoice_url: str | None = None
+    created: Time | None = None
+    expiry_date: Time | None = None
     paid_at: Time | None = None
 
 
@@ -107,9 +113,11 @@ def created_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
     """
     invoice = answer.json(Invoice)
     try:
-        payment = _payment(invoice)
+        payment = _payment(invoice, request.amount.currency)
     except UnreadableWebhook as exc:
         raise OutcomeUnknown(exc.detail) from exc
+    if payment.payment_url is None:
+        raise OutcomeUnknown(f"xendit: invoice {invoice.id} was created, but its answer has no page")
     if (payment.reference, payment.amount) != (request.reference, request.amount):
         raise OutcomeUnknown(
             f"xendit: asked for {request.amount} as {request.reference}, but invoice {invoice.id} "
@@ -118,18 +126,19 @@ def created_payment(answer: Answer, request: PaymentRequest) -> GatewayPayment:
     return payment
 
 
-def found_payments(answer: Answer, reference: str) -> list[GatewayPayment]:
+def found_payments(answer: Answer, lookup: PaymentLookup) -> list[GatewayPayment]:
     """
-    Return the listed invoices that carry *reference*, oldest first. Raises `GatewayUnavailable` for a list of
+    Return the listed invoices that carry the reference, oldest first. Raises `GatewayUnavailable` for a list of
     others.
     """
     invoices = answer.json(list[Invoice])
-    ours = [invoice for invoice in invoices if invoice.external_id == reference]
+    ours = [invoice for invoice in invoices if invoice.external_id == lookup.reference]
     if invoices and not ours:
         raise GatewayUnavailable(
-            f"xendit: asked for {reference}, was told about others"
+            f"xendit: asked for {lookup.reference}, was told about others"
         )  # ours may be on another page of such a list
-    return [_payment(invoice) for invoice in sorted(ours, key=lambda invoice: (invoice.created, invoice.id))]
+    ours.sort(key=lambda invoice: (invoice.created or BEFORE_ALL, invoice.id))
+    return [_payment(invoice, lookup.amount.currency) for invoice in ours]
 
 
 def period(moment: str, since: datetime, until: datetime) -> dict[str, str]:
@@ -153,26 +162,28 @@ def readable(invoices: list[Invoice]) -> Iterator[GatewayPayment]:
     """Leave out what makes no sense to us: the account may be used by other programs too."""
     for invoice in invoices:
         with contextlib.suppress(UnreadableWebhook):
-            yield _payment(invoice)
+            yield _payment(invoice, None)
 
 
-def invoice_status(answer: Answer) -> PaymentStatus:
-    """Return the status of the one invoice in *answer*."""
-    return _payment(answer.json(Invoice)).status
+def invoice_status(answer: Answer, asked: Money) -> PaymentStatus:
+    """Return the status of the one invoice in *answer*, which asks for *asked*."""
+    return _payment(answer.json(Invoice), asked.currency).status
 
 
 def notice(webhook: Webhook) -> WebhookNotice:
     """Name the event. The key leaves `webhook-id` out: a resend from the dashboard carries a new one."""
-    try:
-        callback = msgspec.json.decode(webhook.body, type=InvoiceCallback)
-    except (ValueError, RecursionError) as exc:
-        raise UnreadableWebhook(f"xendit: not an invoice webhook: {exc}") from exc
+    callback = webhook.json(InvoiceCallback)
     if callback.status not in STATUS:
         raise UnreadableWebhook(f"xendit: unknown invoice status {callback.status!r}")
     key = f"{callback.id}|{callback.status}|{callback.payment_id or callback.paid_at or ''}"
     if len(key) > 200:
         key = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
-    return WebhookNotice(event_key=key, reference=callback.external_id, event=callback.status)
+    return WebhookNotice(
+        event_key=key,
+        reference=callback.external_id,
+        event=callback.status,
+        gateway_payment_id=callback.id,
+    )
 
 
 def reason(answer: Answer) -> str:
@@ -182,7 +193,8 @@ def reason(answer: Answer) -> str:
     return f"{error.error_code}: " + "; ".join([error.message, *details])[:500]
 
 
-def _payment(invoice: Invoice) -> GatewayPayment:
+def _payment(invoice: Invoice, asked_currency: str | None) -> GatewayPayment:
+    """Map an invoice; where it names no currency, it is *asked_currency*."""
     status = STATUS.get(invoice.status)
     if status is None:
         raise UnreadableWebhook(f"xendit: invoice {invoice.id} has the unknown status {invoice.status!r}")
@@ -190,15 +202,14 @@ def _payment(invoice: Invoice) -> GatewayPayment:
         status = (
             PaymentStatus.PAID
         )  # a transfer came late: some products leave the invoice EXPIRED, but the money is real
+    currency = invoice.currency or asked_currency
+    if currency is None:
+        raise UnreadableWebhook(f"xendit: invoice {invoice.id} names no currency")
     paid = None
     try:
-        amount = Money.from_major(invoice.amount, invoice.currency)
+        amount = Money.from_major(invoice.amount, currency)
         if status is PaymentStatus.PAID:
-            paid = (
-                amount
-                if invoice.paid_amount is None
-                else Money.from_major(invoice.paid_amount, invoice.currency)
-            )
+            paid = amount if invoice.paid_amount is None else Money.from_major(invoice.paid_amount, currency)
     except ValueError as exc:
         raise UnreadableWebhook(f"xendit: invoice {invoice.id}: {exc}") from exc
     return GatewayPayment(

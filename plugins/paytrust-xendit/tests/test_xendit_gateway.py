@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -12,6 +13,7 @@ from paytrust import (
     Money,
     OutcomeUnknown,
     PaymentLine,
+    PaymentLookup,
     PaymentStatus,
     UnreadableWebhook,
     Webhook,
@@ -37,6 +39,16 @@ NEVER_A_SURE_ANSWER = [
 REFUSALS = ["http_400", "http_401", "http_403"]
 
 
+def lookup(reference=REFERENCE, hints=()):
+    """What the core asks with."""
+    return PaymentLookup(
+        reference=reference,
+        amount=Money(154_000, "IDR"),
+        created_at=datetime(2030, 1, 1, 3, tzinfo=UTC),
+        hints=hints,
+    )
+
+
 def patience(fault):
     """How long to wait for an answer that never comes in time; otherwise as long as it takes."""
     return 0.1 if fault in {"hang_before", "hang_after", "slow_drip"} else 5.0
@@ -49,7 +61,7 @@ def delivered(xendit, position=-1):
 
 
 async def only(gateway):
-    (payment,) = await gateway.find_payments(REFERENCE)
+    (payment,) = await gateway.find_payments(lookup())
     return payment
 
 
@@ -57,7 +69,7 @@ async def test_a_created_payment_has_a_page_and_is_found_again(gateway, xendit, 
     created = await gateway.create_payment(request_now())
     assert created.payment_url == xendit.payment(REFERENCE).page_url
     assert created.status is PaymentStatus.OPEN
-    assert await gateway.find_payments(REFERENCE) == [created]
+    assert await gateway.find_payments(lookup()) == [created]
 
 
 async def test_xendit_receives_the_request_authenticated_and_exact(gateway, xendit, request_now):
@@ -71,7 +83,7 @@ async def test_xendit_receives_the_request_authenticated_and_exact(gateway, xend
 async def test_every_call_for_a_sub_account_names_it(connect, xendit, request_now):
     gateway = connect(for_user_id="62efe4c33e45694d63f585f0")
     await gateway.expire_payment(await gateway.create_payment(request_now()))
-    await gateway.find_payments(REFERENCE)
+    await gateway.find_payments(lookup())
     assert {
         received.operation: received.headers["for-user-id"] for received in xendit.requests
     } == dict.fromkeys(("create", "expire", "list"), "62efe4c33e45694d63f585f0")
@@ -79,7 +91,7 @@ async def test_every_call_for_a_sub_account_names_it(connect, xendit, request_no
 
 async def test_an_unknown_reference_has_no_payments(gateway, xendit, request_now):
     await gateway.create_payment(request_now(reference="PT-1001-2x"))
-    assert await gateway.find_payments(REFERENCE) == []
+    assert await gateway.find_payments(lookup()) == []
 
 
 @pytest.mark.parametrize(
@@ -127,7 +139,7 @@ async def test_money_that_comes_after_the_expiry_is_found(gateway, xendit, reque
 async def test_a_create_that_was_carried_out_twice_shows_both_invoices(gateway, xendit, request_now):
     xendit.fault("duplicate", times=1)
     created = await gateway.create_payment(request_now())
-    found = await gateway.find_payments(REFERENCE)
+    found = await gateway.find_payments(lookup())
     assert {payment.gateway_payment_id for payment in found} == {payment.id for payment in xendit.payments}
     assert created in found
     assert len(found) == 2
@@ -138,7 +150,7 @@ async def test_several_invoices_of_one_reference_are_found_oldest_first(gateway,
     for _ in range(3):
         created.append(await gateway.create_payment(request_now()))
         await asyncio.sleep(0.005)  # the age has milliseconds
-    assert await gateway.find_payments(REFERENCE) == created
+    assert await gateway.find_payments(lookup()) == created
 
 
 async def test_an_expired_payment_cannot_be_paid_and_expiring_again_is_harmless(gateway, request_now):
@@ -192,7 +204,7 @@ async def test_a_create_without_a_sure_answer_may_have_arrived(connect, gateway,
     xendit.fault(fault, on="create", times=1, seconds=0.1)
     with pytest.raises(OutcomeUnknown):
         await connect(patience(fault)).create_payment(request_now())
-    assert [payment.gateway_payment_id for payment in await gateway.find_payments(REFERENCE)] == [
+    assert [payment.gateway_payment_id for payment in await gateway.find_payments(lookup())] == [
         one.id for one in xendit.payments
     ]
 
@@ -209,8 +221,8 @@ async def test_a_read_without_a_sure_answer_may_be_repeated(connect, gateway, xe
     created = await gateway.create_payment(request_now())
     xendit.fault(fault, on="list", times=1, seconds=0.1)
     with pytest.raises(GatewayUnavailable):
-        await connect(patience(fault)).find_payments(REFERENCE)
-    assert await gateway.find_payments(REFERENCE) == [created]
+        await connect(patience(fault)).find_payments(lookup())
+    assert await gateway.find_payments(lookup()) == [created]
 
 
 @pytest.mark.parametrize("fault", NEVER_A_SURE_ANSWER)
@@ -230,9 +242,9 @@ async def test_a_refusal_is_final(gateway, xendit, request_now, fault):
     with pytest.raises(GatewayRejected):
         await gateway.create_payment(request_now())
     with pytest.raises(GatewayRejected):
-        await gateway.find_payments(REFERENCE)
+        await gateway.find_payments(lookup())
     xendit.clear_faults()
-    assert await gateway.find_payments(REFERENCE) == []
+    assert await gateway.find_payments(lookup()) == []
 
 
 async def test_being_asked_to_slow_down_is_no_refusal(gateway, xendit, request_now):
@@ -240,7 +252,7 @@ async def test_being_asked_to_slow_down_is_no_refusal(gateway, xendit, request_n
     with pytest.raises(GatewayUnavailable):
         await gateway.create_payment(request_now())
     with pytest.raises(GatewayUnavailable):
-        await gateway.find_payments(REFERENCE)
+        await gateway.find_payments(lookup())
 
 
 async def test_what_never_left_us_may_be_repeated(gateway, servers, xendit, request_now):
@@ -249,10 +261,10 @@ async def test_what_never_left_us_may_be_repeated(gateway, servers, xendit, requ
         with pytest.raises(GatewayUnavailable):
             await gateway.create_payment(request_now())
         with pytest.raises(GatewayUnavailable):
-            await gateway.find_payments(REFERENCE)
+            await gateway.find_payments(lookup())
     finally:
         servers.come_back("xendit")
-    assert await gateway.find_payments(REFERENCE) == []
+    assert await gateway.find_payments(lookup()) == []
 
 
 async def test_a_redirect_never_takes_the_key_elsewhere(gateway, xendit, request_now):

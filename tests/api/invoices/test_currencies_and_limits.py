@@ -68,8 +68,8 @@ class WorldGateway(Gateway[NoSecrets, NoOptions]):
         self.books[request.reference] = opened
         return opened
 
-    async def find_payments(self, reference):
-        return [self.books[reference]]
+    async def find_payments(self, lookup):
+        return [self.books[lookup.reference]]
 
     async def expire_payment(self, payment):
         self.books[payment.reference] = msgspec.structs.replace(payment, status=PaymentStatus.EXPIRED)

@@ -44,7 +44,7 @@ class Dawdles(AcmeGateway):
 class CannotLook(AcmeGateway):
     code = "cannotlook"
 
-    async def find_payments(self, reference):
+    async def find_payments(self, lookup):
         return 1 / 0
 
 

@@ -23,6 +23,7 @@ from paytrust import (
     InvalidSignature,
     Money,
     OutcomeUnknown,
+    PaymentLookup,
     PaymentRequest,
     PaymentStatus,
     UnreadableWebhook,
@@ -109,8 +110,8 @@ class HistoryGateway(Gateway[FarCredentials, msgspec.Struct]):
     async def create_payment(self, request: PaymentRequest) -> GatewayPayment:
         return _told(self.far.create(request.reference, request.amount))
 
-    async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
-        return [_told(page) for page in self.far.pages.get(reference, ())]
+    async def find_payments(self, lookup: PaymentLookup) -> Sequence[GatewayPayment]:
+        return [_told(page) for page in self.far.pages.get(lookup.reference, ())]
 
     async def expire_payment(self, payment: GatewayPayment) -> None:
         self.far.expire(payment.gateway_payment_id)

@@ -20,8 +20,9 @@ ROOT = Path(__file__).parents[3]
 OPENAPI = Path(__file__).with_name("openapi.json")
 
 PLUGIN_AUTHORS = """
-    EXPONENT Answer Credentials Customer Gateway GatewayError GatewayHTTP GatewayPayment GatewayRejected GatewayUnavailable
-    InvalidSignature Limits ListsPayments Money NoOptions OutcomeUnknown PayTrustError PaymentLine PaymentRequest PaymentStatus Reach
+    DECIDES EXPONENT Answer Credentials Customer Gateway GatewayError GatewayHTTP GatewayPayment GatewayRejected GatewayUnavailable
+    InvalidSignature Limits ListsPayments Money NoOptions OutcomeUnknown PayTrustError PaymentLine PaymentLookup PaymentRequest PaymentStatus Reach
+    ReturnedBy
     Sandbox SandboxAccount TaxAnswer TaxQuery TaxRule UnreadableWebhook Webhook WebhookNotice hookimpl new_client
 """
 EMBEDDERS = {"paytrust.litestar": "PayTrustPlugin Registry Settings load", "paytrust.app": "create_app"}

@@ -26,6 +26,7 @@ from paytrust import (
     Money,
     NoOptions,
     PaymentLine,
+    PaymentLookup,
     PaymentRequest,
     PaymentStatus,
     PayTrustError,
@@ -83,8 +84,8 @@ class AcmeGateway(Gateway[AcmeCredentials, AcmeOptions], ListsPayments):
         answer = await self.http.post("/v1/payments", json={"amount": request.amount.major})
         return _payment(answer.json(AcmePayment), request)
 
-    async def find_payments(self, reference: str) -> Sequence[GatewayPayment]:
-        answer = await self.http.get("/v1/payments", params={"reference": reference})
+    async def find_payments(self, lookup: PaymentLookup) -> Sequence[GatewayPayment]:
+        answer = await self.http.get("/v1/payments", params={"reference": lookup.reference})
         assert_type(answer.json(list[AcmePayment]), list[AcmePayment])
         return []
 
@@ -105,7 +106,8 @@ class AcmeGateway(Gateway[AcmeCredentials, AcmeOptions], ListsPayments):
         return WebhookNotice(event_key=event, reference=event, event=event)
 
     async def list_payments(self, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
-        for payment in await self.find_payments(f"{since} {until}"):
+        asked = PaymentLookup(reference=f"{since} {until}", amount=Money(1, "IDR"), created_at=since)
+        for payment in await self.find_payments(asked):
             yield payment
 
 
@@ -115,8 +117,8 @@ class CarelessGateway(Gateway[AcmeCredentials, NoOptions]):
         return bool(webhook.body)
 
     # A gateway answers with all payments it knows, not with the one it likes best.
-    async def find_payments(self, reference: str) -> GatewayPayment:  # type: ignore[override]
-        raise NotImplementedError(reference)
+    async def find_payments(self, lookup: PaymentLookup) -> GatewayPayment:  # type: ignore[override]
+        raise NotImplementedError(lookup.reference)
 
 
 def _payment(found: AcmePayment, request: PaymentRequest) -> GatewayPayment:
