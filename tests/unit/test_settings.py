@@ -247,7 +247,7 @@ def test_the_dotenv_file_may_name_a_file_too(tmp_path):
         (None, "No such file"),
         (b"", "is empty"),
         (b" \n", "is empty"),
-        (b"\xff\xfe" * 20, "no text"),
+        (b"\xff\xfe" * 20, "not UTF-8 text"),
         (b"p" * 70_000, "larger than 65536 bytes"),
     ],
 )
