@@ -114,6 +114,7 @@ async def _check(settings: Settings) -> None:
     log.
     """
     from paytrust.infra import db  # noqa: PLC0415 - slow
+    from paytrust.keys.service.pepper import Pepper  # noqa: PLC0415 - slow
     from paytrust.secrets.service import Secrets  # noqa: PLC0415 - slow
     from paytrust.security.encryption import MasterKeys  # noqa: PLC0415 - slow
 
@@ -122,6 +123,7 @@ async def _check(settings: Settings) -> None:
     try:
         await db.check(database)
         await Secrets(database, MasterKeys(settings.master_keys())).check()
+        await Pepper(database, settings.key_pepper.get_secret_value()).check()
     finally:
         await database.close()
 

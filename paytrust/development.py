@@ -221,6 +221,8 @@ async def _prepare(
     services = Services(settings, registry)
     await services.db.open()
     try:
+        await services.secrets.check()
+        await services.pepper.check()
         await _tenant(services, kept)
         assert kept.tenant_id is not None
         assert kept.api_key is not None

@@ -19,6 +19,7 @@ from paytrust.invoices.service import Invoices
 from paytrust.keys.jobs import AUDIT_POLL_S, KeyChanges
 from paytrust.keys.service import AdminKeys, Keys
 from paytrust.keys.service.audit import Audit
+from paytrust.keys.service.pepper import Pepper
 from paytrust.payments.jobs import StatusPoller
 from paytrust.payments.service import Payments
 from paytrust.plugins.breaker import Breakers
@@ -60,6 +61,7 @@ class Services:
         }
         pepper = settings.key_pepper.get_secret_value()
         audit = Audit(self.work_db)
+        self.pepper = Pepper(self.db, pepper)
         self.keys = Keys(self.db, pepper=pepper, audit=audit)
         self.admin_keys = AdminKeys(settings.admin_keys(), audit, pepper=pepper)
         self.audit, self.audit_worker = audit, Worker("key audit", audit.write, poll_s=AUDIT_POLL_S)
@@ -117,6 +119,7 @@ class Services:
                 stack.push_async_callback(database.close)
             await db.check(self.db)
             await self.secrets.check()
+            await self.pepper.check()
             stack.push_async_callback(self.accounts.close)
             if self.rates_store is not None:
                 stack.push_async_callback(self.rates_store.close)

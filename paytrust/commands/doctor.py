@@ -14,7 +14,8 @@ from paytrust.errors import PayTrustError
 from paytrust.infra import db
 from paytrust.infra.db import Database
 from paytrust.infra.settings import Settings
-from paytrust.keys.model import fingerprint
+from paytrust.keys.model import WRONG_PEPPER, fingerprint
+from paytrust.keys.service.pepper import Pepper
 from paytrust.plugins.registry import PluginState
 from paytrust.secrets import jobs
 from paytrust.services import Services
@@ -96,6 +97,7 @@ async def _database(settings: Settings) -> list[Finding]:
             await _role(database),
             await _schema(database),
             *await _secrets(settings, database),
+            *await _pepper(settings, database),
             *await _durability(database),
         ]
     finally:
@@ -165,6 +167,18 @@ async def _secrets(settings: Settings, database: Database) -> list[Finding]:
         if key not in needed
     ]
     return findings
+
+
+async def _pepper(settings: Settings, database: Database) -> list[Finding]:
+    """Whether the API keys are made with the pepper of the settings."""
+    if await db.missing_migrations(database):
+        return []
+    fits = await Pepper(database, settings.key_pepper.get_secret_value()).fits()
+    if fits is None:
+        return [Finding("no process has started yet: the first one adopts PAYTRUST_KEY_PEPPER", ok=None)]
+    if not fits:
+        return [Finding(WRONG_PEPPER, ok=False)]
+    return [Finding("the API keys are made with PAYTRUST_KEY_PEPPER")]
 
 
 async def _durability(database: Database) -> list[Finding]:

@@ -64,7 +64,12 @@ def create_key(
         expires_at=expires_at,
         allowed_addresses=[*addresses],
     )
-    _print(with_services(lambda services: services.keys.create(data)), as_json=as_json)
+
+    async def create(services: Services) -> ShownKey:
+        await services.pepper.check()
+        return await services.keys.create(data)
+
+    _print(with_services(create), as_json=as_json)
 
 
 @keys.command("list")
@@ -110,7 +115,12 @@ def list_keys(tenant: UUID | None, as_json: bool) -> None:  # noqa: FBT001 - a f
 @json_option
 def rotate_key(key_id: UUID, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Give KEY_ID a new secret and print it. Running processes refuse the old one within a second."""
-    _print(with_services(lambda services: services.keys.rotate(key_id)), as_json=as_json)
+
+    async def rotate(services: Services) -> ShownKey:
+        await services.pepper.check()
+        return await services.keys.rotate(key_id)
+
+    _print(with_services(rotate), as_json=as_json)
 
 
 @keys.command("revoke")
@@ -119,6 +129,20 @@ def revoke_key(key_id: UUID) -> None:
     """Revoke KEY_ID. Running processes refuse it within a second."""
     with_services(lambda services: services.keys.revoke(key_id))
     click.echo("revoked")
+
+
+@keys.command("accept-pepper")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def accept_pepper(yes: bool) -> None:  # noqa: FBT001 - a flag
+    """
+    Make keys with PAYTRUST_KEY_PEPPER from now on, because the pepper before it is lost.
+
+    Keys made before open nothing any more: create new ones. Restart every process with the new pepper.
+    """
+    if not yes:
+        click.confirm("API keys that were made with another pepper open nothing any more. Go on?", abort=True)
+    with_services(lambda services: services.pepper.accept())
+    click.echo("accepted")
 
 
 @keys.command("audit", epilog=TIMES)

@@ -73,6 +73,17 @@ def fingerprint(pepper: str, admin_key: str) -> str:
     return hmac.digest(pepper.encode(), b"admin:" + admin_key.encode(), hashlib.sha256).hex()[:8]
 
 
+WRONG_PEPPER: Final = (
+    "PAYTRUST_KEY_PEPPER is not the one that the API keys of this database are made with, so every key would be"
+    " unknown: set that one again, or if it is lost, run `paytrust keys accept-pepper`"
+)
+
+
+def pepper_digest(pepper: str) -> bytes:
+    """What tells one pepper from another, and from which nobody can compute it."""
+    return hmac.digest(pepper.encode(), b"the key pepper of this database", hashlib.sha256)
+
+
 def normalised(addresses: list[str]) -> list[str]:
     """Networks in CIDR notation, each once. Raises `Invalid` with a pointer to the first that is none."""
     found = []

@@ -198,3 +198,23 @@ def _audit_entry(row: Record) -> AuditEntry:
         address=row["address"],
         request_id=row["request_id"],
     )
+
+
+# --- the pepper -----------------------------------------------------------------------------------------------------------
+
+
+async def pepper_digest(tx: Transaction) -> bytes | None:
+    """Of the pepper that this database's keys are made with; None before the first start."""
+    digest: bytes | None = await tx.fetchval(
+        "SELECT digest FROM paytrust.key_peppers ORDER BY adopted_at DESC, id DESC LIMIT 1"
+    )
+    return digest
+
+
+async def lock_peppers(tx: Transaction) -> None:
+    """Of several processes that start at once, one adopts its pepper and the others compare theirs with it."""
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtext('paytrust.key_peppers'))")
+
+
+async def adopt_pepper(tx: Transaction, digest: bytes) -> None:
+    await tx.execute("INSERT INTO paytrust.key_peppers (id, digest) VALUES ($1, $2)", new_id(), digest)

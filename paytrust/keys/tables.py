@@ -34,3 +34,9 @@ class KeyAudit(Table, tablename="key_audit", schema="paytrust", db=ENGINE):
     times = BigInt(default=None)
     first_at = Timestamptz(default=None)
     at = Timestamptz(default=None)
+
+
+class KeyPeppers(Table, tablename="key_peppers", schema="paytrust", db=ENGINE):
+    id = UUID(primary_key=True, default=None)
+    digest = Bytea(default=None)
+    adopted_at = Timestamptz(default=None)

@@ -222,6 +222,7 @@ async def test_every_key_of_a_tenants_table_starts_with_the_tenant(owner):
         "webhook_attempts_pkey",
         "payments_reference_unique",
         "key_audit_pkey",
+        "key_peppers_pkey",
         "differences_pkey",
     }
     wrong = [

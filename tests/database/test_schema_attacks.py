@@ -57,6 +57,7 @@ ROWS = {
         "hash": "'$argon2id$'", "description": "''", "scopes": "'{read}'",
     },
     "key_audit": {"id": "gen_random_uuid()", "tenant_id": A, "key_id": KEY, "action": "'created'", "actor": "'local'"},
+    "key_peppers": {"id": "gen_random_uuid()", "digest": "sha256('x')"},
     "gateway_accounts": {
         "id": "gen_random_uuid()", "tenant_id": A, "gateway": "'xendit'", "name": "'x'", "options": "'{}'", "credentials": "''",
         "webhook_token": "md5(gen_random_uuid()::text)",
@@ -124,6 +125,7 @@ WORLD = [
     new("tenants", id=B),
     new("api_keys", id=KEY, lookup="sha256('known')"),
     new("key_audit", id=AUDIT),
+    new("key_peppers", id=AUDIT),
     new("gateway_accounts", id=ACCOUNT, webhook_token="repeat('0', 32)"),
     new("gateway_accounts", id=ACCOUNT_OF_B, tenant_id=B),
     new("gateway_accounts", id=SHARED_ACCOUNT, tenant_id="NULL"),
@@ -216,6 +218,8 @@ ATTACKS = {
     "key_audit_whole_key": attack(new("key_audit", tenant_id="NULL"), new("key_audit", key_id="NULL")),
     "key_audit_key": attack(new("key_audit", key_id=NO_TENANT), new("key_audit", tenant_id=B)),
     "key_audit_append_only": attack("UPDATE key_audit SET actor = 'x'", "DELETE FROM key_audit", "TRUNCATE key_audit"),
+    "key_peppers_pkey": attack(new("key_peppers", id=AUDIT)),
+    "key_peppers_digest_length": attack(new("key_peppers", digest="'the pepper itself'")),
     # idempotency keys
     "idempotency_keys_pkey": attack(new("idempotency_keys", key="'known'")),
     "idempotency_keys_visible": attack(
@@ -409,7 +413,11 @@ TARGETS = {
 TELLING = {"api_keys_told"}
 
 POLICIES = [
-    *(f"tenant ON {table}" for table in ROWS if table not in {"webhook_attempts", "differences"}),
+    *(
+        f"tenant ON {table}"
+        for table in ROWS
+        if table not in {"webhook_attempts", "differences", "key_peppers"}
+    ),
     *(
         f"system ON {table}"
         for table in ("data_keys", "tenants", "api_keys", "gateway_accounts", "gateway_account_currencies")
@@ -421,6 +429,7 @@ POLICIES = [
             "webhooks",
             "webhook_attempts",
             "key_audit",
+            "key_peppers",
             "idempotency_keys",
             "differences",
         )
@@ -535,6 +544,7 @@ SYSTEMS = {
     "gateway_account_currencies",
     "webhook_attempts",
     "key_audit",
+    "key_peppers",
     "differences",
 }
 """Tables a tenant cannot write."""
@@ -631,6 +641,7 @@ OF_A = dict.fromkeys(ROWS, f"tenant_id = {A}") | {
     "tenants": f"id = {A}",
     "gateway_account_currencies": f"scope = {A}",
     "idempotency_keys": f"scope = {A}",
+    "key_peppers": "digest IS NOT NULL",
     "webhook_attempts": f"webhook_id = {WEBHOOK}",
 }
 """What finds A's rows."""
@@ -674,12 +685,17 @@ def test_what_spans_tenants_can_do_nothing_to_a_row_where_no_policy_is_for_it(ar
 
 @pytest.mark.parametrize("table", ROWS)
 def test_no_grant_lets_the_service_change_whose_a_row_is_or_remove_it(arena, table):
-    """But for webhooks, whose tenant is found later, and idempotency keys, which end."""
+    """
+    But for webhooks, whose tenant is found later, idempotency keys, which end, and gateway accounts as long as
+    nothing refers to them.
+    """
     owner = OF_A[table].partition(" ")[0]
     forbidden = {f"UPDATE {table} SET {owner} = {owner}", f"DELETE FROM {table}", f"TRUNCATE {table}"}
     for statement in forbidden - {
         "UPDATE webhooks SET tenant_id = tenant_id",
         "DELETE FROM idempotency_keys",
+        "DELETE FROM gateway_accounts",
+        "DELETE FROM gateway_account_currencies",
     }:
         outcome = arena.attempt(statement, ROLES["tenant"])
         assert isinstance(outcome, asyncpg.InsufficientPrivilegeError), statement
@@ -695,7 +711,7 @@ def test_a_webhook_cannot_be_handed_to_another_tenant(arena):
 
 # Their values are random and ours: nobody can ask whether one that he would like is taken.
 RANDOM = {
-    *("tenants_pkey", "gateway_accounts_pkey", "webhooks_pkey", "key_audit_pkey"),
+    *("tenants_pkey", "gateway_accounts_pkey", "webhooks_pkey", "key_audit_pkey", "key_peppers_pkey"),
     *("api_keys_lookup_unique", "gateway_accounts_token_unique", "webhook_attempts_pkey"),
 }
 

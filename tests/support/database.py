@@ -11,6 +11,7 @@ import asyncpg
 WHOSE = {
     "tenants": "t.id = $1::uuid",
     "key_audit": "t.tenant_id = $1::uuid AND t.action NOT IN ('used', 'failed')",
+    "key_peppers": "$1::uuid IS NULL",  # no tenant's
     "webhook_attempts": "t.webhook_id IN (SELECT w.id FROM webhooks w WHERE w.tenant_id = $1::uuid)",
 }
 """

@@ -24,6 +24,8 @@ NO_LIST = {
     ("serve",),
     ("migrate",),
     ("gateways", "add"),  # prints JSON anyhow
+    ("gateways", "remove"),
+    ("keys", "accept-pepper"),
     ("keys", "revoke"),
     ("secrets", "rotate"),
     ("webhooks", "replay"),

@@ -1,0 +1,1 @@
+DROP TABLE paytrust.key_peppers;
