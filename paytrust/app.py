@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -107,9 +108,10 @@ def _freeze_gc() -> None:
 
 
 class _Service(Litestar):
-    """The application behind its early rate limit."""
+    """The application behind its early rate limit, and what tells it that it is about to stop."""
 
     early_limit: EarlyRateLimit
+    on_drain: Callable[[], None]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         scope["litestar_app"] = self  # the hooks before sending look at it
@@ -172,4 +174,5 @@ def create_app(settings: Settings | None = None, *, registry: Registry | None = 
         debug=False,
     )
     app.early_limit = plugin.early_limit()
+    app.on_drain = plugin.services.draining.begin
     return app

@@ -92,7 +92,8 @@ def serve(host: str | None, port: int | None) -> None:
     """
     Run the API service in this process, against PAYTRUST_DATABASE_URL.
 
-    Stops on SIGTERM or SIGINT after finishing what is under way, within 25 s. Run one process per core; any
+    Waits for its database at the start. Stops on SIGTERM or SIGINT after finishing what is under way, within
+    25 s; on SIGTERM it first serves on for PAYTRUST_DRAIN_S, not ready any more. Run one process per core; any
     number may share a database.
     """
     from paytrust.app import create_app  # noqa: PLC0415 - slow
@@ -119,7 +120,7 @@ async def _check(settings: Settings) -> None:
     from paytrust.security.encryption import MasterKeys  # noqa: PLC0415 - slow
 
     database = db.Database(settings.database_url.get_secret_value(), size=1)
-    await database.open()
+    await database.open(wait_s=settings.start_timeout_s)
     try:
         await db.check(database)
         await Secrets(database, MasterKeys(settings.master_keys())).check()

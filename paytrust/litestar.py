@@ -128,6 +128,7 @@ class PayTrustPlugin(InitPlugin, CLIPlugin, openapi.PrefixedSchemas):
             for name, value in {
                 "accounts": services.accounts,
                 "db": services.db,
+                "draining": services.draining,
                 "inbox": services.inbox,
                 "installments": services.installments,
                 "invoices": services.invoices,

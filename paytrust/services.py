@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from paytrust.accounts.service import Accounts
+from paytrust.api.health import Draining
 from paytrust.idempotency.service import Idempotency
 from paytrust.infra import db
 from paytrust.infra.db import Database
@@ -45,6 +46,7 @@ class Services:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.settings = settings
         self.registry = registry
+        self.draining = Draining()
         dsn = settings.database_url.get_secret_value()
         # Apart, so that neither a crowd of API calls nor a pile of work can delay the storing of a webhook.
         self.db = Database(dsn, size=settings.pool_size, name="paytrust api")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
@@ -33,7 +34,17 @@ Record = asyncpg.Record
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
 ACQUIRE_TIMEOUT_S: Final = 2.0
+BEGIN_TIMEOUT_S: Final = 2.0
+STATEMENT_TIMEOUT_MS: Final = 15_000
+ANSWER_MARGIN_S: Final = 1.0
+"""
+How much longer than the server's own time-out a statement may take as we see it. A server that is frozen, or
+behind a broken network, ends nothing itself.
+"""
 END_TIMEOUT_S: Final = 5.0
+PING_TIMEOUT_S: Final = 1.7
+"""Whoever asks whether we are ready does not wait for 2 s."""
+RECONNECT_S: Final = 1.0
 LOCK_TIMEOUT_MS: Final = 5_000
 TRIES: Final = 3
 WAITERS: Final = 2
@@ -58,6 +69,9 @@ LOST: Final = (
     ConnectionError,
     OSError,
 )
+
+AWAY: Final = (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError)
+"""What passes by itself when a server starts; a wrong password or name does not."""
 
 log = logs.get_logger("paytrust.db")
 _current: ContextVar[Transaction | None] = ContextVar("paytrust_transaction", default=None)
@@ -99,9 +113,12 @@ class _Turn:
 class Transaction:
     """One open transaction. Only the task that opened it may use it."""
 
-    def __init__(self, connection: PoolConnectionProxy[Record], turn: _Turn | None) -> None:
+    def __init__(
+        self, connection: PoolConnectionProxy[Record], turn: _Turn | None, *, statement_timeout_ms: int
+    ) -> None:
         self._connection = connection
         self._turn = turn
+        self._timeout_s = statement_timeout_ms / 1000 + ANSWER_MARGIN_S
         self._task = asyncio.current_task()
 
     @property
@@ -128,13 +145,13 @@ class Transaction:
         return bool(held)
 
     async def fetch(self, sql: str, *args: Any) -> list[Record]:
-        return await self.connection.fetch(sql, *args)
+        return await self.connection.fetch(sql, *args, timeout=self._timeout_s)
 
     async def fetchrow(self, sql: str, *args: Any) -> Record | None:
-        return await self.connection.fetchrow(sql, *args)
+        return await self.connection.fetchrow(sql, *args, timeout=self._timeout_s)
 
     async def fetchval(self, sql: str, *args: Any) -> Any:
-        return await self.connection.fetchval(sql, *args)
+        return await self.connection.fetchval(sql, *args, timeout=self._timeout_s)
 
     async def select(self, query: Select[Any]) -> list[Record]:
         """Run a typed query (docs/adr/0028). It sees what the transaction's tenant or scope may see."""
@@ -143,7 +160,7 @@ class Transaction:
 
     async def execute(self, sql: str, *args: Any) -> int:
         """Run a statement and return how many rows it touched."""
-        tag = await self.connection.execute(sql, *args)
+        tag = await self.connection.execute(sql, *args, timeout=self._timeout_s)
         return int(tag.rpartition(" ")[2]) if tag[-1:].isdigit() else 0
 
 
@@ -194,27 +211,35 @@ class Database:
         # queue.
         self._turns = asyncio.Semaphore(size)
 
-    async def open(self) -> None:
-        """Connect one connection; the rest follow with demand."""
-        try:
-            self._pool = await asyncpg.create_pool(
-                self._dsn,
-                min_size=1,
-                max_size=self._size,
-                reset=_nothing_to_reset,
-                max_inactive_connection_lifetime=300,
-                timeout=10,
-                command_timeout=30,
-                server_settings={
-                    "application_name": self._name,
-                    "search_path": "paytrust",
-                    "timezone": "UTC",
-                },
-            )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as exc:
-            raise ConfigurationError(
-                f"cannot connect to PostgreSQL with PAYTRUST_DATABASE_URL: {type(exc).__name__}: {exc}"
-            ) from exc
+    async def open(self, *, wait_s: float = 0) -> None:
+        """Connect one connection; the rest follow with demand. Waits *wait_s* for a server that is away."""
+        deadline_s = time.monotonic() + wait_s
+        while self._pool is None:
+            try:
+                self._pool = await self._connect()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+                if not isinstance(exc, AWAY) or time.monotonic() >= deadline_s:
+                    raise ConfigurationError(
+                        f"cannot connect to PostgreSQL with PAYTRUST_DATABASE_URL: {type(exc).__name__}: {exc}"
+                    ) from exc
+                log.warning("waiting for the database", error=type(exc).__name__)
+                await asyncio.sleep(RECONNECT_S)
+
+    async def _connect(self) -> asyncpg.Pool[Record]:
+        return await asyncpg.create_pool(
+            self._dsn,
+            min_size=1,
+            max_size=self._size,
+            reset=_nothing_to_reset,
+            max_inactive_connection_lifetime=300,
+            timeout=10,
+            command_timeout=STATEMENT_TIMEOUT_MS / 1000 + ANSWER_MARGIN_S,
+            server_settings={
+                "application_name": self._name,
+                "search_path": "paytrust",
+                "timezone": "UTC",
+            },
+        )
 
     async def close(self) -> None:
         """
@@ -235,27 +260,33 @@ class Database:
         system: bool = False,
         isolation: Isolation = "READ COMMITTED",
         readonly: bool = False,
-        statement_timeout_ms: int = 15_000,
+        statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+        within_s: float = ACQUIRE_TIMEOUT_S + BEGIN_TIMEOUT_S,
         turn: _Turn | None = None,
     ) -> AsyncIterator[Transaction]:
         """
         Open a transaction that sees *tenant*'s rows, or with *system* the rows of the few tables that work
         across tenants.
 
-        Raises `Unavailable` when the pool is exhausted or the database is away.
+        Raises `Unavailable` when the pool is exhausted, or the database is away or does not answer: it is open
+        *within_s*, and no statement takes longer than its time-out.
         """
         assert (tenant is None) == system, "a transaction is for one tenant, or for the system"
         assert _current.get() is None, "transactions do not nest"
-        connection = await self._acquire()
+        deadline_s = time.monotonic() + within_s
+        connection = await self._acquire(min(within_s, ACQUIRE_TIMEOUT_S))
         doubtful = True
         try:
             await connection.execute(
-                _begin(tenant, isolation, readonly=readonly, statement_timeout_ms=statement_timeout_ms)
+                _begin(tenant, isolation, readonly=readonly, statement_timeout_ms=statement_timeout_ms),
+                timeout=max(deadline_s - time.monotonic(), 0.001),
             )
-            tx = Transaction(connection, turn)
+            tx = Transaction(connection, turn, statement_timeout_ms=statement_timeout_ms)
             token = _current.set(tx)
             try:
                 yield tx
+            except TimeoutError:
+                raise  # whoever does not answer a statement does not answer a ROLLBACK
             except BaseException:
                 doubtful = not await _end(connection, "ROLLBACK")
                 raise
@@ -263,6 +294,8 @@ class Database:
                 _current.reset(token)
             await _commit(connection)
             doubtful = False
+        except TimeoutError as exc:
+            raise Unavailable("the database did not answer in time") from exc
         except LOST as exc:
             raise Unavailable("the database connection was lost") from exc
         finally:
@@ -292,15 +325,15 @@ class Database:
         raise AssertionError("unreachable")
 
     async def ping(self) -> None:
-        """Raise unless the database answers."""
-        async with self.transaction(system=True, readonly=True, statement_timeout_ms=2_000) as tx:
-            await tx.fetchval("SELECT 1")
+        """Raise unless the database answers, soon: an open transaction says that it does."""
+        async with self.transaction(system=True, readonly=True, within_s=PING_TIMEOUT_S):
+            pass
 
-    async def _acquire(self) -> PoolConnectionProxy[Record]:
+    async def _acquire(self, within_s: float) -> PoolConnectionProxy[Record]:
         if self._pool is None:
             raise Unavailable("the service is not running")
         try:
-            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+            async with asyncio.timeout(within_s):
                 await self._turns.acquire()
                 try:
                     return await self._pool.acquire()
@@ -308,7 +341,7 @@ class Database:
                     self._turns.release()
                     raise
         except TimeoutError as exc:
-            raise Unavailable("all database connections are busy") from exc
+            raise Unavailable("all database connections are busy, or the database does not answer") from exc
         except (*LOST, asyncpg.PostgresError) as exc:
             raise Unavailable("the database cannot be reached") from exc
 

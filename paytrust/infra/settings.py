@@ -145,11 +145,20 @@ class Settings(PluginSettings):
     """
     receive_timeout_s: float = Field(30.0, gt=0, le=600)
     """How long a whole request may take to arrive."""
+    send_timeout_s: float = Field(30.0, gt=0, le=600)
+    """How long a client may take to read what it was sent before its connection is closed."""
     keep_alive_s: int = Field(75, ge=1, le=3600)
     """
     How long a connection may be idle: longer than at a proxy (nginx and AWS: 60 s), or the service closes one
     that is just used again.
     """
+    drain_s: float = Field(5.0, ge=0, le=600)
+    """
+    How long `paytrust serve` goes on serving after SIGTERM, not ready any more, before it closes its port:
+    longer than the balancer in front takes to notice. 0: not at all.
+    """
+    start_timeout_s: float = Field(60.0, ge=0, le=3600)
+    """How long `paytrust serve` waits for its database when it starts. 0: not at all."""
     pool_size: int = Field(10, ge=2, le=100)
     """Connections for API calls, per process."""
     intake_pool_size: int = Field(4, ge=1, le=50)

@@ -6,6 +6,7 @@ and nobody helps it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import psutil
 import pytest
 from support.waiting import eventually
 
@@ -27,6 +29,8 @@ from paytrust.infra import migrations
 PAYTRUST = str(Path(sys.executable).with_name("paytrust"))
 HEALED_S = 30
 healed = partial(eventually, timeout_s=HEALED_S)
+STARTED_S = 90
+"""A machine that does much else takes its time to import all of it."""
 
 
 def assert_unavailable(answer):
@@ -53,6 +57,21 @@ def owner_url(database):
     return url
 
 
+@contextlib.contextmanager
+def frozen(database):
+    """PostgreSQL with all its processes stopped: connections stand, and nothing is answered."""
+    [pid_file] = database.data.rglob("postmaster.pid")
+    postmaster = psutil.Process(int(pid_file.read_text().split()[0]))
+    stopped = [postmaster, *postmaster.children(recursive=True)]
+    for process in stopped:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in reversed(stopped):
+            process.resume()
+
+
 @pytest.fixture
 def ask(owner_url):
     """The first value of a statement, as the owner of the database."""
@@ -73,7 +92,7 @@ class Running:
     def __init__(self, process, settings, log, sandbox):
         self.process, self.log, self.sandbox = process, log, sandbox
         self.http = httpx.Client(base_url=settings.public_url, timeout=40)
-        healed(self.ready)
+        eventually(self.ready, timeout_s=STARTED_S)
         self.http.headers["X-Admin-Key"] = settings.admin_api_key.get_secret_value()
         tenant_id = self.http.post("/tenants", json={"name": "T"}).json()["tenant_id"]
         self.http.headers["X-API-Key"] = self.http.post("/api-keys", json={"tenant_id": tenant_id}).json()[
@@ -126,10 +145,15 @@ class Running:
 
 
 @pytest.fixture
-def service(owner_url, settings_for, sandbox, tmp_path, canary):
+def settings(owner_url, settings_for):
     settings = settings_for(owner_url)
     asyncio.run(migrations.ensure_service_login(owner_url, settings.database_url.get_secret_value()))
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")} | {
+    return settings
+
+
+@pytest.fixture
+def environ(request, settings):
+    return {name: value for name, value in os.environ.items() if not name.startswith("PAYTRUST_")} | {
         "PAYTRUST_DATABASE_URL": settings.database_url.get_secret_value(),
         "PAYTRUST_ADMIN_API_KEY": settings.admin_api_key.get_secret_value(),
         "PAYTRUST_KEY_PEPPER": settings.key_pepper.get_secret_value(),
@@ -139,7 +163,12 @@ def service(owner_url, settings_for, sandbox, tmp_path, canary):
         "PAYTRUST_PUBLIC_URL": settings.public_url,
         "PAYTRUST_PORT": str(settings.port),
         "PAYTRUST_INSECURE_GATEWAYS": "true",
+        "PAYTRUST_DRAIN_S": str(getattr(request, "param", 0)),
     }
+
+
+@pytest.fixture
+def service(environ, settings, sandbox, tmp_path, canary):
     log = tmp_path / "log"
     with log.open("w") as file:
         process = subprocess.Popen([PAYTRUST, "serve"], env=environ, cwd=tmp_path, stderr=file)
@@ -257,3 +286,87 @@ def test_a_process_that_is_told_to_stop_gives_its_leases_back(service, ask):
     assert service.process.wait(27) in {0, -signal.SIGTERM}
     assert time.monotonic() - told_at < 8
     assert ask(leased, reference) is False, service.log.read_text()
+
+
+def test_a_frozen_database_is_503_within_2_s_and_heals(service, database, ask):
+    service.all_is_well(ask)
+    with frozen(database):
+        for _ in range(20):  # more often than there are connections
+            answer = service.http.get("/health/ready")
+            assert_unavailable(answer)
+            assert answer.elapsed.total_seconds() < 2
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(lambda _: service.http.get("/invoices"), range(24)))
+        for answer in answers:
+            assert_unavailable(answer)
+            assert answer.elapsed.total_seconds() < 10
+        assert service.http.get("/health/live").status_code == 200
+    healed(service.ready)
+    service.all_is_well(ask)
+
+
+@pytest.mark.parametrize("environ", [3], indirect=True)
+def test_on_sigterm_ready_is_503_first_and_the_port_closes_later(service):
+    with httpx.Client(base_url=service.http.base_url) as balancer:
+        assert balancer.get("/health/ready").status_code == 200
+        service.process.send_signal(signal.SIGTERM)
+        told_at = time.monotonic()
+        eventually(lambda: balancer.get("/health/ready").status_code == 503, timeout_s=2)
+        time.sleep(1.2)  # until uvicorn has its headers made anew
+        answer = service.http.get("/invoices")
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert service.process.wait(20) in {0, -signal.SIGTERM}
+        assert 3 <= time.monotonic() - told_at < 12
+        with pytest.raises(httpx.TransportError):
+            balancer.get("/health/live")
+
+
+@pytest.mark.parametrize("environ", [60], indirect=True)
+def test_a_second_signal_ends_the_drain(service):
+    service.process.send_signal(signal.SIGTERM)
+    eventually(lambda: service.http.get("/health/ready").status_code == 503, timeout_s=2)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(12) in {0, -signal.SIGTERM}
+
+
+def test_serve_waits_for_its_database(environ, settings, database, tmp_path):
+    """As at the start of a machine: systemd gives up a unit that ends at once a few times."""
+    database.stop()
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen([PAYTRUST, "serve"], env=environ, cwd=tmp_path, stderr=file)
+    try:
+        eventually(lambda: "waiting for the database" in log.read_text(), timeout_s=STARTED_S)
+        assert process.poll() is None
+        database.start()
+
+        def ready():
+            assert process.poll() is None, log.read_text()
+            with contextlib.suppress(httpx.TransportError):
+                return httpx.get(f"{settings.public_url}/health/ready").status_code == 200
+
+        eventually(ready, timeout_s=STARTED_S)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_serve_does_not_wait_longer_than_it_may_nor_for_a_wrong_name(environ, tmp_path):
+    def serve(**changes):
+        started = time.monotonic()
+        ended = subprocess.run(
+            [PAYTRUST, "serve"],
+            env=environ | changes,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (ended.returncode, "cannot connect to PostgreSQL" in ended.stderr) == (1, True), ended.stderr
+        assert "Traceback" not in ended.stderr
+        return time.monotonic() - started
+
+    away = "postgresql://x@127.0.0.1:1/x"
+    assert serve(PAYTRUST_DATABASE_URL=away, PAYTRUST_START_TIMEOUT_S="2") < 50
+    wrong = environ["PAYTRUST_DATABASE_URL"].replace("@/postgres?", "@/no_such_database?")
+    assert serve(PAYTRUST_DATABASE_URL=wrong) < 50
