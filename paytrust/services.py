@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 
 from paytrust.accounts.service import Accounts
 from paytrust.api.health import Draining
+from paytrust.contract.http import tls_context
 from paytrust.idempotency.service import Idempotency
 from paytrust.infra import db
 from paytrust.infra.db import Database
@@ -122,6 +123,7 @@ class Services:
             await db.check(self.db)
             await self.secrets.check()
             await self.pepper.check()
+            await asyncio.to_thread(tls_context)  # or the first call to a gateway stops every request
             stack.push_async_callback(self.accounts.close)
             if self.rates_store is not None:
                 stack.push_async_callback(self.rates_store.close)

@@ -9,6 +9,7 @@ time never end. aiohttp is what sends (docs/adr/0018); plugins never see it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import Callable, Collection, Mapping
@@ -62,6 +63,16 @@ class Answer(msgspec.Struct, frozen=True):
             raise self.unsure(f"HTTP {self.status} with an answer that cannot be read: {exc}") from exc
 
 
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """
+    What every client of this process trusts: the same authorities wherever we run.
+
+    To read them takes a quarter of a second. Whoever serves calls this beforehand, beside its loop.
+    """
+    return ssl.create_default_context(cafile=certifi.where())
+
+
 def new_client(reach: Reach = PUBLIC) -> aiohttp.ClientSession:
     """
     One client for an application, made while its loop runs. It goes where *reach* goes: to public addresses
@@ -83,7 +94,7 @@ def new_client(reach: Reach = PUBLIC) -> aiohttp.ClientSession:
             limit=0,  # each gateway has its own places: see bulkheads.py
             keepalive_timeout=30,
             socket_factory=_socket_within(reach),
-            ssl=ssl.create_default_context(cafile=certifi.where()),  # the same wherever we run
+            ssl=tls_context(),
         ),
         timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_WAIT_S, sock_connect=CONNECT_S),
         headers={"accept-encoding": "identity", "accept": "application/json", "user-agent": "paytrust"},
