@@ -141,7 +141,7 @@ def test_commands_that_a_page_names_exist(page, read, fences):
     for line in named:
         command = cli
         for word in (
-            re.findall(r"^[\w ]+", line.removeprefix("paytrust "))[0].split()
+            re.findall(r"^(?:[\w-]+ ?)+", line.removeprefix("paytrust ").partition(" --")[0])[0].split()
             if re.match(r"paytrust \w", line)
             else []
         ):
@@ -194,3 +194,15 @@ def test_every_decision_record_is_listed_and_has_every_part(read):
             "## Alternatives considered",
         ):
             assert f"\n{part}" in text, f"{record.name}: {part}"
+
+
+def test_every_test_that_the_page_of_trials_names_exists(read):
+    named = set(re.findall(r"`(test_\w+)`", read("docs/evidence/trials.md")))
+    files = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "plugins").rglob("test_*.py")]
+    there = {
+        name
+        for path in files
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert named
+    assert named <= there
