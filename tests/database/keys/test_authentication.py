@@ -146,7 +146,7 @@ async def test_a_process_that_is_told_nothing_notices_a_revoked_key_after_30_sec
         await keys.authenticate(created.api_key)
     [known] = elsewhere._verified.values()
     assert 0 < known.fresh_until_s - time.monotonic() <= 30
-    elsewhere.doubt()  # as if they were over
+    elsewhere.revalidate_all()  # as if they were over
     with pytest.raises(Unauthenticated):
         await elsewhere.authenticate(created.api_key)
 
@@ -166,7 +166,7 @@ async def test_a_key_that_is_revoked_while_it_is_being_verified_is_not_let_in(db
         while not elsewhere._waiting:  # noqa: ASYNC110 - nobody is told of it
             await asyncio.sleep(0.01)
         await keys.revoke(created.key_id)
-        elsewhere.forget(created.key_id)
+        elsewhere.invalidate(created.key_id)
     with pytest.raises(Unauthenticated):
         await waiting
 
