@@ -71,7 +71,7 @@ async def test_after_a_rotation_the_old_master_key_can_go(service_for, account_o
         "canary-xnd-secret-5f2c81"
     }
     again = await rotate(both)
-    assert (again.rewrapped, again.made) == (0, 0)
+    assert (again.rewrapped, again.created) == (0, 0)
 
 
 async def test_a_process_goes_on_while_keys_are_rotated(service_for, account_of, credentials_of):
