@@ -96,8 +96,6 @@ class ListedAccount(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
     disabled_at: datetime | None
     fees: dict[str, Fee]
-    read_at: datetime
-    """The database's clock when this was read."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id}, {self.gateway})"
@@ -110,6 +108,8 @@ class Account(ListedAccount, frozen=True, kw_only=True):
     """A gateway account that can be called. The credentials stay sealed."""
 
     sealed_credentials: Sealed
+    read_at: datetime
+    """The database's clock when this was read."""
 
     @property
     def scope(self) -> UUID:

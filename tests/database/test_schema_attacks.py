@@ -327,6 +327,7 @@ ATTACKS = {
     "payments_attempt_positive": attack(new("payments", attempt=0)),
     "payments_reference_unique": attack(new("payments", reference="'PT-1x'")),
     "payments_reference_legal": attack(new("payments", reference="'PT/1x'"), new("payments", reference="'PT-1'")),
+    "payments_hint_length": attack(new("payments", hint="repeat('x', 201)")),
     "payments_amount_positive": attack(new("payments", amount=0)),
     "payments_status_known": attack(new("payments", status="'settled'")),
     "payments_open_has_id": attack(new("payments", invoice_id=ISSUED, status="'open'")),
@@ -375,6 +376,7 @@ ATTACKS = {
     "transfers_post": attack(OVERPAY, by="book_accounts_receivable_bound"),
     "transfers_append_only": attack("UPDATE transfers SET amount = 2", "DELETE FROM transfers", "TRUNCATE transfers"),
     # webhooks
+    "webhooks_gateway_payment_id_length": attack(new("webhooks", gateway_payment_id="repeat('x', 201)")),
     "webhooks_pkey": attack(new("webhooks", id=WEBHOOK)),
     "webhooks_tenant_id_fkey": attack(new("webhooks", tenant_id=NO_TENANT)),
     "webhooks_gateway_account_id_fkey": attack(new("webhooks", gateway_account_id=NO_TENANT)),

@@ -50,8 +50,8 @@ class _Recorder(Database):
 
     heard: list[Any] = []  # noqa: RUF012 - one for all, emptied before it counts
 
-    async def _acquire(self) -> Any:
-        connection = await super()._acquire()
+    async def _acquire(self, within_s: float) -> Any:
+        connection = await super()._acquire(within_s)
         if self._name == "paytrust api":
             connection.add_query_logger(self.heard.append)
         return connection

@@ -430,7 +430,7 @@ def test_a_filter_that_matches_nothing_finds_nothing(shop, query):
             "01935c1e-0000-7000-8000-00000000000g",
             "01935c1e-0000-7000-8000-0000000000000",
             "urn:uuid:x",
-            "a" * 20_000,
+            "a" * 4_000,
         ],
     ],
     ids=lambda junk: junk[:40],
@@ -460,7 +460,7 @@ def test_a_method_that_a_path_does_not_take_is_405_and_says_which_it_takes(
     paths = {route.path: route.url() for route in routes}
     for path, url in paths.items():
         taken = {route.method for route in routes if route.path == path}
-        if method not in taken:
+        if method not in taken and not (method == "HEAD" and "GET" in taken):  # HEAD goes where GET does
             answer = anonymous.request(method, url)
             assert answer.status_code == 405
             assert taken <= set(answer.headers["allow"].split(", "))

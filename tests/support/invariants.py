@@ -136,7 +136,9 @@ async def broken(
         for tenant_id in whose:
             found += [
                 f"I6 I15 {mistake.what}"
-                for mistake in await reconciliation.mistakes(Transaction(owner, None), tenant_id)
+                for mistake in await reconciliation.mistakes(
+                    Transaction(owner, None, statement_timeout_ms=60_000), tenant_id
+                )
             ]
         for gateway in gateways:
             found += await _at(owner, whose, gateway)

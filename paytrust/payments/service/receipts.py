@@ -96,7 +96,10 @@ class Receipts:
             raise Unprocessable("the gateway reports a payment of nothing")
         receipt_id = new_id()
         flag = model.FLAGGED.get(invoice.status)
-        if not await store.insert_receipt(tx, attempt, payment, paid, receipt_id=receipt_id, flag=flag):
+        inserted = await store.insert_receipt(tx, attempt, payment, paid, receipt_id=receipt_id, flag=flag)
+        if payment.returned is not None:
+            await _note_return(tx, attempt, payment)
+        if not inserted:
             return False
         if invoice.status is InvoiceStatus.DRAFT and await issue(tx, invoice):
             invoice = move(
@@ -147,6 +150,21 @@ class Receipts:
                 tx, move(invoice, InvoiceStatus.EXPIRED), was=invoice.status, reason="its time was up"
             )
         return True
+
+
+async def _note_return(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> None:
+    """Tell the merchant, once for each amount, that money went back to the payer; the books keep what came."""
+    details = named(attempt) | {"amount": str(payment.returned), "by": payment.returned_by}
+    await invoices.note(
+        tx,
+        attempt.tenant_id,
+        attempt.invoice_id,
+        "payment_returned",
+        f"{payment.returned} went back to the payer by {payment.returned_by}",
+        details=details,
+        once_as=uuid5(attempt.id, f"{payment.returned_by}:{payment.returned}"),
+    )
+    log.warning("money went back to the payer", invoice_id=str(attempt.invoice_id), **details)
 
 
 async def issue(tx: Transaction, invoice: Invoice) -> datetime | None:

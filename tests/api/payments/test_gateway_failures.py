@@ -245,7 +245,7 @@ def test_a_lookup_that_tells_what_nobody_understands_changes_nothing(order, far,
     far.fault("lost", on="webhook")
     problem(order.post(), 504)
     far.pay(order.payments[-1]["reference"])
-    far.act(order.payments[-1]["reference"], "refund")
+    far.fault("odd_fields", on="status", fields={"transaction_status": "limbo"})
     for _ in range(2):
         problem(order.payment_url(), 504, "gateway_outcome_unknown")
     assert [payment["status"] for payment in order.payments] == ["unknown"]

@@ -73,7 +73,7 @@ def refused(problem, stored, seller, database):
 
 
 @pytest.mark.parametrize("gateway", ["xendit"], indirect=True)
-@pytest.mark.parametrize("token", [None, "", "wrong", "x" * 100_000, "\u00e9"], ids=ascii)
+@pytest.mark.parametrize("token", [None, "", "wrong", "x" * 10_000, "\u00e9"], ids=ascii)
 def test_xendit_must_know_the_callback_token(genuine, refused, outside, token):
     given = {} if token is None else {"x-callback-token": token.encode()}
     headers = {name: value for name, value in genuine.headers.items() if name != "x-callback-token"} | given
