@@ -215,7 +215,7 @@ class _Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         """Answer what the application does not see, and close."""
-        refusal = self._refusal or MalformedRequest("what came is no HTTP request")
+        refusal = self._refusal or MalformedRequest("the bytes on the connection are not an HTTP request")
         scope: Any = {"headers": []}
         body = msgspec.json.encode(problems.problem(scope, refusal))
         headers = {

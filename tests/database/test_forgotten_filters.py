@@ -147,7 +147,7 @@ class Life:
         attempts = await self.services.payments.of_invoice(self.tenant_id, invoice.id)
         reference = attempts[-1].reference
         self.far.pay(reference, **({"amount": amount} if amount else {}))
-        await self.services.payments.confirm(self.tenant_id, self.account, reference)
+        await self.services.payments.confirm(self.tenant_id, self.account, reference, hint="another id")
         await self.services.payments.check_soon(self.tenant_id, self.account.id, reference)
 
     async def live(self):

@@ -220,7 +220,7 @@ class Keys:
             was=was["hash"],
         )
         if key is None:
-            raise Conflict(f"API key {key_id} was rotated or revoked by somebody else meanwhile")
+            raise Conflict(f"API key {key_id} was rotated or revoked by another request meanwhile")
         await store.add_audit(tx, [entry(Action.ROTATED, by, key.tenant_id, key_id, old_hash=was["hash"])])
         return key
 

@@ -23,6 +23,7 @@ import pytest
 from support.waiting import eventually
 
 from paytrust import development
+from paytrust.api import routing
 from paytrust.idempotency import routes as idempotency
 from paytrust.litestar import ROUTES
 
@@ -74,8 +75,11 @@ def same(answer, first):
 # --- by construction ----------------------------------------------------------------------------------------------------
 
 
+HANDLERS = [routing.ours(handler) for room in ROUTES.values() for handler in room]
+
+
 def handlers():
-    return [handler for room in ROUTES.values() for handler in room]
+    return HANDLERS
 
 
 def test_every_route_that_changes_something_takes_the_header():
@@ -296,7 +300,7 @@ def test_a_malformed_key_is_400_with_a_pointer(raw, seller, problem, nothing_wri
         + hostile
         + b"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
     )
-    if answer is None or answer.headers.get("content-type", "").startswith("text/plain"):
+    if answer is None or "malformed_request" in answer.text:
         assert hostile == b"\x01"  # the server itself refuses it
         return
     problem(answer, 400, "invalid_request", ["#/Idempotency-Key"])

@@ -517,7 +517,7 @@ def test_money_that_went_back_is_in_the_timeline_and_changes_no_status(sale, far
         return [entry["details"] for entry in timeline if entry["event"] == "payment_returned"]
 
     eventually(returned)
-    assert [(entry["amount"], entry["by"]) for entry in returned()] == [("IDR 30000", "refund")]
+    assert [(entry["amount"], entry["by"]) for entry in returned()] == [("30000 IDR", "refund")]
     assert (sale.status, sale.paid) == ("paid", (TOTAL, "0"))
 
 

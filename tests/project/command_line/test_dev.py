@@ -22,7 +22,7 @@ from paytrust import development
 from paytrust.errors import ConfigurationError
 
 PAYTRUST = str(Path(sys.executable).with_name("paytrust"))
-DEMO = Path(__file__).parents[2] / "examples/run_the_service/demo.py"
+DEMO = Path(__file__).parents[3] / "examples/run_the_service/demo.py"
 pytestmark = pytest.mark.timeout(300)  # a dozen processes, on a machine that may be busy
 READY = re.compile(r"^(curl .*|  no sandbox plugin .*)$", re.MULTILINE)
 

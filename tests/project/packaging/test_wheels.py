@@ -73,7 +73,7 @@ def test_the_cores_wheel_carries_migrations_documentation_page_and_types(wheels)
 
 def test_what_is_installed_runs_and_finds_its_plugins_and_migrations(installed):
     assert "loaded" in run(installed, "-m", "paytrust.cli", "plugins")
-    code = "from paytrust import migrations; print(migrations.__file__, len(migrations.available()), migrations._folder())"
+    code = "from paytrust.infra import migrations; print(migrations.__file__, len(migrations.available()), migrations._folder())"
     shown = run(installed, "-c", code)
     assert shown.startswith(str(installed))
     assert f" {len(list((ROOT / 'migrations').glob('*.up.sql')))} " in shown
