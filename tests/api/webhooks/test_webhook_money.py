@@ -117,6 +117,8 @@ def balanced(database, shop):
 def test_a_webhook_is_acknowledged_in_well_under_a_second(sale, far):
     far.pay(sale.reference)
     sale.wait("paid")
+    # The news of a step on the way can be enough to find the money, while the last one is still sent.
+    eventually(lambda: all(delivery.attempts for delivery in far.deliveries))
     for delivery in far.deliveries:
         assert [attempt.status for attempt in delivery.attempts] == [200]
         assert delivery.attempts[0].duration_s < 1
