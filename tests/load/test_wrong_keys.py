@@ -28,7 +28,11 @@ def test_a_good_key_is_served_beside_wrong_ones():
         process.wait(20)
     assert process.returncode == 0, output
     assert "{'200': 100}" in output
-    assert "'401': 120" in output  # what the address may, and not one more
+    refused, throttled = (
+        sum(map(int, re.findall(rf"wrong keys .*'{status}': (\d+)", output))) for status in (401, 429)
+    )
+    assert refused == min(120, refused + throttled), output  # what the address may, and not one more
+    assert refused
     assert (
         float(re.search(r"p99 what wrong keys do: ([\d.]+)", output)[1]) < 50
     )  # a busy machine; `make wrongkeys` measures

@@ -21,7 +21,10 @@ P99_S: Final = 1.0
 LONGEST_S: Final = 3.0
 BOOKED_S: Final = 60.0
 """Long before anybody asks the gateway by schedule: what comes later did not come by its webhook."""
-ANSWERS: Final = {"true": {"200", "503"}, "forged": {"200", "400", "401", "404", "408", "413", "503", "none"}}
+ANSWERS: Final = {
+    "true": {"200", "503"},
+    "forged": {"200", "400", "401", "404", "408", "413", "414", "431", "503", "none"},
+}
 """
 What docs/reference/http-api.md says; 400 is the server's word for what is no HTTP, and "none" a connection
 that ended.
