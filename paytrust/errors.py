@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 import msgspec
 
 
-class FieldError(msgspec.Struct, frozen=True):
+class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     One broken rule: a JSON pointer (RFC 6901, in fragment form such as "#/line_items/0/quantity") and a
     sentence.
@@ -38,6 +38,8 @@ class FieldError(msgspec.Struct, frozen=True):
 
     pointer: str
     detail: str
+    parameter: str | None = None
+    """The name of the query parameter, where it is one and no field of the body."""
 
 
 def pointer(*parts: str | int) -> str:

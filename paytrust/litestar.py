@@ -25,7 +25,6 @@ from litestar.plugins import CLIPlugin, InitPlugin
 
 import paytrust.accounts.routes
 import paytrust.installments.routes
-import paytrust.invoices.routes
 import paytrust.keys.routes
 import paytrust.payments.routes
 import paytrust.tenants.routes
@@ -45,7 +44,6 @@ __all__ = ["PayTrustPlugin", "Registry", "Settings", "load"]
 
 ROUTES: dict[str, list[HTTPRouteHandler]] = {
     "PayTrust invoices": [
-        *paytrust.invoices.routes.HANDLERS,
         *paytrust.installments.routes.HANDLERS,
         *paytrust.payments.routes.HANDLERS,
     ],
@@ -131,7 +129,7 @@ class PayTrustPlugin(InitPlugin, CLIPlugin, openapi.PrefixedSchemas):
                 "draining": services.draining,
                 "inbox": services.inbox,
                 "installments": services.installments,
-                "invoices": services.invoices,
+                "invoicing": services.invoicing,
                 "keys": services.keys,
                 "payments": services.payments,
                 "tenants": services.tenants,

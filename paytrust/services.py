@@ -23,7 +23,7 @@ from paytrust.keys.service import AdminKeys, Keys
 from paytrust.keys.service.audit import Audit
 from paytrust.keys.service.pepper import Pepper
 from paytrust.payments.jobs import StatusPoller
-from paytrust.payments.service import Payments
+from paytrust.payments.service import Invoicing, Payments
 from paytrust.plugins.breaker import Breakers
 from paytrust.plugins.calls import WORK_SHARE, Bulkhead
 from paytrust.plugins.registry import Registry
@@ -75,14 +75,9 @@ class Services:
         requests = Bulkhead(breakers, calls=settings.gateway_calls)
         work_calls = Bulkhead(breakers, calls=max(1, settings.gateway_calls // WORK_SHARE))
         self.payments = Payments(self.db, self.accounts, calls=requests, insecure=reach.insecure)
-        self.invoices = Invoices(
-            self.db,
-            self.payments.collection,
-            self.accounts,
-            tax_rules=list(registry.tax_rules.values()),
-            insecure=reach.insecure,
-        )
-        self.installments = Installments(self.db, self.payments.collection, self.accounts)
+        drafts = Invoices(self.accounts, tax_rules=list(registry.tax_rules.values()), insecure=reach.insecure)
+        self.invoicing = Invoicing(self.db, self.accounts, drafts, self.payments.collection)
+        self.installments = Installments(self.db)
         self.inbox = Inbox(self.db)
         self.reconciliation = Reconciliation(self.db, self.payments)
         self.proofs = Proofs(self.db)

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from litestar import Request, get, patch, post
+from litestar import Request, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
@@ -66,4 +66,15 @@ async def update_account(
     return await accounts.update(gateway_id, data)
 
 
-HANDLERS = [create_account, list_accounts, update_account]
+@delete(
+    "/gateway-accounts/{gateway_id:uuid}",
+    summary="Delete a gateway account",
+    opt={"access": "admin"},
+    responses=problems(401, 404, 409),
+)
+async def remove_account(gateway_id: FromPath[UUID], accounts: NamedDependency[Accounts]) -> None:
+    """Delete an account that nothing refers to, such as a mistyped one. Any other one can be disabled."""
+    await accounts.remove(gateway_id)
+
+
+HANDLERS = [create_account, list_accounts, update_account, remove_account]

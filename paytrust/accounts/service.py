@@ -5,6 +5,7 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import aiohttp
+import asyncpg
 import msgspec
 
 from paytrust.accounts import model, store
@@ -19,7 +20,7 @@ from paytrust.accounts.model import (
 )
 from paytrust.contract.gateways import Gateway, Limits
 from paytrust.contract.http import GatewayHTTP, new_client
-from paytrust.errors import FieldError, GatewayUnavailable, Invalid, NotFound
+from paytrust.errors import Conflict, FieldError, GatewayUnavailable, Invalid, NotFound
 from paytrust.idempotency.model import Claim
 from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
@@ -36,6 +37,12 @@ RESEALED_AT_ONCE: Final = 100
 T = TypeVar("T")
 
 log = logs.get_logger("paytrust.accounts")
+
+
+class AccountInUse(Conflict):
+    """Something refers to the gateway account, so it can be disabled and not deleted."""
+
+    code = "gateway_account_in_use"
 
 
 class Accounts:
@@ -260,6 +267,20 @@ class Accounts:
             updated_at=account.updated_at,
             disabled=account.disabled_at is not None,
         )
+
+    async def remove(self, account_id: UUID) -> None:
+        """Delete an account that nothing refers to. Raises `NotFound` and `AccountInUse`."""
+        try:
+            async with self._db.transaction(system=True) as tx:
+                account = await store.lock(tx, account_id)
+                if account is None:
+                    raise _unknown(account_id)
+                await store.remove(tx, account)
+        except asyncpg.ForeignKeyViolationError as exc:
+            raise AccountInUse(
+                f"invoices, webhooks or discrepancies refer to gateway account {account_id}; disable it instead"
+            ) from exc
+        self._gateways.pop(account_id, None)
 
 
 async def find(tx: Transaction, account_id: UUID) -> Account | None:

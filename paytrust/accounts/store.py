@@ -164,7 +164,8 @@ async def claim_comparison(tx: Transaction, again_after: timedelta) -> tuple[UUI
     row = await tx.fetchrow(
         """
         UPDATE paytrust.gateway_accounts SET compare_at = now() + $1
-        WHERE id = (SELECT id FROM paytrust.gateway_accounts WHERE compare_at <= now() ORDER BY compare_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+        WHERE id = (SELECT id FROM paytrust.gateway_accounts WHERE compare_at <= now() AND disabled_at IS NULL
+                    ORDER BY compare_at LIMIT 1 FOR UPDATE SKIP LOCKED)
         RETURNING id, compared_until
         """,
         again_after,
@@ -247,3 +248,13 @@ def _terms(row: Record) -> dict[str, Any]:
         "updated_at": row["updated_at"],
         "disabled_at": row["disabled_at"],
     }
+
+
+async def remove(tx: Transaction, account: Account) -> None:
+    """Raises asyncpg's `ForeignKeyViolationError` while anything refers to it."""
+    await tx.execute(
+        "DELETE FROM paytrust.gateway_account_currencies WHERE scope = $1 AND gateway_account_id = $2",
+        account.scope,
+        account.id,
+    )
+    await tx.execute("DELETE FROM paytrust.gateway_accounts WHERE id = $1", account.id)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Request
 
+from paytrust.api import structure
 from paytrust.api.problems import MAX_DETAIL, MAX_ERRORS, invalid
 from paytrust.errors import CardNumber, FieldError, Invalid, PayTrustError, pointer
 from paytrust.security import card_numbers
@@ -23,6 +24,17 @@ MAX_DEPTH: Final = 32
 _PATH = re.compile(r" - at (?:`key` in )?`\$(.*)`$")
 _TOKEN = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`", re.DOTALL)
+_WORD = re.compile(r"`(\w+)`")
+WORDS: Final = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "uuid": "a UUID",
+    "datetime": "a time",
+}
 # Characters that PostgreSQL or XML cannot hold, and DEL, raw or escaped. Most raw ones are invalid JSON
 # already.
 _CONTROL = re.compile(
@@ -83,9 +95,9 @@ def decode(type_: Any, body: bytes) -> Any:
         body.decode()
         decoded = _decoder(type_).decode(body)
     except msgspec.ValidationError as exc:
-        raise invalid(_field_error(str(exc))) from exc
+        raise _all_faults(type_, body, exc) from exc
     except (msgspec.DecodeError, RecursionError, UnicodeError) as exc:
-        raise Malformed(f"the body is not valid JSON in UTF-8: {exc}"[:MAX_DETAIL]) from exc
+        raise _malformed(exc) from exc
     _refuse_repeated_keys(body)
     _refuse_card_numbers(decoded)
     return decoded
@@ -155,6 +167,21 @@ def _too_deep(plain: bytes) -> bool:
     return max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > MAX_DEPTH
 
 
+def _all_faults(type_: Any, body: bytes, first: msgspec.ValidationError) -> Invalid:
+    """All that is wrong with the structure of *body*; what msgspec says where only msgspec sees it."""
+    try:
+        faults = list(itertools.islice(structure.faults(type_, msgspec.json.decode(body)), MAX_ERRORS))
+    except msgspec.ValidationError:  # a number beyond all types
+        faults = []
+    except msgspec.DecodeError as exc:  # the first fault stands before the end of the JSON
+        return _malformed(exc)
+    return invalid(*(faults or [_field_error(str(first))]))
+
+
+def _malformed(exc: Exception) -> Malformed:
+    return Malformed(f"the body is not valid JSON in UTF-8: {exc}"[:MAX_DETAIL])
+
+
 def _field_error(message: str) -> FieldError:
     match = _PATH.search(message)
     detail = message[: match.start()] if match else message
@@ -162,4 +189,5 @@ def _field_error(message: str) -> FieldError:
     parts = [a or b for a, b in _TOKEN.findall(match[1].partition("[...]")[0])] if match else []
     if (field := _FIELD.fullmatch(detail)) and len(field[1]) <= MAX_DETAIL:
         parts.append(field[1])
-    return FieldError(pointer(*parts), detail[:MAX_DETAIL])
+    words = _WORD.sub(lambda word: WORDS.get(word[1], word[1]), detail)
+    return FieldError(pointer(*parts), f"{words[:1].lower()}{words[1:MAX_DETAIL]}")

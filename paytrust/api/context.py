@@ -126,16 +126,19 @@ class Answers:
     def _refusal(
         self, message: HTTPResponseStartEvent, scope: Scope, *, routed: bool
     ) -> PayTrustError | None:
-        """What has to be said in place of an answer that is none of ours."""
-        if "paytrust.code" in scope:
-            return None
-        status, headers = message["status"], _texts(message)
+        """What has to be said in place of an answer: one that is none of ours, or of an address over its limit."""
+        status, headers, is_ours = message["status"], _texts(message), "paytrust.code" in scope
         if routed:
-            return None if status < 400 else problems.refused(status, headers)
+            return None if is_ours or status < 400 else problems.refused(status, headers)
         if status < 400 and scope.get("method") == "OPTIONS":
             return None  # the application answers the questions of browsers before it looks for a route
-        over = guards.limited(scope, self._anonymous.hit(subnet(self._address(scope))))
-        return over or problems.refused(404 if status < 400 else status, headers)
+        if "paytrust.decision" not in scope:  # an early refusal was decided before
+            over = guards.limited(scope, self._anonymous.hit(subnet(self._address(scope))))
+            if over:
+                return over
+        if is_ours:
+            return None
+        return problems.refused(404 if status < 400 else status, headers)
 
     def _address(self, scope: Scope) -> str | None:
         client = scope.get("client")

@@ -13,7 +13,9 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import Scope
+from msgspec import inspect
 
+from paytrust.api import structure
 from paytrust.api.options import routed_options
 from paytrust.errors import (
     Busy,
@@ -130,7 +132,9 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 def invalid(*errors: FieldError) -> Invalid:
-    return Invalid(f"{errors[0].pointer}: {errors[0].detail}", errors=errors)
+    first = errors[0]
+    where = first.pointer if first.parameter is None else f"the query parameter {first.parameter}"
+    return Invalid(f"{where}: {first.detail}", errors=errors)
 
 
 def request_id(scope: Scope) -> str:
@@ -164,10 +168,19 @@ def problem(scope: Scope, exc: PayTrustError) -> Problem:
         code=exc.code,
         request_id=request_id(scope),
         detail=card_numbers.without_cards(exc.detail),
-        errors=tuple(
-            FieldError(card_numbers.without_cards(error.pointer), card_numbers.without_cards(error.detail))
-            for error in exc.errors
-        ),
+        errors=tuple(_said(error, scope) for error in exc.errors),
+    )
+
+
+def _said(error: FieldError, scope: Scope) -> FieldError:
+    """A broken rule without card numbers. A request without a body can only break rules of its parameters."""
+    parameter = error.parameter
+    if parameter is None and scope.get("method") in {"GET", "HEAD"}:
+        parameter = error.pointer.removeprefix("#/").replace("~1", "/").replace("~0", "~")
+    return FieldError(
+        card_numbers.without_cards(error.pointer),
+        card_numbers.without_cards(error.detail),
+        None if parameter is None else card_numbers.without_cards(parameter),
     )
 
 
@@ -188,7 +201,7 @@ def problem_headers(exc: PayTrustError) -> dict[str, str]:
 
 def on_error(request: Request[Any, Any, Any], exc: Exception) -> Response[Problem]:
     """Every exception of our routes ends here."""
-    return problem_response(request, for_sender(request.scope, _translate(exc)))
+    return problem_response(request, for_sender(request.scope, _translate(exc, request.scope)))
 
 
 def is_expected(status: int) -> bool:
@@ -230,12 +243,12 @@ def _later(exc: PayTrustError, retry_after_s: int) -> PayTrustError:
     return exc
 
 
-def _translate(exc: Exception) -> PayTrustError:
+def _translate(exc: Exception, scope: Scope) -> PayTrustError:
     if isinstance(exc, PayTrustError):
         if is_expected(exc.status):
             return exc
     elif isinstance(exc, HTTPException) and exc.status_code != 500:
-        return _from_framework(exc)
+        return _from_framework(exc, scope)
     elif isinstance(
         exc, (asyncpg.QueryCanceledError, asyncpg.InsufficientResourcesError, asyncpg.PostgresConnectionError)
     ):
@@ -245,28 +258,31 @@ def _translate(exc: Exception) -> PayTrustError:
     return PayTrustError("an unexpected error happened; quote the request id when you report it")
 
 
-def _from_framework(exc: HTTPException) -> PayTrustError:
+def _from_framework(exc: HTTPException, scope: Scope) -> PayTrustError:
     """What the framework found wrong with a request, or what a host's guards and middleware raised about it."""
     if isinstance(exc, NotFoundException):
         return NotFound("there is nothing at this path")
     if exc.status_code == 413:
         return BodyTooLarge(f"the limit is {MAX_BODY_BYTES} bytes")
     if exc.status_code == 400:
-        errors = _parameter_errors(exc)
+        errors = _parameter_errors(exc, scope)
         return invalid(*errors) if errors else Invalid(str(exc.detail)[:MAX_DETAIL])
     return refused(exc.status_code, {name.lower(): value for name, value in (exc.headers or {}).items()})
 
 
-def _parameter_errors(exc: HTTPException) -> tuple[FieldError, ...]:
+def _parameter_errors(exc: HTTPException, scope: Scope) -> tuple[FieldError, ...]:
     extra = exc.extra if isinstance(exc.extra, list) else []
     return tuple(
-        _parameter_error(str(e.get("key", "")), str(e.get("message", "")))
+        _parameter_error(str(e.get("key", "")), str(e.get("message", "")), scope)
         for e in extra
         if isinstance(e, dict)
     )
 
 
-def _parameter_error(name: str, message: str) -> FieldError:
+def _parameter_error(name: str, message: str, scope: Scope) -> FieldError:
     if name == "data":  # what our handlers call the body; what is in it was checked before
         return FieldError(pointer(), "a JSON body is needed")
-    return FieldError(pointer(name), message[:MAX_DETAIL])
+    accepted = inspect.type_info(scope["route_handler"].signature_model)
+    nodes = {field.name: field.type for field in accepted.fields}  # type: ignore[attr-defined]
+    detail = f"expected {structure.expected(nodes[name])}" if name in nodes else message[:MAX_DETAIL]
+    return FieldError(pointer(name), detail, name)

@@ -19,7 +19,7 @@ async def post(
 
 
 async def overpaid(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> int:
-    """What came beyond an invoice's total, in minor units."""
+    """The overpayment of an invoice, in minor units."""
     return await store.overpaid(tx, tenant_id, invoice_id)
 
 

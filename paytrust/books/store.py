@@ -57,7 +57,7 @@ async def post(
 
 
 async def overpaid(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> int:
-    """What came beyond an invoice's total, in minor units."""
+    """The overpayment of an invoice, in minor units."""
     found: int | None = await tx.fetchval(
         "SELECT credits - debits FROM paytrust.book_accounts WHERE tenant_id = $1 AND invoice_id = $2 AND installment_number IS NULL",
         tenant_id,

@@ -15,7 +15,7 @@ from paytrust.errors import PayTrustError
 COMMANDS: Final = {
     "books": "Prove the ledger.",
     "doctor": "Check settings, plugins and database, and say what to do about what is wrong.",
-    "gateways": "List gateways and their accounts, and add accounts.",
+    "gateways": "List gateways and their accounts, and add or remove accounts.",
     "keys": "Create, list, rotate and revoke API keys, and read their audit.",
     "migrate": "Bring the database to this version, and set up the service's login.",
     "plugins": "List installed plugins; exit code 1 if any is quarantined.",

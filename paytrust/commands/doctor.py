@@ -91,15 +91,12 @@ async def _database(settings: Settings) -> list[Finding]:
     except PayTrustError as exc:
         return [Finding(exc.detail, ok=False)]
     try:
-        return [
-            Finding("the database answers"),
-            await _version(database),
-            await _role(database),
-            await _schema(database),
-            *await _secrets(settings, database),
-            *await _pepper(settings, database),
-            *await _durability(database),
-        ]
+        found = [Finding("the database answers"), await _version(database), *await _durability(database)]
+        for look in (_role, _schema):
+            found.append(await look(database))
+            if found[-1].ok is False:
+                return found  # what comes after it cannot be read
+        return [*found, *await _secrets(settings), *await _pepper(settings, database)]
     finally:
         await database.close()
 
@@ -121,16 +118,15 @@ async def _role(database: Database) -> Finding:
 
 
 async def _schema(database: Database) -> Finding:
-    missing = await db.missing_migrations(database)
-    if missing:
-        return Finding(f"the database lacks {', '.join(missing)}: run `paytrust migrate`", ok=False)
-    return Finding("the database has every migration of this version")
+    try:
+        await db.check_schema(database)
+    except PayTrustError as exc:
+        return Finding(exc.detail, ok=False)
+    return Finding("the database has every migration of this version, and the service's role its grants")
 
 
-async def _secrets(settings: Settings, database: Database) -> list[Finding]:
+async def _secrets(settings: Settings) -> list[Finding]:
     """Which master keys are there, which are needed, and which may go."""
-    if await db.missing_migrations(database):
-        return []
     services = Services(settings, chosen_registry())
     await services.db.open()
     try:
@@ -171,8 +167,6 @@ async def _secrets(settings: Settings, database: Database) -> list[Finding]:
 
 async def _pepper(settings: Settings, database: Database) -> list[Finding]:
     """Whether the API keys are made with the pepper of the settings."""
-    if await db.missing_migrations(database):
-        return []
     fits = await Pepper(database, settings.key_pepper.get_secret_value()).fits()
     if fits is None:
         return [Finding("no process has started yet: the first one adopts PAYTRUST_KEY_PEPPER", ok=None)]

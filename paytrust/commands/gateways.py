@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import click
 import msgspec
@@ -16,7 +17,7 @@ from paytrust.services import Services
 
 @click.group()
 def gateways() -> None:
-    """List gateways and their accounts, and add accounts."""
+    """List gateways and their accounts, and add or remove accounts."""
 
 
 @gateways.command("list")
@@ -80,3 +81,11 @@ def add_gateway(file: Any) -> None:
     data: CreateAccount = decode(CreateAccount, file.read())
     made = with_services(lambda services: services.accounts.create(data))
     click.echo(msgspec.json.format(msgspec.json.encode(made)))
+
+
+@gateways.command("remove")
+@click.argument("gateway_id", type=click.UUID)
+def remove_gateway(gateway_id: UUID) -> None:
+    """Delete the gateway account GATEWAY_ID, as long as nothing refers to it."""
+    with_services(lambda services: services.accounts.remove(gateway_id))
+    click.echo("removed")

@@ -46,10 +46,13 @@ def migrate(check: bool, down_to: str | None, yes: bool) -> None:  # noqa: FBT00
         click.echo("missing: " + (", ".join(missing) or "nothing"))
         sys.exit(1 if missing else 0)
     applied = asyncio.run(migrations.migrate(owner_url))
+    restored = asyncio.run(migrations.restore_grants(owner_url))
     created = asyncio.run(
         migrations.ensure_service_login(owner_url, settings.database_url.get_secret_value())
     )
     click.echo("applied: " + (", ".join(applied) or "nothing, the database is up to date"))
+    if restored:
+        click.echo(f"restored {len(restored)} grants of the service's role: " + ", ".join(restored))
     if created:
         click.echo("created the service's login role")
 

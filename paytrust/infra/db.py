@@ -28,6 +28,7 @@ from piccolo.querystring import QueryString
 
 from paytrust.errors import Busy, ConfigurationError, Unavailable
 from paytrust.infra import logs, migrations
+from paytrust.infra.grants import USE_SCHEMA
 
 T = TypeVar("T")
 Record = asyncpg.Record
@@ -432,8 +433,20 @@ async def missing_migrations(db: Database) -> list[str]:
         return await migrations.pending(tx.connection)
 
 
+async def check_schema(db: Database) -> None:
+    """Raise `ConfigurationError` unless the database has every migration and the service's role its grants."""
+    async with db.transaction(system=True, readonly=True) as tx:
+        lacking = await migrations.missing_grants(tx.connection)
+    if USE_SCHEMA not in lacking and (missing := await missing_migrations(db)):
+        raise ConfigurationError(f"the database lacks {', '.join(missing)}: run `paytrust migrate`")
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise ConfigurationError(
+            f"the role paytrust_app lacks {', '.join(map(str, lacking[:3]))}{more}: run `paytrust migrate`"
+        )
+
+
 async def check(db: Database) -> None:
-    """Refuse to serve with an unsafe role or an older schema: raises `ConfigurationError`."""
+    """Refuse to serve with an unsafe role, an older schema or without grants: raises `ConfigurationError`."""
     await check_service_role(db)
-    if missing := await missing_migrations(db):
-        raise ConfigurationError(f"the database lacks {', '.join(missing)}; run `paytrust migrate`")
+    await check_schema(db)

@@ -20,9 +20,16 @@ import msgspec
 from asyncpg.pool import PoolConnectionProxy
 
 from paytrust.errors import ConfigurationError
+from paytrust.infra import grants
+from paytrust.infra.grants import APP_ROLE
 
 ADVISORY_LOCK: Final = 0x7061_7974_7275
-APP_ROLE: Final = "paytrust_app"
+_MAKE_APP_ROLE: Final = f"""
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}') THEN CREATE ROLE {APP_ROLE} NOLOGIN; END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;  -- another database of this server was quicker
+END $$
+"""
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -57,6 +64,7 @@ async def migrate(owner_dsn: str) -> list[str]:
     """Apply what is missing, and return the names applied."""
     async with _owner(owner_dsn) as connection, connection.transaction():
         missing = _missing(await _applied(connection))
+        await connection.execute(_MAKE_APP_ROLE)  # a dump that was restored elsewhere came without it
         for migration in missing:
             await connection.execute(migration.up)
             await connection.execute(
@@ -65,6 +73,23 @@ async def migrate(owner_dsn: str) -> list[str]:
                 migration.checksum,
             )
         return [migration.name for migration in missing]
+
+
+async def restore_grants(owner_dsn: str) -> list[str]:
+    """Grant the service's role again the privileges that a restored dump came without, and return them."""
+    async with _owner(owner_dsn) as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+        lacking = await missing_grants(connection)
+        for grant in lacking:
+            await connection.execute(f"GRANT {grant} TO {APP_ROLE}")
+        return [str(grant) for grant in lacking]
+
+
+async def missing_grants(
+    connection: asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record],
+) -> list[grants.Grant]:
+    """Those that the migrations give to the service's role, and this database does not."""
+    return await grants.missing(connection, grants.expected(migration.up for migration in available()))
 
 
 async def rollback(owner_dsn: str, *, to: str | None) -> list[str]:

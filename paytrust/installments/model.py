@@ -158,6 +158,17 @@ def _check_limits(
             )
 
 
+def changed(invoice: Invoice, schedule: tuple[Installment, ...]) -> list[Installment]:
+    """The installments of *schedule* that are not what they are in *invoice*."""
+    return [new for old, new in zip(invoice.installments, schedule, strict=True) if new != old]
+
+
+def changes_what_is_due(invoice: Invoice, schedule: tuple[Installment, ...]) -> bool:
+    """Whether *schedule* asks for another amount next, so that the payment page must be another."""
+    due_next = invoice.due_next
+    return due_next is not None and schedule[due_next.number - 1].amount != due_next.amount
+
+
 def moves(invoice: Invoice, schedule: tuple[Installment, ...], *, adjustment_id: UUID) -> list[Transfer]:
     """
     What an adjustment posts: claims move from parts that shrink to parts that grow, lowest numbers first.

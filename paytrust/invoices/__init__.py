@@ -1,1 +1,1 @@
-"""Invoices: what a payer owes."""
+"""Invoices: lines, totals, schedules and status."""

@@ -3,29 +3,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.contract.gateways import NO_LIMITS
-from paytrust.contract.taxes import TaxRule, TaxRuleFailed
-from paytrust.errors import GatewayUnavailable, Invalid, NotFound
-from paytrust.idempotency.model import Claim
+from paytrust.contract.taxes import TaxRule
+from paytrust.errors import NotFound
 from paytrust.infra import logs
-from paytrust.infra.db import Database, Transaction
+from paytrust.infra.db import Transaction
 from paytrust.infra.ids import new_id
 from paytrust.invoices import model, store
 from paytrust.invoices.model import (
     CreateInvoice,
-    CreateSupplementary,
-    ExternalIdTaken,
+    Installment,
     Invoice,
     InvoiceStatus,
-    ReceiptFlag,
     Terms,
     TimelineEntry,
 )
@@ -35,217 +31,80 @@ HIGH_TAX_RATE: Final = Decimal("0.27")
 log = logs.get_logger("paytrust.invoices")
 
 
-class OpensPayments(Protocol):
-    """What invoices need of payments, which lies to their right."""
-
-    async def open_first(
-        self, invoice: Invoice, account: Account, *, payment_id: UUID, now: datetime
-    ) -> Invoice:
-        """
-        Open the payment whose attempt was written with the invoice. Raises a `GatewayError` after noting it.
-        """
-        ...
-
-    async def ensure_open(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
-        """Return the invoice with a live payment page for what is due next, making one when there is none."""
-        ...
-
-    async def expire_open_attempts(self, tenant_id: UUID, invoice_id: UUID) -> None:
-        """Make every live attempt unpayable at its gateway; what was paid meanwhile is applied first."""
-        ...
-
-
 class Invoices:
-    """Create, read and cancel invoices."""
+    """Draft invoices by the tax rules of this application and the limits of its gateways."""
 
     def __init__(
-        self,
-        db: Database,
-        payments: OpensPayments,
-        gateways: Accounts,
-        *,
-        tax_rules: Sequence[TaxRule] = (),
-        insecure: bool = False,
+        self, gateways: Accounts, *, tax_rules: Sequence[TaxRule] = (), insecure: bool = False
     ) -> None:
-        self._db = db
         self._gateways = gateways
-        self._payments = payments
         self._tax_rules = tax_rules
         self._insecure = insecure
 
-    async def create(
-        self, tenant_id: UUID, data: CreateInvoice, *, claim: Claim | None = None
-    ) -> tuple[Invoice, bool]:
-        """
-        Write the invoice down, then open its first payment; True when this request made it.
-
-        The same external_id with the same content, or the same claim, gives the invoice that exists, and
-        finishes opening its payment when that had failed. Raises `Invalid`, `ExternalIdTaken`, or a
-        `GatewayError` (the invoice stays a draft).
-        """
-        payment_id = new_id()
-        written = await self._db.run(
-            lambda tx: self._write(tx, tenant_id, data, claim, payment_id), tenant=tenant_id
-        )
-        return await self._open(*written, payment_id, claim)
-
-    async def supplement(
-        self, tenant_id: UUID, original_id: UUID, data: CreateSupplementary, *, claim: Claim | None = None
-    ) -> tuple[Invoice, bool]:
-        """
-        Create an invoice that follows another, with its gateway account and currency; as `create` in
-        everything else.
-
-        Raises also `NotSupplementable`, saying which rule the original breaks.
-        """
-        payment_id = new_id()
-
-        async def work(tx: Transaction) -> tuple[Invoice, tuple[Account, datetime] | None]:
-            original = await store.share(tx, tenant_id, original_id)
-            if original is None:
-                raise _not_found(original_id)
-            written = await self._write(
-                tx, tenant_id, model.supplementary(original, data), claim, payment_id, original
-            )
-            if written[1] is not None:
-                await note(
-                    tx,
-                    tenant_id,
-                    original_id,
-                    "supplementary_created",
-                    details={"invoice_id": written[0].id, "amount": written[0].total.major},
-                )
-            return written
-
-        return await self._open(*await self._db.run(work, tenant=tenant_id), payment_id, claim)
-
-    async def _open(
-        self, invoice: Invoice, new: tuple[Account, datetime] | None, payment_id: UUID, claim: Claim | None
-    ) -> tuple[Invoice, bool]:
-        if new is not None:
-            _warn_of_odd_taxes(invoice)
-            account, now = new
-            return await self._payments.open_first(invoice, account, payment_id=payment_id, now=now), True
-        if invoice.status is InvoiceStatus.DRAFT:
-            invoice = await self._payments.ensure_open(invoice.tenant_id, invoice.id)
-        return invoice, claim is not None and invoice.id == claim.object_id
-
-    async def _write(
+    def draft(
         self,
-        tx: Transaction,
-        tenant_id: UUID,
         data: CreateInvoice,
-        claim: Claim | None,
-        payment_id: UUID,
-        original: Invoice | None = None,
-    ) -> tuple[Invoice, tuple[Account, datetime] | None]:
-        """The invoice; when it is new also the account and the clock that its first payment needs."""
-        account = await accounts.find(tx, data.gateway_id)
-        now = account.read_at if account is not None else await store.now(tx)
-        invoice_id = claim.object_id if claim else new_id()
-        usable = account if account is not None and account.disabled_at is None else None
-        try:
-            limits = (
-                self._gateways.limits(usable, data.currency)
-                if usable is not None and data.currency in usable.fees
-                else NO_LIMITS
-            )
-            terms = Terms(
-                account=usable,
-                now=now,
-                new_id=new_id,
-                limits=limits,
-                tax_rules=self._tax_rules,
-                insecure=self._insecure,
-            )
-            invoice = model.draft(data, terms, invoice_id=invoice_id, tenant_id=tenant_id, original=original)
-        except (Invalid, TaxRuleFailed, GatewayUnavailable):
-            repeatable = claim is not None or data.external_id is not None
-            existing = (
-                await store.find_existing(tx, tenant_id, invoice_id, data.external_id) if repeatable else None
-            )
-            if existing is None or not model.matches(existing, data, original):
-                raise
-            return (
-                existing,
-                None,
-            )  # a repeat finds its invoice, although the same request would be refused by now
-        assert usable is not None
-        reference = model.payment_reference(invoice.id, 1, 1)
-        if await store.insert(tx, invoice, payment_id=payment_id, reference=reference):
-            return invoice, (usable, now)
-        existing = await store.find_existing(tx, tenant_id, invoice_id, data.external_id)
-        assert existing is not None, "a conflicting row is visible to the next statement"
-        if existing.content_hash != invoice.content_hash:
-            raise ExternalIdTaken(existing.external_id or "", existing.id)
-        return existing, None
-
-    async def get(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
-        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
-            return await get(tx, tenant_id, invoice_id)
-
-    async def cancel(self, tenant_id: UUID, invoice_id: UUID) -> Invoice:
-        """
-        Cancel what is not paid yet; it expires at the gateway first. Harmless when it is cancelled already.
-
-        Raises `IllegalTransition` when it is over, also when it was paid meanwhile, or a `GatewayError`: then
-        it stays as it is. Money that comes all the same is kept as overpayment.
-        """
-        invoice = await self.get(tenant_id, invoice_id)
-        model.move(invoice, InvoiceStatus.CANCELLED)
-        if invoice.status is not InvoiceStatus.CANCELLED:
-            await self._payments.expire_open_attempts(tenant_id, invoice_id)
-        return await self._db.run(lambda tx: _cancel(tx, tenant_id, invoice_id), tenant=tenant_id)
-
-    async def page(
-        self,
-        tenant_id: UUID,
+        account: Account | None,
         *,
-        limit: int,
-        before: UUID | None,
-        status: InvoiceStatus | None = None,
-        currency: str | None = None,
-        account_id: UUID | None = None,
-        external_id: str | None = None,
-        created_from: datetime | None = None,
-        created_to: datetime | None = None,
-        original_id: UUID | None = None,
-        flag: ReceiptFlag | None = None,
-    ) -> list[Invoice]:
-        """Newest first, after the invoice *before*; created in [created_from, created_to)."""
-        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
-            return await store.page(
-                tx,
-                tenant_id,
-                limit=limit,
-                before=before,
-                status=status,
-                currency=currency,
-                account_id=account_id,
-                external_id=external_id,
-                created_from=created_from,
-                created_to=created_to,
-                original_id=original_id,
-                flag=flag,
-            )
+        invoice_id: UUID,
+        tenant_id: UUID,
+        now: datetime,
+        original: Invoice | None = None,
+    ) -> Invoice:
+        """
+        The invoice that *data* asks for, not written yet; *account* is None when there is no usable one.
+
+        Raises `Invalid`, `NotSupplementable`, or `TaxRuleFailed` or `GatewayUnavailable` when a plugin fails.
+        """
+        limits = (
+            self._gateways.limits(account, data.currency)
+            if account is not None and data.currency in account.fees
+            else NO_LIMITS
+        )
+        terms = Terms(
+            account=account,
+            now=now,
+            new_id=new_id,
+            limits=limits,
+            tax_rules=self._tax_rules,
+            insecure=self._insecure,
+        )
+        return model.draft(data, terms, invoice_id=invoice_id, tenant_id=tenant_id, original=original)
+
+
+async def now(tx: Transaction) -> datetime:
+    """The database's clock, where nothing else was read that knows it."""
+    return await store.now(tx)
 
 
 async def get(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice:
-    invoice = await store.find(tx, tenant_id, invoice_id)
-    if invoice is None:
-        raise _not_found(invoice_id)
-    return invoice
+    return _found(await store.find(tx, tenant_id, invoice_id), invoice_id)
 
 
-def _not_found(invoice_id: UUID) -> NotFound:
-    return NotFound(f"there is no invoice {invoice_id}")
+async def share(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice:
+    """Read the invoice and keep it from changing until this transaction ends."""
+    return _found(await store.share(tx, tenant_id, invoice_id), invoice_id)
+
+
+async def hold(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> None:
+    """Take the invoice's row lock, which every change to it and to its payments takes first."""
+    if not await store.hold(tx, tenant_id, invoice_id):
+        raise unknown(invoice_id)
 
 
 async def lock(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice:
-    """Read the invoice under its row lock, which every change to it and to its payments takes first."""
-    invoice = await store.lock(tx, tenant_id, invoice_id)
+    """Read the invoice under its row lock."""
+    await hold(tx, tenant_id, invoice_id)
+    return await get(tx, tenant_id, invoice_id)
+
+
+def unknown(invoice_id: UUID) -> NotFound:
+    return NotFound(f"there is no invoice {invoice_id}")
+
+
+def _found(invoice: Invoice | None, invoice_id: UUID) -> Invoice:
     if invoice is None:
-        raise _not_found(invoice_id)
+        raise unknown(invoice_id)
     return invoice
 
 
@@ -270,6 +129,17 @@ async def save(tx: Transaction, invoice: Invoice, *, was: InvoiceStatus, reason:
     )
 
 
+async def reschedule(tx: Transaction, invoice: Invoice, changed: Sequence[Installment]) -> None:
+    """Write new amounts of installments of a locked invoice; all of them still sum to its total."""
+    await store.reschedule(tx, invoice.tenant_id, invoice.id, changed)
+
+
+async def close_installments(tx: Transaction, invoice: Invoice, numbers: list[int]) -> None:
+    """Note that installments of a locked invoice are paid in full."""
+    if numbers:
+        await store.close_installments(tx, invoice.tenant_id, invoice.id, numbers)
+
+
 async def note(
     tx: Transaction,
     tenant_id: UUID,
@@ -291,22 +161,9 @@ async def history(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, limit: 
     return await store.history(tx, tenant_id, invoice_id, limit=limit)
 
 
-async def _cancel(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice:
-    invoice = await lock(tx, tenant_id, invoice_id)
-    cancelled = model.move(invoice, InvoiceStatus.CANCELLED)
-    await save(tx, cancelled, was=invoice.status, reason="cancelled by the merchant")
-    return cancelled
-
-
-async def close_installments(tx: Transaction, invoice: Invoice, numbers: list[int]) -> None:
-    """Note that installments of a locked invoice are paid in full."""
-    if numbers:
-        await store.close_installments(tx, invoice.tenant_id, invoice.id, numbers)
-
-
-def _warn_of_odd_taxes(invoice: Invoice) -> None:
+def warn_of_odd_taxes(invoice: Invoice) -> None:
     """
-    Accepted, but somebody should look: a very high rate (FR-058), and a category that no tax rule knows.
+    Log what was accepted and deserves a look: a very high rate (FR-058), and a category that no tax rule knows.
     """
     for line in invoice.lines:
         if line.tax_rate > HIGH_TAX_RATE:

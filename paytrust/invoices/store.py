@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -10,46 +11,42 @@ import msgspec
 from paytrust.accounts.model import Fee
 from paytrust.contract.taxes import TaxBasis
 from paytrust.infra.db import Record, Transaction
+from paytrust.infra.statements import Columns, Writes
 from paytrust.invoices.model import (
     Installment,
     Invoice,
     InvoiceStatus,
     LineItem,
     NewCustomer,
-    ReceiptFlag,
     TimelineEntry,
 )
 from paytrust.money import Money
 
-# One statement, so that invoice, lines, schedule and the first attempt exist together or not at all.
 _INSERT = """
-WITH invoice AS (
+invoice AS (
     INSERT INTO paytrust.invoices (tenant_id, id, external_id, content_hash, account_scope, gateway_account_id, gateway, currency, subtotal,
-        tax, fee, total, fee_percentage, fee_fixed, description, customer, metadata, success_url, failure_url, original_invoice_id, expires_at,
-        fee_minimum, fee_cap)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $27, $28)
+        tax, fee, total, fee_percentage, fee_fixed, fee_minimum, fee_cap, description, customer, metadata, success_url, failure_url,
+        original_invoice_id, expires_at)
+    VALUES ($tenant_id, $invoice_id, $external_id, $content_hash, $account_scope, $account_id, $gateway, $currency, $subtotal,
+        $tax, $fee, $total, $fee_percentage, $fee_fixed, $fee_minimum, $fee_cap, $description, $customer, $metadata, $success_url, $failure_url,
+        $original_invoice_id, $expires_at)
     ON CONFLICT DO NOTHING
-    RETURNING id
+    RETURNING tenant_id, id, currency, gateway_account_id
 ), lines AS (
     INSERT INTO paytrust.line_items (tenant_id, invoice_id, currency, number, id, product_name, quantity, unit_price, tax_rate,
         tax_category, country_code, subtotal, tax, tax_basis)
-    SELECT $1, $2, $8, l.* FROM invoice, jsonb_to_recordset($22) AS l(number smallint, id uuid, product_name text, quantity bigint,
-        unit_price bigint, tax_rate numeric, tax_category text, country_code text, subtotal bigint, tax bigint,
+    SELECT i.tenant_id, i.id, i.currency, l.* FROM invoice i, jsonb_to_recordset($lines) AS l(number smallint, id uuid, product_name text,
+        quantity bigint, unit_price bigint, tax_rate numeric, tax_category text, country_code text, subtotal bigint, tax bigint,
         tax_basis jsonb)
 ), schedule AS (
     INSERT INTO paytrust.installments (tenant_id, invoice_id, currency, number, due_at, amount, tax, fee)
-    SELECT $1, $2, $8, s.* FROM invoice, jsonb_to_recordset($23)
+    SELECT i.tenant_id, i.id, i.currency, s.* FROM invoice i, jsonb_to_recordset($schedule)
         AS s(number smallint, due_at timestamptz, amount bigint, tax bigint, fee bigint)
-), attempt AS (
-    INSERT INTO paytrust.payments (tenant_id, invoice_id, currency, gateway_account_id, id, installment_number, attempt, reference, amount,
-        status)
-    SELECT $1, $2, $8, $6, $24, 1, 1, $25, $26, 'creating' FROM invoice
 )
-SELECT id FROM invoice
 """
 
-_SELECT = """
-SELECT i.*, now() AS read_at,
+_COLUMNS = """
+i.*, now() AS read_at,
     (SELECT jsonb_agg(jsonb_build_array(l.id, l.number, l.product_name, l.quantity, l.unit_price, l.tax_rate::text, l.tax_category,
             l.country_code, l.subtotal, l.tax, l.tax_basis) ORDER BY l.number)
      FROM paytrust.line_items l WHERE l.tenant_id = i.tenant_id AND l.invoice_id = i.id) AS lines,
@@ -57,69 +54,14 @@ SELECT i.*, now() AS read_at,
      FROM paytrust.installments s
      LEFT JOIN paytrust.book_accounts b ON b.tenant_id = s.tenant_id AND b.invoice_id = s.invoice_id
         AND b.installment_number = s.number
-     WHERE s.tenant_id = i.tenant_id AND s.invoice_id = i.id) AS schedule,
-    p.payment_url, p.instructions,
-    ARRAY(SELECT DISTINCT r.flag FROM paytrust.receipts r
-          WHERE r.tenant_id = i.tenant_id AND r.invoice_id = i.id AND r.flag IS NOT NULL ORDER BY r.flag) AS flags
-FROM paytrust.invoices i
-LEFT JOIN LATERAL (
-    SELECT payment_url, instructions FROM paytrust.payments
-    WHERE tenant_id = i.tenant_id AND invoice_id = i.id AND status = 'open' ORDER BY installment_number LIMIT 1
-) p ON true
+     WHERE s.tenant_id = i.tenant_id AND s.invoice_id = i.id) AS schedule
 """
+_FIND = f"SELECT {_COLUMNS} FROM paytrust.invoices i WHERE i.tenant_id = $1 AND i.id = $2"
 
-_PAGE = (
-    _SELECT
-    + """
-WHERE i.tenant_id = $1
-    AND ($3::uuid IS NULL OR (i.created_at, i.id) < (SELECT b.created_at, b.id FROM paytrust.invoices b WHERE b.tenant_id = $1 AND b.id = $3))
-    AND ($4::text IS NULL OR i.status = $4) AND ($5::text IS NULL OR i.currency = $5)
-    AND ($6::uuid IS NULL OR i.gateway_account_id = $6) AND ($7::text IS NULL OR i.external_id = $7)
-    AND ($8::timestamptz IS NULL OR i.created_at >= $8) AND ($9::timestamptz IS NULL OR i.created_at < $9)
-    AND ($10::uuid IS NULL OR i.original_invoice_id = $10)
-    AND ($11::text IS NULL OR EXISTS (SELECT FROM paytrust.receipts r WHERE r.tenant_id = i.tenant_id AND r.invoice_id = i.id AND r.flag = $11))
-    ORDER BY i.created_at DESC, i.id DESC LIMIT $2
-"""
+_Lines = msgspec.json.Decoder(
+    list[tuple[UUID, int, str, int, int, Decimal, str | None, str | None, int, int, TaxBasis | None]]
 )
-
-
-async def insert(tx: Transaction, invoice: Invoice, *, payment_id: UUID, reference: str) -> bool:
-    """
-    Write the invoice and its first attempt. False when the tenant has this id or this external_id already.
-    """
-    first = invoice.installments[0]
-    written = await tx.fetchval(
-        _INSERT,
-        invoice.tenant_id,
-        invoice.id,
-        invoice.external_id,
-        invoice.content_hash,
-        invoice.account_scope,
-        invoice.account_id,
-        invoice.gateway,
-        invoice.currency,
-        invoice.subtotal.minor,
-        invoice.tax.minor,
-        invoice.fee.minor,
-        invoice.total.minor,
-        invoice.fee_terms.percentage,
-        invoice.fee_terms.fixed.minor,
-        invoice.description,
-        _json(invoice.customer),
-        _json(invoice.metadata),
-        invoice.success_url,
-        invoice.failure_url,
-        invoice.original_invoice_id,
-        invoice.expires_at,
-        _json([_line_out(line) for line in invoice.lines]),
-        _json([_installment_out(installment) for installment in invoice.installments]),
-        payment_id,
-        reference,
-        first.amount.minor,
-        invoice.fee_terms.minimum.minor,
-        None if invoice.fee_terms.cap is None else invoice.fee_terms.cap.minor,
-    )
-    return written is not None
+_Schedule = msgspec.json.Decoder(list[tuple[int, datetime, int, int, int, int, datetime | None]])
 
 
 async def now(tx: Transaction) -> datetime:
@@ -129,34 +71,17 @@ async def now(tx: Transaction) -> datetime:
 
 
 async def find(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | None:
-    row = await tx.fetchrow(_SELECT + " WHERE i.tenant_id = $1 AND i.id = $2", tenant_id, invoice_id)
+    row = await tx.fetchrow(_FIND, tenant_id, invoice_id)
     return _invoice(row) if row else None
 
 
-async def find_existing(
-    tx: Transaction, tenant_id: UUID, invoice_id: UUID, external_id: str | None
-) -> Invoice | None:
-    """What an earlier request for the same invoice made: it has its id, or its external_id."""
-    row = await tx.fetchrow(
-        _SELECT + " WHERE i.tenant_id = $1 AND (i.id = $2 OR i.external_id = $3)",
-        tenant_id,
-        invoice_id,
-        external_id,
-    )
-    return _invoice(row) if row else None
-
-
-async def lock(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> Invoice | None:
-    """Take the invoice's row lock, which every change to it and its payments takes first; then read it."""
-    return (
-        await find(tx, tenant_id, invoice_id)
-        if await tx.lock("paytrust.invoices", tenant_id, invoice_id)
-        else None
-    )
+async def hold(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> bool:
+    """Take the invoice's row lock, which every change to it and its payments takes first."""
+    return await tx.lock("paytrust.invoices", tenant_id, invoice_id)
 
 
 async def initiate(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> datetime | None:
-    """Draft -> pending, only if nobody else moved the invoice; from now on the database keeps it as it is."""
+    """Draft -> pending, only if the invoice is still a draft; from now on the database keeps it as it is."""
     at: datetime | None = await tx.fetchval(
         "UPDATE paytrust.invoices SET status = 'pending', payment_initiated_at = now(), updated_at = now()"
         " WHERE tenant_id = $1 AND id = $2 AND status = 'draft' RETURNING payment_initiated_at",
@@ -167,7 +92,7 @@ async def initiate(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> dateti
 
 
 async def save_status(tx: Transaction, invoice: Invoice, *, was: InvoiceStatus) -> bool:
-    """Write the new status, only if nobody else moved the invoice since we read it."""
+    """Write the new status, only if the invoice has not moved since it was read."""
     return bool(
         await tx.execute(
             "UPDATE paytrust.invoices SET status = $3, updated_at = now() WHERE tenant_id = $1 AND id = $2 AND status = $4",
@@ -187,6 +112,23 @@ async def close_installments(tx: Transaction, tenant_id: UUID, invoice_id: UUID,
         tenant_id,
         invoice_id,
         numbers,
+    )
+
+
+async def reschedule(
+    tx: Transaction, tenant_id: UUID, invoice_id: UUID, changed: Iterable[Installment]
+) -> None:
+    """
+    Write new amounts. One statement, because the database checks after each that they still sum to the
+    invoice.
+    """
+    await tx.execute(
+        "UPDATE paytrust.installments i SET amount = p.amount, tax = p.tax, fee = p.fee"
+        " FROM jsonb_to_recordset($3) AS p(number smallint, amount bigint, tax bigint, fee bigint)"
+        " WHERE i.tenant_id = $1 AND i.invoice_id = $2 AND i.number = p.number",
+        tenant_id,
+        invoice_id,
+        _json([_installment_out(installment) for installment in changed]),
     )
 
 
@@ -239,37 +181,34 @@ async def history(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, limit: 
     ]
 
 
-async def page(
-    tx: Transaction,
-    tenant_id: UUID,
-    *,
-    limit: int,
-    before: UUID | None,
-    status: str | None,
-    currency: str | None,
-    account_id: UUID | None,
-    external_id: str | None,
-    created_from: datetime | None,
-    created_to: datetime | None,
-    original_id: UUID | None,
-    flag: str | None,
-) -> list[Invoice]:
-    """Newest first; *before* is the last id of the page before. Ids are ordered by time."""
-    rows = await tx.fetch(
-        _PAGE,
-        tenant_id,
-        limit,
-        before,
-        status,
-        currency,
-        account_id,
-        external_id,
-        created_from,
-        created_to,
-        original_id,
-        flag,
-    )
-    return [_invoice(row) for row in rows]
+def _values(invoice: Invoice) -> dict[str, Any]:
+    return {
+        "tenant_id": invoice.tenant_id,
+        "invoice_id": invoice.id,
+        "external_id": invoice.external_id,
+        "content_hash": invoice.content_hash,
+        "account_scope": invoice.account_scope,
+        "account_id": invoice.account_id,
+        "gateway": invoice.gateway,
+        "currency": invoice.currency,
+        "subtotal": invoice.subtotal.minor,
+        "tax": invoice.tax.minor,
+        "fee": invoice.fee.minor,
+        "total": invoice.total.minor,
+        "fee_percentage": invoice.fee_terms.percentage,
+        "fee_fixed": invoice.fee_terms.fixed.minor,
+        "fee_minimum": invoice.fee_terms.minimum.minor,
+        "fee_cap": None if invoice.fee_terms.cap is None else invoice.fee_terms.cap.minor,
+        "description": invoice.description,
+        "customer": _json(invoice.customer),
+        "metadata": _json(invoice.metadata),
+        "success_url": invoice.success_url,
+        "failure_url": invoice.failure_url,
+        "original_invoice_id": invoice.original_invoice_id,
+        "expires_at": invoice.expires_at,
+        "lines": _json([_line_out(line) for line in invoice.lines]),
+        "schedule": _json([_installment_out(installment) for installment in invoice.installments]),
+    }
 
 
 def _json(value: Any) -> str:
@@ -300,12 +239,6 @@ def _installment_out(installment: Installment) -> dict[str, Any]:
         "tax": installment.tax.minor,
         "fee": installment.fee.minor,
     }
-
-
-_Lines = msgspec.json.Decoder(
-    list[tuple[UUID, int, str, int, int, Decimal, str | None, str | None, int, int, TaxBasis | None]]
-)
-_Schedule = msgspec.json.Decoder(list[tuple[int, datetime, int, int, int, int, datetime | None]])
 
 
 def _invoice(row: Record) -> Invoice:
@@ -341,9 +274,6 @@ def _invoice(row: Record) -> Invoice:
         installments=tuple(
             _installment(currency, *installment) for installment in _Schedule.decode(row["schedule"])
         ),
-        payment_url=row["payment_url"],
-        instructions=msgspec.json.decode(row["instructions"]) if row["instructions"] else None,
-        flags=tuple(map(ReceiptFlag, row["flags"])),
     )
 
 
@@ -395,3 +325,12 @@ def _installment(
         paid=Money(paid, currency),
         paid_at=paid_at,
     )
+
+
+INSERT: Final = Writes(_INSERT, _values)
+"""
+An invoice with its lines and its schedule. A higher room's part follows in the same statement, from
+`invoice(tenant_id, id, currency, gateway_account_id)`: no row when the tenant has this id or external_id already.
+"""
+COLUMNS: Final = Columns(_COLUMNS, _invoice)
+"""Of `paytrust.invoices i`: the invoice with its lines and its schedule, and what the books have credited to it."""

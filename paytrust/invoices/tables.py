@@ -53,6 +53,18 @@ class LineItems(Table, tablename="line_items", schema="paytrust", db=ENGINE):
     tax_basis = JSONB(default=None, null=True)
 
 
+class Installments(Table, tablename="installments", schema="paytrust", db=ENGINE):
+    tenant_id = UUID(default=None)
+    invoice_id = UUID(default=None)
+    number = SmallInt(primary_key=True, default=None)
+    currency = Text(default=None)
+    due_at = Timestamptz(default=None)
+    amount = BigInt(default=None)
+    tax = BigInt(default=None)
+    fee = BigInt(default=None)
+    paid_at = Timestamptz(default=None, null=True)
+
+
 class InvoiceHistory(Table, tablename="invoice_history", schema="paytrust", db=ENGINE):
     tenant_id = UUID(default=None)
     invoice_id = UUID(default=None)

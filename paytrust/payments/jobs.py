@@ -21,7 +21,7 @@ from paytrust.infra.db import Database, Transaction
 from paytrust.invoices import service as invoices
 from paytrust.invoices.model import Invoice, InvoiceStatus, move
 from paytrust.payments import model, store
-from paytrust.payments.model import Attempt, AttemptStatus, Check
+from paytrust.payments.model import Applied, Attempt, AttemptStatus, Check
 from paytrust.payments.service import Payments
 
 BATCH_SIZE: Final = 8
@@ -95,16 +95,23 @@ class StatusPoller:
             await self._payments.collection.expire_open_attempts(check.tenant_id, invoice.id, stale_only=True)
             return
         if attempt.status in {AttemptStatus.CREATING, AttemptStatus.UNKNOWN}:
-            await self._payments.collection.resolve_unknown(account, attempt)
+            applied = await self._payments.collection.resolve_unknown(account, attempt)
+            if applied is not None:
+                await self._collect_next(applied)
         elif attempt.status is not AttemptStatus.UNAVAILABLE:
             await self._ask(check, account, attempt)
 
     async def _ask(self, check: Check, account: Account, attempt: Attempt) -> None:
         found = await self._payments.find(account, attempt.reference, check.tenant_id)
-        if found and await self._payments.apply_found(check.tenant_id, account, attempt.reference, found):
-            log.warning(
-                "found out without a webhook", reference=attempt.reference, invoice_id=str(check.invoice_id)
-            )
+        if found:
+            applied = await self._payments.apply_found(check.tenant_id, account, attempt.reference, found)
+            await self._collect_next(applied)
+            if applied.changed:
+                log.warning(
+                    "found out without a webhook",
+                    reference=attempt.reference,
+                    invoice_id=str(check.invoice_id),
+                )
         async with self._db.transaction(tenant=check.tenant_id, readonly=True) as tx:
             _, attempt = await _read(tx, check)
         for page in model.duplicate_pages(attempt, found):
@@ -114,6 +121,10 @@ class StatusPoller:
                 reference=attempt.reference,
                 gateway_payment_id=page.gateway_payment_id,
             )
+
+    async def _collect_next(self, applied: Applied) -> None:
+        await self._payments.collection.collect_next(applied)
+        applied.check()
 
     async def _expire(self, check: Check) -> None:
         """End an invoice whose time is up: the gateway is asked first, because paid beats expired."""

@@ -1,53 +1,192 @@
+"""Invoices and their payments over HTTP. Routes lie here and not in lower rooms because answers show payment pages."""
+
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-import msgspec
-from litestar import get, post
+from litestar import Request, Response, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
+from paytrust.api.guards import principal_of
+from paytrust.api.pagination import (
+    DEFAULT_PAGE,
+    Cursor,
+    Limit,
+    Timestamp,
+    decode_cursor,
+    decode_timestamp,
+    encode_cursor,
+)
 from paytrust.api.problems import problems
-from paytrust.invoices.model import TimelineEntry
-from paytrust.payments.model import Attempt, AttemptStatus
-from paytrust.payments.service import Payments
+from paytrust.idempotency.routes import claim_of
+from paytrust.installments.model import AdjustInstallments
+from paytrust.invoices.model import CreateInvoice, CreateSupplementary, InvoiceStatus
+from paytrust.payments.model import (
+    InvoiceFilters,
+    InvoiceOut,
+    InvoicePage,
+    PaymentList,
+    PaymentPageOut,
+    ReceiptFlag,
+    ScheduleOut,
+    TimelineOut,
+    invoice_out,
+    payment_out,
+    schedule_out,
+)
+from paytrust.payments.service import Invoicing, Payments
 from paytrust.security.access import Principal
 
-
-class PaymentOut(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt to collect, and what came in on it."""
-
-    payment_id: UUID
-    installment_number: int
-    attempt: int
-    reference: str
-    status: AttemptStatus
-    amount: str
-    paid_amount: str
-    gateway_payment_id: str | None
-    payment_url: str | None
-    error_code: str | None
-    created_at: datetime
-    updated_at: datetime
+CREATE_PROBLEMS = problems(400, 401, 403, 409, 413, 415, 502, 503, 504)
 
 
-class PaymentList(msgspec.Struct, frozen=True):
-    invoice_id: UUID
-    payments: list[PaymentOut]
+@post(
+    "/invoices",
+    summary="Create an invoice",
+    opt={"access": "write"},
+    responses=CREATE_PROBLEMS
+    | {
+        200: ResponseSpec(
+            InvoiceOut, description="The invoice that has this external_id", generate_examples=False
+        )
+    },
+)
+async def create_invoice(
+    data: JSONBody[CreateInvoice], request: Request[Any, Any, Any], invoicing: NamedDependency[Invoicing]
+) -> Response[InvoiceOut]:
+    """
+    Create an invoice and open a payment for it at the chosen gateway: the answer has everything the payer
+    needs.
+    """
+    # Not a second dependency: Litestar starts a task for each of several.
+    invoice, created = await invoicing.create(principal_of(request).tenant_id, data, claim=claim_of(request))
+    return Response(invoice_out(invoice), status_code=201 if created else 200)
 
 
-class TimelineOut(msgspec.Struct, frozen=True):
-    invoice_id: UUID
-    timeline: list[TimelineEntry]
+@post(
+    "/invoices/{invoice_id:uuid}/supplementary",
+    summary="Create a supplementary invoice",
+    opt={"access": "write"},
+    responses=CREATE_PROBLEMS
+    | problems(404)
+    | {
+        200: ResponseSpec(
+            InvoiceOut, description="The invoice that has this external_id", generate_examples=False
+        )
+    },
+)
+async def create_supplementary(
+    invoice_id: FromPath[UUID],
+    data: JSONBody[CreateSupplementary],
+    principal: NamedDependency[Principal],
+    invoicing: NamedDependency[Invoicing],
+    request: Request[Any, Any, Any],
+) -> Response[InvoiceOut]:
+    """Create an invoice for more that is owed on another one, with its gateway account and currency."""
+    invoice, created = await invoicing.supplement(
+        principal.tenant_id, invoice_id, data, claim=claim_of(request)
+    )
+    return Response(invoice_out(invoice), status_code=201 if created else 200)
 
 
-class PaymentPageOut(msgspec.Struct, frozen=True):
-    invoice_id: UUID
-    payment_url: str | None
-    payment_instructions: dict[str, str] | None
+@get(
+    "/invoices/{invoice_id:uuid}",
+    summary="Get an invoice",
+    opt={"access": "read"},
+    responses=problems(401, 403, 404),
+)
+async def get_invoice(
+    invoice_id: FromPath[UUID], principal: NamedDependency[Principal], payments: NamedDependency[Payments]
+) -> InvoiceOut:
+    """Get one invoice with its lines, status and live payment page."""
+    return invoice_out(await payments.show(principal.tenant_id, invoice_id))
+
+
+@get("/invoices", summary="List invoices", opt={"access": "read"}, responses=problems(400, 401, 403))
+async def list_invoices(
+    principal: NamedDependency[Principal],
+    payments: NamedDependency[Payments],
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+    status: FromQuery[InvoiceStatus | None] = None,
+    currency: Annotated[str | None, QueryParameter(max_length=3)] = None,
+    gateway_id: FromQuery[UUID | None] = None,
+    external_id: Annotated[str | None, QueryParameter(max_length=255)] = None,
+    created_from: Timestamp = None,
+    created_to: Timestamp = None,
+    original_invoice_id: FromQuery[UUID | None] = None,
+    flag: FromQuery[ReceiptFlag | None] = None,
+) -> InvoicePage:
+    """List invoices, newest first. `created_from` is included, `created_to` is not."""
+    filters = InvoiceFilters(
+        status=status,
+        currency=currency,
+        account_id=gateway_id,
+        external_id=external_id,
+        created_from=decode_timestamp("created_from", created_from),
+        created_to=decode_timestamp("created_to", created_to),
+        original_id=original_invoice_id,
+        flag=flag,
+    )
+    found = await payments.page(principal.tenant_id, filters, limit=limit, before=decode_cursor(cursor))
+    return InvoicePage(
+        [invoice_out(invoice) for invoice in found],
+        encode_cursor(found[-1].id) if len(found) == limit else None,
+    )
+
+
+@post(
+    "/invoices/{invoice_id:uuid}/cancel",
+    summary="Cancel an invoice",
+    opt={"access": "write"},
+    status_code=HTTP_200_OK,
+    responses=problems(401, 403, 404, 409, 502, 503, 504),
+)
+async def cancel_invoice(
+    invoice_id: FromPath[UUID], principal: NamedDependency[Principal], invoicing: NamedDependency[Invoicing]
+) -> InvoiceOut:
+    """
+    Cancel an invoice that is not paid in full, at the gateway as well. Money that comes all the same is kept
+    and shown as overpayment.
+    """
+    return invoice_out(await invoicing.cancel(principal.tenant_id, invoice_id))
+
+
+@get(
+    "/invoices/{invoice_id:uuid}/installments",
+    summary="Get the schedule",
+    opt={"access": "read"},
+    responses=problems(401, 403, 404),
+)
+async def get_installments(
+    invoice_id: FromPath[UUID],
+    principal: NamedDependency[Principal],
+    payments: NamedDependency[Payments],
+) -> ScheduleOut:
+    """Get the dated parts of an invoice and what is paid on each. An invoice paid at once has one part."""
+    invoice = await payments.show(principal.tenant_id, invoice_id)
+    return ScheduleOut(invoice.id, invoice.currency, schedule_out(invoice))
+
+
+@patch(
+    "/invoices/{invoice_id:uuid}/installments",
+    summary="Adjust the schedule",
+    opt={"access": "write"},
+    responses=problems(400, 401, 403, 404, 409, 413, 415, 502, 503, 504),
+)
+async def adjust_installments(
+    invoice_id: FromPath[UUID],
+    data: JSONBody[AdjustInstallments],
+    principal: NamedDependency[Principal],
+    invoicing: NamedDependency[Invoicing],
+) -> ScheduleOut:
+    """Give unpaid installments new amounts; the unpaid ones you do not name share the rest equally."""
+    invoice = await invoicing.adjust(principal.tenant_id, invoice_id, data)
+    return ScheduleOut(invoice.id, invoice.currency, schedule_out(invoice))
 
 
 @get(
@@ -61,7 +200,7 @@ async def list_payments(
 ) -> PaymentList:
     """List every attempt to collect an invoice."""
     attempts = await payments.of_invoice(principal.tenant_id, invoice_id)
-    return PaymentList(invoice_id, [_out(attempt) for attempt in attempts])
+    return PaymentList(invoice_id, [payment_out(attempt) for attempt in attempts])
 
 
 @post(
@@ -98,21 +237,15 @@ async def get_timeline(
     return TimelineOut(invoice_id, await payments.timeline(principal.tenant_id, invoice_id))
 
 
-def _out(attempt: Attempt) -> PaymentOut:
-    return PaymentOut(
-        payment_id=attempt.id,
-        installment_number=attempt.installment_number,
-        attempt=attempt.attempt,
-        reference=attempt.reference,
-        status=attempt.status,
-        amount=attempt.amount.major,
-        paid_amount=attempt.received.major,
-        gateway_payment_id=attempt.gateway_payment_id,
-        payment_url=attempt.payment_url,
-        error_code=attempt.error_code,
-        created_at=attempt.created_at,
-        updated_at=attempt.updated_at,
-    )
-
-
-HANDLERS = [list_payments, make_payment_url, get_timeline]
+HANDLERS = [
+    create_invoice,
+    create_supplementary,
+    get_invoice,
+    list_invoices,
+    cancel_invoice,
+    get_installments,
+    adjust_installments,
+    list_payments,
+    make_payment_url,
+    get_timeline,
+]

@@ -1,22 +1,107 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
 from paytrust.contract.gateways import GatewayPayment
 from paytrust.infra.db import Record, Transaction
-from paytrust.invoices.model import ReceiptFlag
+from paytrust.infra.statements import Filtered, Statement
+from paytrust.invoices.model import Invoice
+from paytrust.invoices.store import COLUMNS as INVOICE_COLUMNS
+from paytrust.invoices.store import INSERT as INSERT_INVOICE
 from paytrust.money import Money
-from paytrust.payments.model import Attempt, AttemptStatus, Check, Receipt
+from paytrust.payments.model import (
+    Attempt,
+    AttemptStatus,
+    Check,
+    InvoiceFilters,
+    Receipt,
+    ReceiptFlag,
+    ShownInvoice,
+)
+
+# One statement, so that invoice, lines, schedule and the first attempt exist together or not at all.
+_CREATE: Final = Statement(f"""
+WITH {INSERT_INVOICE.text}, attempt AS (
+    INSERT INTO paytrust.payments (tenant_id, invoice_id, currency, gateway_account_id, id, installment_number, attempt, reference, amount,
+        status)
+    SELECT i.tenant_id, i.id, i.currency, i.gateway_account_id, $payment_id, 1, 1, $reference, $due, 'creating' FROM invoice i
+)
+SELECT id FROM invoice
+""")
+
+_SHOWN = f"""
+SELECT {INVOICE_COLUMNS.text}, p.payment_url, p.instructions,
+    ARRAY(SELECT DISTINCT r.flag FROM paytrust.receipts r
+          WHERE r.tenant_id = i.tenant_id AND r.invoice_id = i.id AND r.flag IS NOT NULL ORDER BY r.flag) AS flags
+FROM paytrust.invoices i
+LEFT JOIN LATERAL (
+    SELECT payment_url, instructions FROM paytrust.payments
+    WHERE tenant_id = i.tenant_id AND invoice_id = i.id AND status = 'open' ORDER BY installment_number LIMIT 1
+) p ON true
+"""
+_PAGE: Final = Filtered(
+    f"{_SHOWN} WHERE i.tenant_id = $tenant_id",
+    {
+        "before": "(i.created_at, i.id) < (SELECT b.created_at, b.id FROM paytrust.invoices b"
+        " WHERE b.tenant_id = $tenant_id AND b.id = $before)",
+        "status": "i.status = $status",
+        "currency": "i.currency = $currency",
+        "account_id": "i.gateway_account_id = $account_id",
+        "external_id": "i.external_id = $external_id",
+        "created_from": "i.created_at >= $created_from",
+        "created_to": "i.created_at < $created_to",
+        "original_id": "i.original_invoice_id = $original_id",
+        "flag": "EXISTS (SELECT FROM paytrust.receipts r"
+        " WHERE r.tenant_id = i.tenant_id AND r.invoice_id = i.id AND r.flag = $flag)",
+    },
+    "ORDER BY i.created_at DESC, i.id DESC LIMIT $limit",
+)
 
 _SELECT = """
 SELECT p.*, coalesce((SELECT sum(r.amount) FROM paytrust.receipts r
                       WHERE r.tenant_id = p.tenant_id AND r.invoice_id = p.invoice_id AND r.payment_id = p.id), 0)::bigint AS received
 FROM paytrust.payments p
 """
+
+
+async def create(tx: Transaction, invoice: Invoice, attempt: Attempt) -> bool:
+    """
+    Write the invoice and its first attempt. False when the tenant has this id or this external_id already.
+    """
+    values = {"payment_id": attempt.id, "reference": attempt.reference, "due": attempt.amount.minor}
+    return await tx.fetchval(*_CREATE.bind(INSERT_INVOICE.values(invoice) | values)) is not None
+
+
+async def show(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> ShownInvoice | None:
+    row = await tx.fetchrow(_SHOWN + " WHERE i.tenant_id = $1 AND i.id = $2", tenant_id, invoice_id)
+    return _shown(row) if row else None
+
+
+async def find_existing(
+    tx: Transaction, tenant_id: UUID, invoice_id: UUID, external_id: str | None
+) -> ShownInvoice | None:
+    """The invoice of an earlier request: it has this id, or this external_id."""
+    row = await tx.fetchrow(
+        _SHOWN + " WHERE i.tenant_id = $1 AND (i.id = $2 OR i.external_id = $3)",
+        tenant_id,
+        invoice_id,
+        external_id,
+    )
+    return _shown(row) if row else None
+
+
+async def page(
+    tx: Transaction, tenant_id: UUID, filters: InvoiceFilters, *, limit: int, before: UUID | None
+) -> list[ShownInvoice]:
+    """Newest first; *before* is the last id of the page before. Ids are ordered by time."""
+    given: Mapping[str, Any] = msgspec.structs.asdict(filters)
+    rows = await tx.fetch(*_PAGE.bind({**given, "tenant_id": tenant_id, "limit": limit, "before": before}))
+    return [_shown(row) for row in rows]
 
 
 async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> bool:
@@ -106,7 +191,7 @@ async def insert(tx: Transaction, attempt: Attempt) -> None:
 
 async def claim_checks(tx: Transaction, limit: int, *, lease: timedelta) -> list[Check]:
     """
-    Take attempts that somebody should look at; whoever dies over one is followed by another after *lease*.
+    Claim attempts that are due for a look; the claim of a process that dies ends after *lease*.
     """
     rows = await tx.fetch(
         """
@@ -125,7 +210,7 @@ async def claim_checks(tx: Transaction, limit: int, *, lease: timedelta) -> list
 
 
 async def checked(tx: Transaction, check: Check, *, next_at: datetime | None) -> None:
-    """Say when to look again, None for never; unless the lease was lost, or somebody wants a look sooner."""
+    """Say when to look again, None for never; unless the lease was lost, or a webhook asked for a look sooner."""
     await tx.execute(
         "UPDATE paytrust.payments SET next_check_at = $4::timestamptz + random() * interval '30 seconds'"
         " WHERE tenant_id = $1 AND id = $2 AND next_check_at = $3",
@@ -270,7 +355,7 @@ async def asked_for(
 async def received(
     tx: Transaction, tenant_id: UUID, account_id: UUID, gateway_payment_ids: Sequence[str]
 ) -> dict[str, Money]:
-    """What is in our books of these gateway payments."""
+    """The amounts in our books of these gateway payments."""
     rows = await tx.fetch(
         "SELECT gateway_payment_id, amount, currency FROM paytrust.receipts"
         " WHERE tenant_id = $1 AND gateway_account_id = $2 AND gateway_payment_id = ANY($3::text[])",
@@ -295,6 +380,15 @@ async def made_between(
         until,
     )
     return [(row["tenant_id"], row["reference"], Money(row["amount"], row["currency"])) for row in rows]
+
+
+def _shown(row: Record) -> ShownInvoice:
+    return ShownInvoice.of(
+        INVOICE_COLUMNS.read(row),
+        payment_url=row["payment_url"],
+        instructions=msgspec.json.decode(row["instructions"]) if row["instructions"] else None,
+        flags=tuple(map(ReceiptFlag, row["flags"])),
+    )
 
 
 def _attempt(row: Record) -> Attempt:

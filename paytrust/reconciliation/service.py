@@ -13,10 +13,9 @@ from paytrust.contract.gateways import GatewayPayment, PaymentStatus
 from paytrust.errors import GatewayError, GatewayUnavailable, NotFound, PayTrustError
 from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
-from paytrust.invoices.model import OUR_REFERENCE
 from paytrust.money import Money
 from paytrust.payments import service as payments
-from paytrust.payments.model import asked_as
+from paytrust.payments.model import OUR_REFERENCE, asked_as
 from paytrust.payments.service import Payments
 from paytrust.reconciliation import store
 from paytrust.reconciliation.model import Discrepancy, DiscrepancyKind
@@ -24,7 +23,7 @@ from paytrust.reconciliation.model import Discrepancy, DiscrepancyKind
 SKEW: Final = timedelta(hours=1)
 """How far a gateway's clock may be from ours."""
 UNDER_WAY: Final = timedelta(minutes=15)
-"""What is younger may still be on its way to us."""
+"""A younger payment may still be on its way to us."""
 BATCH_SIZE: Final = 100
 MAX_LISTED: Final = 1_000_000
 MAX_MISSING: Final = 100
@@ -46,7 +45,8 @@ class Reconciliation:
         self, account_id: UUID | None, *, days: int
     ) -> AsyncIterator[tuple[Account, list[Discrepancy] | GatewayError]]:
         """
-        Compare the last *days* of one gateway account, or of each that can be listed. Raises `NotFound`.
+        Compare the last *days* of one gateway account, or of each that can be listed and is not disabled.
+        Raises `NotFound`.
         """
         async with self._db.transaction(system=True, readonly=True) as tx:
             ids = [account_id] if account_id is not None else await accounts.ids(tx)
@@ -55,6 +55,8 @@ class Reconciliation:
                 account = await accounts.find(tx, each)
             if account is None:
                 raise NotFound(f"there is no gateway account {each}")
+            if account_id is None and account.disabled_at is not None:
+                continue
             until = account.read_at
             try:
                 if self._payments.lists(account):
@@ -63,7 +65,7 @@ class Reconciliation:
                 yield account, exc
 
     async def found(self, account_id: UUID | None, *, limit: int) -> list[Discrepancy]:
-        """What earlier comparisons found, newest first."""
+        """The discrepancies of earlier comparisons, newest first."""
         async with self._db.transaction(system=True, readonly=True) as tx:
             return await store.found(tx, account_id, limit=limit)
 
@@ -169,10 +171,13 @@ class Reconciliation:
         return booked
 
     async def _apply(self, account: Account, tenant_id: UUID, payment: GatewayPayment) -> list[Discrepancy]:
-        """Apply money that we had not heard of; nothing to tell when somebody else has just done it."""
+        """Apply money that we had not heard of; nothing to tell when another process has just done it."""
         ours, resolved = "not received", False
         try:
-            resolved = await self._payments.confirm(tenant_id, account, payment.reference)
+            applied = await self._payments.confirm(tenant_id, account, payment.reference)
+            await self._payments.collection.collect_next(applied)
+            applied.check()
+            resolved = applied.changed
         except GatewayError:
             raise
         except PayTrustError as exc:
@@ -248,7 +253,7 @@ class Proofs:
         self._db = db
 
     async def verify(self, tenant_id: UUID) -> list[Mistake]:
-        """What `mistakes` finds, in one snapshot."""
+        """All that `mistakes` finds, in one snapshot."""
         async with self._db.transaction(
             tenant=tenant_id, isolation="REPEATABLE READ", readonly=True, statement_timeout_ms=600_000
         ) as tx:

@@ -27,7 +27,7 @@ async def save(tx: Transaction, discrepancies: Sequence[Discrepancy]) -> None:
 
 
 async def found(tx: Transaction, account_id: UUID | None, *, limit: int) -> list[Discrepancy]:
-    """What was found, newest first. Needs a system transaction."""
+    """The discrepancies, newest first. Needs a system transaction."""
     rows = await tx.fetch(
         "SELECT * FROM paytrust.differences WHERE $1::uuid IS NULL OR gateway_account_id = $1 ORDER BY last_seen_at DESC LIMIT $2",
         account_id,

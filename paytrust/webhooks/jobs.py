@@ -51,10 +51,12 @@ class WebhookJobs:
         tenant_id = webhook.tenant_id
         try:
             tenant_id, account, reference = await self._locate(webhook)
-            changed = await self._payments.confirm(
+            applied = await self._payments.confirm(
                 tenant_id, account, reference, hint=webhook.gateway_payment_id
             )
-            if not changed:
+            await self._payments.collection.collect_next(applied)
+            applied.check()
+            if not applied.changed:
                 await self._payments.check_soon(tenant_id, account.id, reference)
         except asyncio.CancelledError:
             async with self._db.transaction(system=True) as tx:
@@ -69,7 +71,7 @@ class WebhookJobs:
             await self._failed(webhook, tenant_id, "internal_error", type(exc).__name__, transient=True)
         else:
             async with self._db.transaction(system=True) as tx:
-                status = WebhookStatus.APPLIED if changed else WebhookStatus.IGNORED
+                status = WebhookStatus.APPLIED if applied.changed else WebhookStatus.IGNORED
                 await store.finish(tx, webhook, status, tenant_id=tenant_id)
 
     async def _locate(self, webhook: ClaimedWebhook) -> tuple[UUID, Account, str]:

@@ -298,6 +298,25 @@ def test_a_known_key_used_wrongly_is_counted_against_the_address_and_not_the_key
         assert service.get(key=key, address="192.0.2.1").status_code == 200
 
 
+@pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "TRACE", "PROPFIND", "PATCH"])
+def test_methods_that_a_path_does_not_take_count_and_are_one_line_a_minute(serve, logged, method):
+    lines = logged(context)
+    with serve(**EVERYWHERE) as service:
+        answers = [
+            service.http.request(method, "/tenants/nothing" if method == "HEAD" else "/invoices")
+            for _ in range(30)
+        ]
+    assert statuses(answers) == [404 if method == "HEAD" else 405] * 5 + [429] * 25
+    loud = [line for line in lines if line["log_level"] == "info"]
+    assert [line["status"] for line in loud if line["status"] == 429] == [429]
+    assert all(line["code"] for line in lines if line["status"] >= 400)
+
+
+def test_ids_that_are_none_count_too(serve):
+    with serve(**EVERYWHERE) as service:
+        assert statuses(service.get("/invoices/x") for _ in range(8)) == [404] * 5 + [429] * 3
+
+
 # --- addresses --------------------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,7 @@ from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary
 from paytrust.keys.model import AuditFilters, CreateKey
 from paytrust.payments.jobs import StatusPoller
+from paytrust.payments.model import InvoiceFilters, ReceiptFlag
 from paytrust.plugins.registry import Registry
 from paytrust.secrets.jobs import rotate
 from paytrust.services import Services
@@ -119,19 +120,21 @@ class Life:
     @classmethod
     async def of(cls, name, services, sandbox, owner):
         tenant_id = (await services.tenants.create(CreateTenant(name))).tenant_id
-        credentials = {"secret_key": sandbox.xendit.key, "callback_token": sandbox.xendit.callback_token}
-        account = CreateAccount(
-            gateway="xendit",
-            name=name,
-            tenant_id=tenant_id,
-            base_url=sandbox.xendit.url,
-            credentials=credentials,
-            currencies={"IDR": NewFee()},
-        )
-        made = await services.accounts.create(account)
+        made = await services.accounts.create(cls._account(name, tenant_id, sandbox.xendit))
         async with services.db.transaction(tenant=tenant_id) as tx:
             account = await accounts.find(tx, made.gateway_id)
         return cls(services, sandbox, owner, tenant_id, account)
+
+    @staticmethod
+    def _account(name, tenant_id, far):
+        return CreateAccount(
+            gateway="xendit",
+            name=name,
+            tenant_id=tenant_id,
+            base_url=far.url,
+            credentials={"secret_key": far.key, "callback_token": far.callback_token},
+            currencies={"IDR": NewFee()},
+        )
 
     def body(self, type_=CreateInvoice, **changes):
         body = {"line_items": [{"product_name": "Course", "quantity": 1, "unit_price": "90000"}]} | changes
@@ -140,14 +143,17 @@ class Life:
         return msgspec.json.decode(msgspec.json.encode(body), type=type_)
 
     async def invoice(self, **changes):
-        return (await self.services.invoices.create(self.tenant_id, self.body(**changes)))[0]
+        return (await self.services.invoicing.create(self.tenant_id, self.body(**changes)))[0]
 
     async def paid(self, invoice, amount=None):
         """Pay what is due next, and hear of it."""
         attempts = await self.services.payments.of_invoice(self.tenant_id, invoice.id)
         reference = attempts[-1].reference
         self.far.pay(reference, **({"amount": amount} if amount else {}))
-        await self.services.payments.confirm(self.tenant_id, self.account, reference, hint="another id")
+        applied = await self.services.payments.confirm(
+            self.tenant_id, self.account, reference, hint="another id"
+        )
+        await self.services.payments.collection.collect_next(applied)
         await self.services.payments.check_soon(self.tenant_id, self.account.id, reference)
 
     async def live(self):
@@ -160,14 +166,14 @@ class Life:
         adjusted = msgspec.convert(
             {"installments": [{"number": 2, "amount": msgspec.Raw(b'"40000"')}]}, AdjustInstallments
         )
-        await services.installments.adjust(tenant_id, parts.id, adjusted)
-        await services.invoices.supplement(tenant_id, parts.id, self.body(CreateSupplementary))
+        await services.invoicing.adjust(tenant_id, parts.id, adjusted)
+        await services.invoicing.supplement(tenant_id, parts.id, self.body(CreateSupplementary))
         cancelled = await self.invoice()
-        await services.invoices.cancel(tenant_id, cancelled.id)
+        await services.invoicing.cancel(tenant_id, cancelled.id)
         doubted = await self.invoice()
         with contextlib.suppress(OutcomeUnknown):
             self.far.fault("reset_after", on="expire", times=1)
-            await services.invoices.cancel(tenant_id, doubted.id)
+            await services.invoicing.cancel(tenant_id, doubted.id)
         self.far.clear_faults()
         with contextlib.suppress(OutcomeUnknown):
             self.far.fault("reset_after", on="create", times=1)
@@ -193,20 +199,22 @@ class Life:
 
     async def _read(self, invoice):
         services, tenant_id = self.services, self.tenant_id
-        nothing = dict.fromkeys(
-            (
-                "before",
-                "status",
-                "currency",
-                "account_id",
-                "external_id",
-                "created_from",
-                "created_to",
-                "original_id",
-                "flag",
-            )
-        )
-        await services.invoices.page(tenant_id, limit=50, **nothing)
+        every = {
+            "status": invoice.status,
+            "currency": invoice.currency,
+            "account_id": invoice.account_id,
+            "external_id": "order-1",
+            "created_from": invoice.created_at,
+            "created_to": invoice.created_at + timedelta(days=1),
+            "original_id": invoice.id,
+            "flag": ReceiptFlag.LATE,
+        }
+        assert every.keys() == set(InvoiceFilters.__struct_fields__)
+        for filters in ({}, *({name: value} for name, value in every.items())):
+            await services.payments.page(tenant_id, InvoiceFilters(**filters), limit=50, before=None)
+        await services.payments.page(tenant_id, InvoiceFilters(), limit=50, before=invoice.id)
+        await services.payments.page(tenant_id, InvoiceFilters(**every), limit=50, before=invoice.id)
+        await services.payments.show(tenant_id, invoice.id)
         await services.installments.overpayment(tenant_id, invoice.id)
         await services.payments.timeline(tenant_id, invoice.id)
         await services.proofs.verify(tenant_id)
@@ -217,6 +225,8 @@ class Life:
         """What administration asks about one tenant is not said in its name."""
         services, first = self.services, UUID(int=0)
         await services.accounts.update(self.account.id, UpdateAccount(name="B"))
+        mistyped = await services.accounts.create(self._account("mistyped", self.tenant_id, self.far))
+        await services.accounts.remove(mistyped.gateway_id)
         await services.tenants.page(limit=50, after=first)
         await services.accounts.page(limit=50, after=first, tenant_id=self.tenant_id)
         for _ in range(2):

@@ -11,6 +11,8 @@ import pytest
 
 from paytrust.accounts.model import CreateAccount, NewFee
 from paytrust.invoices import model, store
+from paytrust.payments import model as payments
+from paytrust.payments import store as payments_store
 from paytrust.plugins.registry import Registry
 from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
@@ -55,10 +57,15 @@ async def draft(db, tenant_id, account_id):
         data = msgspec.json.decode(msgspec.json.encode(body), type=model.CreateInvoice)
         terms = model.Terms(account=account, now=account.read_at, new_id=uuid4)
         invoice = model.draft(data, terms, invoice_id=uuid4(), tenant_id=tenant_id)
-        assert await store.insert(
-            tx, invoice, payment_id=uuid4(), reference=model.payment_reference(invoice.id, 1, 1)
-        )
+        assert await write(tx, invoice)
     return invoice
+
+
+async def write(tx, invoice):
+    attempt = payments.new_attempt(
+        invoice, invoice.installments[0], 1, payment_id=uuid4(), now=invoice.created_at
+    )
+    return await payments_store.create(tx, invoice, attempt)
 
 
 async def test_a_row_forged_for_another_tenant_is_refused(db, two):
@@ -89,9 +96,7 @@ async def test_an_invoice_cannot_use_another_tenants_account(db, two):
         async with db.transaction(tenant=a) as tx:
             mine = await store.find(tx, a, two[0][2].id)
             stolen = msgspec.structs.replace(mine, id=uuid4(), account_id=account_b)
-            await store.insert(
-                tx, stolen, payment_id=uuid4(), reference=model.payment_reference(stolen.id, 1, 1)
-            )
+            await write(tx, stolen)
 
 
 async def test_an_invoice_cannot_name_another_tenants_scope(db, two):
@@ -100,9 +105,7 @@ async def test_an_invoice_cannot_name_another_tenants_scope(db, two):
         async with db.transaction(tenant=a) as tx:
             mine = await store.find(tx, a, two[0][2].id)
             stolen = msgspec.structs.replace(mine, id=uuid4(), account_id=account_b, account_scope=b)
-            await store.insert(
-                tx, stolen, payment_id=uuid4(), reference=model.payment_reference(stolen.id, 1, 1)
-            )
+            await write(tx, stolen)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +161,6 @@ async def test_not_even_the_owner_may_change_an_initiated_invoice_or_the_books(d
 async def issue(db, tenant_id, invoice):
     from paytrust.books import service as books
     from paytrust.invoices import service as invoices
-    from paytrust.payments import model as payments
 
     async with db.transaction(tenant=tenant_id) as tx:
         assert await invoices.initiate(tx, tenant_id, invoice.id)

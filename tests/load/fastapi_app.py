@@ -47,8 +47,8 @@ from paytrust.accounts.model import place_of_credentials
 from paytrust.infra import logs
 from paytrust.infra.ids import new_id
 from paytrust.infra.settings import Settings, load
-from paytrust.invoices.model import payment_reference
 from paytrust.money import EXPONENT
+from paytrust.payments.model import payment_reference
 from paytrust.secrets.model import Sealed
 from paytrust.secrets.service import Secrets
 from paytrust.security.encryption import MasterKeys

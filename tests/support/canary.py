@@ -119,7 +119,7 @@ class Canary:
         if "/api-keys" in path and isinstance(body := _json(response), dict) and "api_key" in body:
             self.learn("an API key", body["api_key"])
             handed.add(body["api_key"])
-        if "/gateway-accounts" in path:
+        if "/gateway-accounts" in path and response.content:  # deleting one answers nothing
             body = _json(response)
             for account in body.get("gateway_accounts", [body]):
                 token = account["webhook_url"].rpartition("/")[2]

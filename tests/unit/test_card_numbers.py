@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from paytrust.api import problems
 from paytrust.infra.ids import new_id
-from paytrust.invoices.model import payment_reference
+from paytrust.payments.model import payment_reference
 from paytrust.security import card_numbers
 from paytrust.security.card_numbers import INSTEAD, holds_card, where, without_cards
 

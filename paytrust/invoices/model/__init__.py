@@ -12,7 +12,6 @@ from paytrust.invoices.model.drafting import (
     supplementary,
 )
 from paytrust.invoices.model.invoice import Installment, Invoice, LineItem, TimelineEntry, move
-from paytrust.invoices.model.reference import OUR_REFERENCE, payment_reference
 from paytrust.invoices.model.requests import (
     Amount,
     CreateInvoice,
@@ -29,7 +28,6 @@ from paytrust.invoices.model.status import (
     IllegalTransition,
     InstallmentStatus,
     InvoiceStatus,
-    ReceiptFlag,
 )
 from paytrust.invoices.model.violations import InvalidCurrency, Violations
 
@@ -38,7 +36,6 @@ __all__ = [
     "EXPIRY_MAX",
     "EXPIRY_MIN",
     "INSTALLMENT_EVERY",
-    "OUR_REFERENCE",
     "REACHABLE",
     "Amount",
     "CreateInvoice",
@@ -55,7 +52,6 @@ __all__ = [
     "NewInstallments",
     "NewLineItem",
     "NotSupplementable",
-    "ReceiptFlag",
     "Terms",
     "TimelineEntry",
     "Violations",
@@ -65,7 +61,6 @@ __all__ = [
     "literal",
     "matches",
     "move",
-    "payment_reference",
     "positive",
     "schedule",
     "supplementary",

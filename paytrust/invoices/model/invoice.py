@@ -1,4 +1,4 @@
-"""What we keep of an invoice."""
+"""Invoices as the database keeps them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from paytrust.invoices.model.status import (
     IllegalTransition,
     InstallmentStatus,
     InvoiceStatus,
-    ReceiptFlag,
 )
 from paytrust.money import Money
 
@@ -90,9 +89,6 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     """The database's clock when this was read: what is overdue depends on it."""
     lines: tuple[LineItem, ...]
     installments: tuple[Installment, ...]
-    payment_url: str | None = None
-    instructions: dict[str, str] | None = None
-    flags: tuple[ReceiptFlag, ...] = ()
 
     @property
     def due_next(self) -> Installment | None:

@@ -1,4 +1,4 @@
-"""What a merchant sends."""
+"""Requests of merchants, and how their amounts are read."""
 
 from __future__ import annotations
 

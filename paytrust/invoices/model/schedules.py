@@ -33,7 +33,7 @@ def due_dates(violations: Violations, plan: NewInstallments | None, now: datetim
 
 
 def amounts_of(violations: Violations, plan: NewInstallments | None, total: Money) -> list[Money]:
-    """What each installment asks for. Equal parts round down, the last takes the rest (FR-063)."""
+    """The amount of each installment. Equal parts round down, the last takes the rest (FR-063)."""
     if plan is None:
         return [total]
     if plan.amounts is None:

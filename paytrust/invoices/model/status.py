@@ -27,15 +27,6 @@ class InstallmentStatus(StrEnum):
     OVERDUE = "overdue"
 
 
-class ReceiptFlag(StrEnum):
-    """Why money that came needs a look. It is kept all the same."""
-
-    LATE = "late"
-    """It came when the invoice had expired or failed, and was applied."""
-    AFTER_CANCEL = "after_cancel"
-    AFTER_PAID = "after_paid"
-
-
 REACHABLE: Final[dict[InvoiceStatus, frozenset[InvoiceStatus]]] = {
     # A webhook can be quicker than the gateway's answer to us: paid straight from draft.
     InvoiceStatus.DRAFT: frozenset(

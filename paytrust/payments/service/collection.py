@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -25,15 +25,24 @@ from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.invoices import service as invoices
-from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, payment_reference
-from paytrust.money import Money
+from paytrust.invoices.model import Installment, Invoice, InvoiceStatus
 from paytrust.payments import model, store
-from paytrust.payments.model import AmountNotCollectable, Attempt, AttemptStatus
+from paytrust.payments.model import (
+    AmountNotCollectable,
+    Applied,
+    Attempt,
+    AttemptStatus,
+    ShownInvoice,
+    new_attempt,
+)
+from paytrust.payments.service.reading import show
 from paytrust.payments.service.receipts import Receipts, issue, locked, named
 from paytrust.plugins.calls import Bulkhead, GatewayClient
 
-ABANDONED_AFTER: Final = timedelta(seconds=60)
-"""An attempt that has been "creating" for longer lost the process that was creating it."""
+TRIES: Final = 3
+"""How often what is due next may turn out to be something else while its page is being opened."""
+BEING_MADE: Final = "another request is opening this payment; try again in a moment"
+
 FAILED_AS: Final = {
     GatewayRejected: AttemptStatus.REJECTED,
     GatewayUnavailable: AttemptStatus.UNAVAILABLE,
@@ -41,6 +50,15 @@ FAILED_AS: Final = {
 }
 
 log = logs.get_logger("paytrust.payments")
+
+
+class _Claimed(NamedTuple):
+    """The right to work on what is due next. *attempt* is as it was before the claim, or *is_new*."""
+
+    invoice: ShownInvoice
+    account: Account
+    attempt: Attempt
+    is_new: bool
 
 
 class Collection:
@@ -59,16 +77,15 @@ class Collection:
         """The account's gateway, for calls on behalf of this tenant; None: of all that share it."""
         return self._calls.guard(self._gateways.gateway(account), account_id=account.id, tenant_id=tenant_id)
 
-    async def open_first(
-        self, invoice: Invoice, account: Account, *, payment_id: UUID, now: datetime
-    ) -> Invoice:
+    async def open_first(self, invoice: Invoice, account: Account, attempt: Attempt) -> ShownInvoice:
         """
         Open the payment whose attempt was written with the invoice. Raises a `GatewayError` after noting it.
         """
-        first = invoice.installments[0]
-        return await self._create(invoice, account, _new_attempt(invoice, first, 1, now, payment_id), now)
+        return await self._create(ShownInvoice.of(invoice), account, attempt)
 
-    async def ensure_open(self, tenant_id: UUID, invoice_id: UUID, *, number: int | None = None) -> Invoice:
+    async def ensure_open(
+        self, tenant_id: UUID, invoice_id: UUID, *, number: int | None = None
+    ) -> ShownInvoice:
         """
         Return the invoice with a live payment page for what is due next, making one when there is none.
 
@@ -76,80 +93,89 @@ class Collection:
         *number* names the installment the caller has in mind: `OutOfSequence` when another one is due. Raises
         `NothingDue`, `AmountNotCollectable`, `Busy` or a `GatewayError`.
         """
-        invoice, account, attempt, now = await self._db.run(
-            lambda tx: self._claim_attempt(tx, tenant_id, invoice_id, number), tenant=tenant_id
-        )
-        if not model.asks_for_what_is_due(attempt, invoice):
-            await self.expire_attempt(account, attempt)
-            return await self.ensure_open(tenant_id, invoice_id, number=number)
-        if attempt.status is AttemptStatus.OPEN:
-            return invoice
-        if attempt.status is AttemptStatus.UNAVAILABLE or attempt.created_at == now:
-            return await self._create(invoice, account, attempt, now)
-        return await self._resolve(invoice, account, attempt) or await self._create(
-            invoice, account, attempt, now
-        )
+        for _ in range(TRIES):
+            claim = functools.partial(
+                self._claim_attempt, tenant_id=tenant_id, invoice_id=invoice_id, number=number
+            )
+            invoice, account, attempt, is_new = await self._db.run(claim, tenant=tenant_id)
+            if not model.asks_for_what_is_due(attempt, invoice):
+                await self.expire_attempt(account, attempt)
+                continue
+            if attempt.status is AttemptStatus.OPEN:
+                return invoice
+            if is_new or attempt.status is AttemptStatus.UNAVAILABLE:
+                return await self._create(invoice, account, attempt)
+            live = await self._find_live(invoice, account, attempt)
+            if not live:
+                return await self._create(invoice, account, attempt)
+            adopted = await self._adopt(invoice, account, attempt, live)
+            if isinstance(adopted, ShownInvoice):
+                return adopted
+            adopted.check()
+            async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+                invoice = await show(tx, tenant_id, invoice_id)
+            if invoice.status is not InvoiceStatus.PARTIALLY_PAID:
+                return invoice
+            number = None  # it is paid: the caller gets the page of what is due after it
+        raise Busy("the amount due keeps changing; ask again for a payment page")
 
-    async def resolve_unknown(self, account: Account, attempt: Attempt) -> None:
+    async def resolve_unknown(self, account: Account, attempt: Attempt) -> Applied | None:
         """
         Ask the gateway what became of an attempt whose outcome is not known, and adopt what it has; nothing
-        new is made.
+        new is made. Returns what was applied, if it was paid.
 
         Raises `Busy` while it is being made, or a `GatewayError`.
         """
         invoice = await self._db.run(lambda tx: self._reclaim(tx, attempt), tenant=attempt.tenant_id)
-        if invoice is not None and await self._resolve(invoice, account, attempt) is None:
+        if invoice is None:
+            return None
+        live = await self._find_live(invoice, account, attempt)
+        if not live:
             await self._note_failure(attempt, OutcomeUnknown("the gateway does not know it (yet)"))
+            return None
+        adopted = await self._adopt(invoice, account, attempt, live)
+        return adopted if isinstance(adopted, Applied) else None
 
-    async def _reclaim(self, tx: Transaction, attempt: Attempt) -> Invoice | None:
+    async def _reclaim(self, tx: Transaction, attempt: Attempt) -> ShownInvoice | None:
         attempt, invoice = await locked(tx, attempt.tenant_id, attempt.account_id, attempt.reference)
-        if (
-            attempt.status is AttemptStatus.CREATING
-            and attempt.updated_at > invoice.read_at - ABANDONED_AFTER
-        ):
-            raise Busy("another request is opening this payment; try again in a moment")
+        if attempt.is_being_made(invoice.read_at):
+            raise Busy(BEING_MADE)
         if attempt.status not in {AttemptStatus.CREATING, AttemptStatus.UNKNOWN}:
             return None
         await store.reclaim(tx, attempt)
-        return invoice
+        return await show(tx, invoice.tenant_id, invoice.id)
 
     async def _claim_attempt(
-        self, tx: Transaction, tenant_id: UUID, invoice_id: UUID, number: int | None
-    ) -> tuple[Invoice, Account, Attempt, datetime]:
-        """
-        Claim the right to work on the installment due next: its attempt comes back as it was before the
-        claim.
-        """
-        invoice = await invoices.lock(tx, tenant_id, invoice_id)
+        self, tx: Transaction, *, tenant_id: UUID, invoice_id: UUID, number: int | None
+    ) -> _Claimed:
+        await invoices.hold(tx, tenant_id, invoice_id)
+        invoice = await show(tx, tenant_id, invoice_id)
         account = await accounts.get(tx, invoice.account_id)
         now = account.read_at
         installment = model.check_payable(invoice, now, number=number)
-        newest = await store.latest(tx, tenant_id, invoice_id, installment.number)
-        if newest is None:
-            attempt = self._next_attempt(invoice, account, installment, 1, now)
+        latest = await store.latest(tx, tenant_id, invoice_id, installment.number)
+        if latest is not None and latest.is_being_made(now):
+            raise Busy(BEING_MADE)
+        if latest is None or latest.status not in model.LIVE:
+            attempt = self._next_attempt(invoice, account, installment, latest)
             await store.insert(tx, attempt)
-            return invoice, account, attempt, now
-        attempt = newest
-        if attempt.status is AttemptStatus.CREATING and attempt.updated_at > now - ABANDONED_AFTER:
-            raise Busy("another request is opening this payment; try again in a moment")
-        if attempt.status not in model.LIVE:
-            attempt = self._next_attempt(invoice, account, installment, attempt.attempt + 1, now)
-            await store.insert(tx, attempt)
-        elif attempt.status is not AttemptStatus.OPEN and model.asks_for_what_is_due(attempt, invoice):
-            await store.reclaim(tx, attempt)
-        return invoice, account, attempt, now
+            return _Claimed(invoice, account, attempt, is_new=True)
+        if latest.status is not AttemptStatus.OPEN and model.asks_for_what_is_due(latest, invoice):
+            await store.reclaim(tx, latest)
+        return _Claimed(invoice, account, latest, is_new=False)
 
     def _next_attempt(
-        self, invoice: Invoice, account: Account, installment: Installment, number: int, now: datetime
+        self, invoice: Invoice, account: Account, installment: Installment, latest: Attempt | None
     ) -> Attempt:
         objection = self._gateways.limits(account, invoice.currency).objection(installment.due)
         if objection is not None:
             raise AmountNotCollectable(
-                f"what is due on installment {installment.number} cannot be collected: {objection}"
+                f"the amount due on installment {installment.number} cannot be collected: {objection}"
             )
-        return _new_attempt(invoice, installment, number, now, new_id())
+        number = 1 if latest is None else latest.attempt + 1
+        return new_attempt(invoice, installment, number, payment_id=new_id(), now=account.read_at)
 
-    async def _create(self, invoice: Invoice, account: Account, attempt: Attempt, now: datetime) -> Invoice:
+    async def _create(self, invoice: ShownInvoice, account: Account, attempt: Attempt) -> ShownInvoice:
         installment = next(
             installment
             for installment in invoice.installments
@@ -163,7 +189,7 @@ class Collection:
                 installment=installment,
                 amount=attempt.amount,
                 webhook_url=self._gateways.webhook_url(account),
-                now=now,
+                now=account.read_at,
             )
             opened = await self.at(account, invoice.tenant_id).create_payment(request)
             self._check(attempt, opened, hosts)
@@ -174,10 +200,12 @@ class Collection:
             lambda tx: self._opened(tx, invoice, attempt, opened), tenant=invoice.tenant_id
         )
 
-    async def _resolve(self, invoice: Invoice, account: Account, attempt: Attempt) -> Invoice | None:
+    async def _find_live(
+        self, invoice: Invoice, account: Account, attempt: Attempt
+    ) -> Sequence[GatewayPayment]:
         """
-        Ask the gateway what became of an attempt: found one, adopt it; several, keep a paid one or the
-        oldest; None when it knows none.
+        What the gateway has of an attempt and can be paid or was: of several a paid one or the oldest comes
+        first, and no other can be paid any more. Empty when the gateway knows none.
         """
         try:
             gateway = self.at(account, invoice.tenant_id)
@@ -194,38 +222,31 @@ class Collection:
         except GatewayError as exc:
             await self._note_failure(attempt, OutcomeUnknown(f"still unknown: {exc.detail}"))
             raise
-        if not found:
-            return None
-        if not live:
+        if found and not live:
             await self._receipts.close(invoice.tenant_id, attempt.account_id, attempt.reference)
             raise Busy("the gateway had closed the earlier attempt; ask again for a new payment page")
-        return await self._adopt(invoice, attempt, live)
+        return live
 
-    async def _adopt(self, invoice: Invoice, attempt: Attempt, live: Sequence[GatewayPayment]) -> Invoice:
+    async def _adopt(
+        self, invoice: ShownInvoice, account: Account, attempt: Attempt, live: Sequence[GatewayPayment]
+    ) -> ShownInvoice | Applied:
+        """The invoice with the page that was found, or what was applied because it had been paid."""
         log.info("payment adopted", invoice_id=str(invoice.id), reference=attempt.reference, found=len(live))
         if live[0].status is PaymentStatus.OPEN:
             return await self._db.run(
                 lambda tx: self._opened(tx, invoice, attempt, live[0]), tenant=invoice.tenant_id
             )
-        _, refused = await self._receipts.record_all(invoice.tenant_id, attempt.account_id, live)
-        if refused is not None:
-            raise refused
-        async with self._db.transaction(tenant=invoice.tenant_id, readonly=True) as tx:
-            found = await invoices.get(tx, invoice.tenant_id, invoice.id)
-        return (
-            await self.ensure_open(invoice.tenant_id, invoice.id)
-            if found.status is InvoiceStatus.PARTIALLY_PAID
-            else found
-        )
+        paid = [payment for payment in live if payment.status is PaymentStatus.PAID]
+        return await self._receipts.record_all(invoice.tenant_id, account, attempt.reference, paid)
 
     async def _opened(
-        self, tx: Transaction, invoice: Invoice, attempt: Attempt, payment: GatewayPayment
-    ) -> Invoice:
+        self, tx: Transaction, invoice: ShownInvoice, attempt: Attempt, payment: GatewayPayment
+    ) -> ShownInvoice:
         """Note the payment page; the first one issues the invoice and posts it to the books."""
         # The invoice's row before the payment's, as everywhere: a webhook may be at it at this moment.
         initiated_at = await issue(tx, invoice)
         if not await store.opened(tx, attempt, payment):
-            return await invoices.get(tx, invoice.tenant_id, invoice.id)  # a webhook was quicker
+            return await show(tx, invoice.tenant_id, invoice.id)  # a webhook was quicker
         return msgspec.structs.replace(
             invoice,
             status=InvoiceStatus.PENDING if initiated_at else invoice.status,
@@ -261,14 +282,54 @@ class Collection:
                 f"the gateway answered with an address that no payer should be sent to: {exc}"
             ) from exc
 
+    # --- after something was applied ---------------------------------------------------------------------------------
+
+    async def collect_next(self, applied: Applied) -> None:
+        """
+        After something was applied: close what must not be paid any more, and open the page of what is due next
+        without a request for it.
+        """
+        if applied.changed:
+            tenant_id = applied.tenant_id
+            async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+                attempt = await store.by_reference(tx, applied.account.id, applied.reference)
+                assert attempt is not None, "something was applied to it"
+                invoice = await invoices.get(tx, tenant_id, attempt.invoice_id)
+            try:
+                await self.expire_open_attempts(tenant_id, invoice.id, stale_only=True)
+                if invoice.status is InvoiceStatus.PARTIALLY_PAID:
+                    await self.ensure_open(tenant_id, invoice.id)
+            except (GatewayError, Conflict) as exc:
+                _not_made(invoice.id, exc)
+        await self._close_duplicates(applied)
+
+    async def reopen(self, tenant_id: UUID, invoice_id: UUID) -> None:
+        """Open the page of what is due next. Where that fails it is made on demand."""
+        try:
+            await self.ensure_open(tenant_id, invoice_id)
+        except (GatewayError, Conflict) as exc:
+            _not_made(invoice_id, exc)
+
+    async def _close_duplicates(self, applied: Applied) -> None:
+        """Where one of several payments with one reference was paid, the others must not be."""
+        for duplicate in applied.duplicates:
+            try:
+                await self.at(applied.account, applied.tenant_id).expire_payment(duplicate)
+            except GatewayRejected as exc:  # unless paid meanwhile
+                log.warning(
+                    "a duplicate of a paid payment stays open",
+                    reference=duplicate.reference,
+                    reason=exc.detail,
+                )
+
     # --- closing -----------------------------------------------------------------------------------------------------
 
     async def expire_open_attempts(
         self, tenant_id: UUID, invoice_id: UUID, *, stale_only: bool = False
     ) -> None:
         """
-        Make every live attempt of an invoice unpayable at its gateway; what was paid meanwhile is applied
-        first.
+        Make every live attempt of an invoice unpayable at its gateway, and apply first whatever was paid
+        meanwhile.
 
         With *stale_only* just those that ask for something else than what is due next.
         Raises `Busy` while one is being opened, or a `GatewayError`: then something may still be payable.
@@ -284,14 +345,12 @@ class Collection:
         if stale_only:
             attempts = [attempt for attempt in attempts if not model.asks_for_what_is_due(attempt, invoice)]
         for attempt in attempts:
-            if (
-                attempt.status is AttemptStatus.CREATING
-                and attempt.updated_at > account.read_at - ABANDONED_AFTER
-            ):
-                raise Busy("another request is opening this payment; try again in a moment")
+            if attempt.is_being_made(account.read_at):
+                raise Busy(BEING_MADE)
             await self.expire_attempt(account, attempt)
 
     async def expire_attempt(self, account: Account, attempt: Attempt) -> None:
+        """Make one attempt unpayable, and apply whatever was paid meanwhile. Raises a `GatewayError`."""
         gateway = self.at(account, attempt.tenant_id)
         found = await gateway.find_payments(model.lookup(attempt))
         handles = {
@@ -312,14 +371,13 @@ class Collection:
         except OutcomeUnknown as exc:
             await self._mark_unknown(attempt, exc)
             raise
-        await self._receipts.record_all(
-            attempt.tenant_id, attempt.account_id, paid
-        )  # a refusal is noted, and nobody can pay that page again
+        # A refusal is noted, and nobody can pay that page again.
+        await self._receipts.record_all(attempt.tenant_id, account, attempt.reference, paid)
         if not paid:
             await self._receipts.close(attempt.tenant_id, attempt.account_id, attempt.reference)
 
     async def _mark_unknown(self, attempt: Attempt, exc: OutcomeUnknown) -> None:
-        """Its page may be closed by now, so it is shown to nobody before the gateway was asked."""
+        """Its page may be closed by now, so it is not shown before the gateway was asked."""
         async with self._db.transaction(tenant=attempt.tenant_id) as tx:
             await store.mark_unknown(tx, attempt, code=exc.code, detail=exc.detail)
             details = named(attempt) | {"status": AttemptStatus.UNKNOWN, "code": exc.code}
@@ -327,54 +385,6 @@ class Collection:
                 tx, attempt.tenant_id, attempt.invoice_id, "payment_failed", exc.detail, details=details
             )
 
-    async def collect_next(self, tenant_id: UUID, account_id: UUID, reference: str) -> None:
-        """
-        Close the pages that ask for something else than what is due next by now, and open one for that,
-        without anyone asking.
 
-        Where that fails the page is made on demand.
-        """
-        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
-            attempt = await store.by_reference(tx, account_id, reference)
-            assert attempt is not None
-            invoice = await invoices.get(tx, tenant_id, attempt.invoice_id)
-        try:
-            await self.expire_open_attempts(tenant_id, invoice.id, stale_only=True)
-            if invoice.status is InvoiceStatus.PARTIALLY_PAID:
-                await self.ensure_open(tenant_id, invoice.id)
-        except (GatewayError, Conflict) as exc:
-            log.warning("the next payment page was not made", invoice_id=str(invoice.id), reason=exc.detail)
-
-    async def asked(self, tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> dict[int, Money]:
-        """
-        What live attempts ask for, by installment number. The invoice is locked, so none can appear
-        meanwhile.
-        """
-        attempts = await store.of_invoice(tx, tenant_id, invoice_id)
-        return {
-            attempt.installment_number: attempt.amount for attempt in attempts if attempt.status in model.LIVE
-        }
-
-
-def _new_attempt(
-    invoice: Invoice, installment: Installment, number: int, now: datetime, payment_id: UUID
-) -> Attempt:
-    return Attempt(
-        id=payment_id,
-        tenant_id=invoice.tenant_id,
-        invoice_id=invoice.id,
-        installment_number=installment.number,
-        account_id=invoice.account_id,
-        attempt=number,
-        reference=payment_reference(invoice.id, installment.number, number),
-        amount=installment.due,
-        status=AttemptStatus.CREATING,
-        gateway_payment_id=None,
-        payment_url=None,
-        instructions=None,
-        error_code=None,
-        created_at=now,
-        updated_at=now,
-        opened_at=None,
-        received=Money(0, invoice.currency),
-    )
+def _not_made(invoice_id: UUID, exc: GatewayError | Conflict) -> None:
+    log.warning("the next payment page was not made", invoice_id=str(invoice_id), reason=exc.detail)

@@ -1,4 +1,4 @@
-"""What gateways say about payments after their pages were opened."""
+"""Gateways' answers about payments: asking for them, applying them, showing what came of it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ import msgspec
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.contract.gateways import GatewayPayment, ListsPayments, PaymentStatus
-from paytrust.errors import GatewayRejected, GatewayUnavailable, UnreadableWebhook
-from paytrust.infra import logs
-from paytrust.infra.db import Database, Transaction
+from paytrust.errors import GatewayUnavailable, UnreadableWebhook
+from paytrust.infra.db import Database
 from paytrust.invoices import service as invoices
 from paytrust.invoices.model import TimelineEntry
-from paytrust.money import Money
 from paytrust.payments import model, store
-from paytrust.payments.model import Attempt
+from paytrust.payments.model import Applied, Attempt, InvoiceFilters, ShownInvoice
 from paytrust.payments.service.collection import Collection
+from paytrust.payments.service.reading import show
 from paytrust.payments.service.receipts import Receipts
 from paytrust.plugins.calls import Bulkhead
 
 NEWS_AGAIN: Final = timedelta(seconds=60)
 TIMELINE_NOTES: Final = 1_000
-
-log = logs.get_logger("paytrust.payments")
 
 
 class Payments:
@@ -46,10 +43,10 @@ class Payments:
 
     async def confirm(
         self, tenant_id: UUID, account: Account, reference: str, *, hint: str | None = None
-    ) -> bool:
+    ) -> Applied:
         """
-        Ask the gateway about *reference* and apply what it answers; True when anything changed. *hint* is the
-        id by which a webhook named the payment; it is kept for every later look-up.
+        Ask the gateway about *reference* and apply what it answers; the caller collects what is due next. *hint*
+        is the id by which a webhook named the payment; it is kept for every later look-up.
 
         Raises `GatewayUnavailable` also when the gateway does not know the reference (yet).
         """
@@ -88,7 +85,7 @@ class Payments:
         await self.collection.at(account, tenant_id).expire_payment(payment)
 
     def listed(self, account: Account, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
-        """What the gateway lists of a period; see `lists`."""
+        """The gateway's list of payments of a period; see `lists`."""
         return self.collection.at(account, account.tenant_id).list_payments(since, until)
 
     def lists(self, account: Account) -> bool:
@@ -97,17 +94,13 @@ class Payments:
 
     async def apply_found(
         self, tenant_id: UUID, account: Account, reference: str, found: Sequence[GatewayPayment]
-    ) -> bool:
-        """Apply what the gateway answered about *reference*; True when anything changed."""
-        changed, refused = await self._receipts.record_all(tenant_id, account.id, found)
+    ) -> Applied:
+        """Apply what the gateway answered about *reference*. The caller collects what is due next."""
+        applied = await self._receipts.record_all(tenant_id, account, reference, found)
         if all(payment.status in {PaymentStatus.EXPIRED, PaymentStatus.FAILED} for payment in found):
-            changed |= await self._end(tenant_id, account, reference, found)
-        if changed:
-            await self.collection.collect_next(tenant_id, account.id, reference)
-        await self._close_twins(tenant_id, account, found)
-        if refused is not None:
-            raise refused
-        return changed
+            ended = await self._end(tenant_id, account, reference, found)
+            applied = msgspec.structs.replace(applied, changed=applied.changed or ended)
+        return applied
 
     async def _end(
         self, tenant_id: UUID, account: Account, reference: str, found: Sequence[GatewayPayment]
@@ -125,17 +118,17 @@ class Payments:
             return True
         return await self._receipts.close(tenant_id, account.id, reference)
 
-    async def _close_twins(self, tenant_id: UUID, account: Account, found: Sequence[GatewayPayment]) -> None:
-        """Where one of several payments with one reference was paid, nobody pays another."""
-        if all(payment.status is not PaymentStatus.PAID for payment in found):
-            return
-        for twin in [payment for payment in found if payment.status is PaymentStatus.OPEN]:
-            try:
-                await self.expire(account, twin, tenant_id)
-            except GatewayRejected as exc:
-                log.warning(
-                    "a twin of a paid payment stays open", reference=twin.reference, reason=exc.detail
-                )  # unless paid meanwhile
+    async def show(self, tenant_id: UUID, invoice_id: UUID) -> ShownInvoice:
+        """An invoice with its live payment page."""
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            return await show(tx, tenant_id, invoice_id)
+
+    async def page(
+        self, tenant_id: UUID, filters: InvoiceFilters, *, limit: int, before: UUID | None
+    ) -> list[ShownInvoice]:
+        """Newest first, after the invoice *before*."""
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            return await store.page(tx, tenant_id, filters, limit=limit, before=before)
 
     async def of_invoice(self, tenant_id: UUID, invoice_id: UUID) -> list[Attempt]:
         """Every attempt to collect an invoice, in order."""
@@ -151,26 +144,3 @@ class Payments:
             attempts = await store.of_invoice(tx, tenant_id, invoice_id)
             receipts = await store.receipts_of(tx, tenant_id, invoice_id)
         return model.timeline(invoice, notes, attempts, receipts)
-
-
-async def asked_for(
-    tx: Transaction, account_ids: Sequence[UUID], references: Sequence[str]
-) -> dict[str, tuple[UUID, Money]]:
-    """Whose attempts these are, and what was asked. Needs a system transaction."""
-    return await store.asked_for(tx, account_ids, references)
-
-
-async def received(
-    tx: Transaction, tenant_id: UUID, account_id: UUID, gateway_payment_ids: Sequence[str]
-) -> dict[str, Money]:
-    """What is in our books of these gateway payments."""
-    return await store.received(tx, tenant_id, account_id, gateway_payment_ids)
-
-
-async def made_between(
-    tx: Transaction, account_id: UUID, since: datetime, until: datetime
-) -> list[tuple[UUID, str, Money]]:
-    """
-    Attempts of [since, until) that the gateway should know: open and paid ones. Needs a system transaction.
-    """
-    return await store.made_between(tx, account_id, since, until)

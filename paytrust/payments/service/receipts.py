@@ -1,4 +1,4 @@
-"""What gateways say was paid, in the books; nothing here calls a gateway."""
+"""Receipts of money and ends of attempts, written to the books; nothing here calls a gateway."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
+from paytrust.accounts.model import Account
 from paytrust.books import service as books
 from paytrust.contract.gateways import GatewayPayment, PaymentStatus
 from paytrust.errors import GatewayUnavailable, PayTrustError, Unprocessable
@@ -16,7 +17,7 @@ from paytrust.infra.ids import new_id
 from paytrust.invoices import service as invoices
 from paytrust.invoices.model import Invoice, InvoiceStatus, move
 from paytrust.payments import model, store
-from paytrust.payments.model import Attempt, AttemptStatus, CurrencyMismatch, PaymentReversed
+from paytrust.payments.model import Applied, Attempt, AttemptStatus, CurrencyMismatch, PaymentReversed
 
 log = logs.get_logger("paytrust.payments")
 
@@ -28,20 +29,25 @@ class Receipts:
         self._db = db
 
     async def record_all(
-        self, tenant_id: UUID, account_id: UUID, found: Sequence[GatewayPayment]
-    ) -> tuple[bool, CurrencyMismatch | Unprocessable | None]:
-        """
-        Apply what was paid of *found*: whether anything changed, and the last refusal. It keeps nothing else
-        from being applied.
-        """
+        self, tenant_id: UUID, account: Account, reference: str, found: Sequence[GatewayPayment]
+    ) -> Applied:
+        """Apply every paid payment of *found*; a refused one keeps no other from being applied."""
         changed, refused = False, None
-        for payment in found:
-            if payment.status is PaymentStatus.PAID:
-                try:
-                    changed |= await self.record(tenant_id, account_id, payment)
-                except (CurrencyMismatch, Unprocessable) as exc:
-                    refused = exc
-        return changed, refused
+        paid = [payment for payment in found if payment.status is PaymentStatus.PAID]
+        for payment in paid:
+            try:
+                changed |= await self.record(tenant_id, account.id, payment)
+            except (CurrencyMismatch, Unprocessable) as exc:
+                refused = exc
+        still_open = [payment for payment in found if payment.status is PaymentStatus.OPEN]
+        return Applied(
+            tenant_id=tenant_id,
+            account=account,
+            reference=reference,
+            changed=changed,
+            duplicates=tuple(still_open if paid else ()),
+            refused=refused,
+        )
 
     async def record(self, tenant_id: UUID, account_id: UUID, payment: GatewayPayment) -> bool:
         """

@@ -231,6 +231,28 @@ def test_a_failed_reconciliation_is_repeated_in_an_hour(merchant, xendit, with_c
     assert row["rest"] <= timedelta(hours=1)
 
 
+def test_a_disabled_account_is_not_compared(merchant, xendit, with_comparison, database, run):
+    """It would fail every day; by its id it can still be compared. Enabled again, it is due at once."""
+
+    def set_disabled(disabled):
+        path = f"/gateway-accounts/{merchant.xendit_id}"
+        assert merchant.admin.patch(path, json={"disabled": disabled}).status_code == 200
+
+    def claimed():
+        due = "UPDATE gateway_accounts SET compare_at = CASE WHEN id = $1 THEN now() ELSE now() + interval '1 day' END"
+        database.rows(due, merchant.xendit_id)
+        with_comparison(lambda services: DailyReconciliation(services.db, services.payments).step())
+        still_due = "SELECT compare_at <= now() FROM gateway_accounts WHERE id = $1"
+        return not database.value(still_due, merchant.xendit_id)
+
+    set_disabled(True)
+    assert not claimed()
+    account = merchant.xendit_id
+    assert "1 gateway accounts compared" in run("reconcile", "--gateway-id", account)[1]
+    set_disabled(False)
+    assert claimed()
+
+
 # --- on the command line ---------------------------------------------------------------------------------------------------------
 
 

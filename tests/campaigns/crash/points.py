@@ -133,8 +133,8 @@ POINTS = tuple(
             "after COMMIT of idempotency.give_back",
         ),
         "create_invoice": (
-            "before COMMIT of invoices.insert",
-            "after COMMIT of invoices.insert",
+            "before COMMIT of payments.create",
+            "after COMMIT of payments.create",
             "after create_payment",
             "before COMMIT of invoices.initiate",
             "after COMMIT of invoices.initiate",
@@ -142,7 +142,7 @@ POINTS = tuple(
             "after COMMIT of payments.reclaim",
         ),
         "create_supplementary": (
-            "after COMMIT of invoices.insert",
+            "after COMMIT of payments.create",
             "after create_payment",
             "after COMMIT of invoices.initiate",
         ),
@@ -163,8 +163,8 @@ POINTS = tuple(
         "adjust_installments": (
             "after expire_payment",
             "after COMMIT of payments.finish_attempt",
-            "before COMMIT of installments.save",
-            "after COMMIT of installments.save",
+            "before COMMIT of invoices.reschedule",
+            "after COMMIT of invoices.reschedule",
             "after COMMIT of payments.insert",
             "after create_payment",
         ),

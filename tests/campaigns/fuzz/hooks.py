@@ -26,7 +26,7 @@ import schemathesis
 from campaigns.fuzz.fixture import Fixture
 
 from paytrust.invoices.model import NewLineItem
-from paytrust.invoices.routes import LineItemOut
+from paytrust.payments.model import LineItemOut
 
 fixture = msgspec.json.decode(Path(os.environ["PAYTRUST_FUZZ_FIXTURE"]).read_bytes(), type=Fixture)
 counts: Counter[str] = Counter()

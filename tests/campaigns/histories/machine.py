@@ -47,6 +47,7 @@ from paytrust.infra.settings import Settings
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary
 from paytrust.payments.jobs import StatusPoller
+from paytrust.payments.model import InvoiceFilters
 from paytrust.plugins.registry import GROUP, Registry
 from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
@@ -303,7 +304,9 @@ class History(RuleBasedStateMachine):
 
     def _keep(self, invoice: Invoice | None, body: dict[str, Any], original: Known | None = None) -> None:
         found = self.fixture.run(
-            self.services.invoices.page(self.tenant_id, limit=1, before=None, external_id=body["external_id"])
+            self.services.payments.page(
+                self.tenant_id, InvoiceFilters(external_id=body["external_id"]), limit=1, before=None
+            )
         )
         assert bool(found) == (invoice is not None)
         if invoice is not None:
@@ -325,7 +328,9 @@ class History(RuleBasedStateMachine):
         self.both(
             "issue",
             model,
-            lambda: self.services.invoices.create(self.tenant_id, msgspec.convert(_raw(body), CreateInvoice)),
+            lambda: self.services.invoicing.create(
+                self.tenant_id, msgspec.convert(_raw(body), CreateInvoice)
+            ),
             create,
         )
         self._keep(invoice, body)
@@ -350,7 +355,7 @@ class History(RuleBasedStateMachine):
         self.both(
             "supplement",
             model,
-            lambda: self.services.invoices.supplement(self.tenant_id, original.id, data),
+            lambda: self.services.invoicing.supplement(self.tenant_id, original.id, data),
             create,
         )
         self._keep(invoice if allowed else None, body, original)
@@ -378,9 +383,9 @@ class History(RuleBasedStateMachine):
         async def service() -> None:
             if known.original:
                 data = msgspec.convert(_raw(body), CreateSupplementary)
-                again, new = await self.services.invoices.supplement(self.tenant_id, known.original.id, data)
+                again, new = await self.services.invoicing.supplement(self.tenant_id, known.original.id, data)
             else:
-                again, new = await self.services.invoices.create(
+                again, new = await self.services.invoicing.create(
                     self.tenant_id, msgspec.convert(_raw(body), CreateInvoice)
                 )
             assert (again.id, new) == (known.id, False)
@@ -450,7 +455,7 @@ class History(RuleBasedStateMachine):
         self.both(
             "adjustments",
             lambda: self.model.adjust(known.invoice, changes),
-            lambda: self.services.installments.adjust(
+            lambda: self.services.invoicing.adjust(
                 self.tenant_id, known.id, msgspec.convert(_raw(body), AdjustInstallments)
             ),
             create,
@@ -468,7 +473,7 @@ class History(RuleBasedStateMachine):
         self.both(
             "cancellations",
             lambda: self.model.cancel(known.invoice),
-            lambda: self.services.invoices.cancel(self.tenant_id, known.id),
+            lambda: self.services.invoicing.cancel(self.tenant_id, known.id),
         )
 
     @precondition(lambda self: self.pages("open"))
@@ -572,9 +577,16 @@ class History(RuleBasedStateMachine):
         self.both(
             "webhooks",
             lambda: self.model.deliver(known.invoice, attempt),
-            lambda: self.services.payments.confirm(self.tenant_id, self.account, known.reference(attempt)),
+            lambda: self._hear(known.reference(attempt)),
             create,
         )
+
+    async def _hear(self, reference: str) -> bool:
+        """What the worker does about a webhook; whether it changed anything."""
+        applied = await self.services.payments.confirm(self.tenant_id, self.account, reference)
+        await self.services.payments.collection.collect_next(applied)
+        applied.check()
+        return applied.changed
 
     @precondition(lambda self: self.pages("open"))
     @rule(n=anything, sure=seldom, told=st.booleans())
@@ -663,7 +675,8 @@ class History(RuleBasedStateMachine):
         ]
         assert overpaid.minor == expected.overpaid
         assert paid.minor == expected.overpaid + sum(part.paid for part in expected.parts)
-        assert set(told.flags) == expected.flags
+        shown = self.fixture.run(self.services.payments.show(self.tenant_id, known.id))
+        assert set(shown.flags) == expected.flags
         far = {
             known.reference(attempt): [
                 (page.amount.minor, PAGE_STATE[page.status])

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
+import re
+import tomllib
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from paytrust.infra.statements import Fragment
+from paytrust.plugins.registry import Registry
+from paytrust.services import Services
 
 ROOT = Path(__file__).parents[3]
 ROOMS = {
@@ -102,16 +109,68 @@ def test_no_file_has_more_than_500_lines():
     assert not {str(path.relative_to(ROOT)) for path in long}
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS))
-def test_nobody_reaches_into_another_rooms_store_or_tables(room):
+def borrowed(path):
+    """What a file imports of another room's store or tables, as (room, module, name)."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        for module in modules:
+            found = re.fullmatch(r"paytrust\.(\w+)\.(store|tables)(?:\.(\w+))?", module)
+            if found and not path.is_relative_to(ROOT / "paytrust" / found[1]):
+                yield found.groups()
+
+
+def test_only_fragments_leave_a_rooms_store_and_only_for_stores():
+    """A store puts the fragments of lower rooms into a statement of its own (docs/adr/0029)."""
     for path in sources("paytrust", "plugins", "examples"):
-        if not path.is_relative_to(ROOT / "paytrust" / room):
-            reached = {
-                name
-                for name in imports(path)
-                if name.startswith((f"paytrust.{room}.store", f"paytrust.{room}.tables"))
-            }
-            assert not reached, f"{path.relative_to(ROOT)} imports {reached}"
+        for room, module, name in borrowed(path):
+            store = importlib.import_module(f"paytrust.{room}.store")
+            fragment = module == "store" and isinstance(getattr(store, name or "", None), Fragment)
+            assert fragment, f"{path.relative_to(ROOT)} imports {name} of {room}/{module}"
+            assert path.name == "store.py", path.relative_to(ROOT)
+
+
+def layers():
+    """Each module of the house and how high it lies."""
+    house = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    return {
+        name.strip(): height
+        for height, layer in enumerate(reversed(house["layers"]))
+        for name in layer.split("|")
+    }
+
+
+def test_no_object_of_a_room_is_given_one_of_a_room_above_it(settings):
+    """
+    Imports point downward, and so do calls: what a room could call through a Protocol has to be handed to it.
+    """
+    height = layers()
+
+    def room_of(thing):
+        parts = type(thing).__module__.split(".")
+        return parts[1] if parts[0] == "paytrust" and parts[1] in ROOMS else None
+
+    def held(thing):
+        for value in vars(thing).values() if hasattr(thing, "__dict__") else ():
+            yield from value.values() if isinstance(value, dict) else [value]
+
+    waiting = [thing for thing in held(Services(settings, Registry())) if room_of(thing)]
+    seen = {}
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in seen:
+            continue
+        seen[id(thing)] = thing
+        for other in [other for other in held(thing) if room_of(other)]:
+            assert height[room_of(other)] <= height[room_of(thing)], f"{thing} holds {other}"
+            waiting.append(other)
+    assert {room_of(thing) for thing in seen.values()} >= {
+        "payments",
+        "reconciliation",
+        "webhooks",
+        "accounts",
+    }
 
 
 def test_no_test_imports_a_mocking_library():
@@ -198,8 +257,6 @@ def test_no_transaction_is_open_across_the_network():
 
 
 def test_no_file_names_a_path_of_a_machine_or_a_host_of_a_registry():
-    import re
-
     forbidden = re.compile(r"/(?:work|root|home)/[a-z]|index-url|pypi\.org/simple|registry\.npmjs")
     skipped = {".venv", ".tools", ".git", ".data", "node_modules"}
     for folder, folders, names in os.walk(ROOT):

@@ -218,6 +218,16 @@ def test_a_gateway_account_is_added_from_json_and_listed_without_its_credentials
     assert "canary" not in added + listed
 
 
+def test_a_mistyped_gateway_account_is_removed(run):
+    body = {"gateway": "xendit", "name": "Mistyped", "credentials": {}, "currencies": {"IDR": {}}}
+    body["credentials"] = {"secret_key": "x", "callback_token": "y"}
+    gateway_id = json.loads(run("gateways", "add", "-", given=json.dumps(body))[1])["gateway_id"]
+    assert run("gateways", "remove", gateway_id) == (0, "removed\n")
+    assert "Mistyped" not in run("gateways", "list")[1]
+    code, text = run("gateways", "remove", gateway_id)
+    assert (code, text) == (1, f"Error: there is no gateway account {gateway_id}\n")
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

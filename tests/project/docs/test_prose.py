@@ -30,7 +30,7 @@ NOT_PROSE = re.compile(
 )
 """Of a page: code, headings, and the first rows of tables."""
 
-ALLOWED = {"docs": 0, "docstrings": 147, "messages": 3}
+ALLOWED = {"docs": 0, "docstrings": 114, "messages": 2}
 """How many are left. Write better sentences and lower the number; it never rises."""
 
 

@@ -20,7 +20,7 @@ from paytrust.errors import PayTrustError
 from paytrust.infra import settings
 
 HOOKS = [name for name, hook in vars(hooks).items() if hasattr(hook, "paytrust_spec")]
-ROOMS = ("tenants", "keys", "accounts", "invoices", "installments", "payments", "webhooks")
+ROOMS = ("tenants", "keys", "accounts", "installments", "payments", "webhooks")
 
 
 def every_error():
@@ -146,7 +146,7 @@ def test_every_field_of_a_new_invoice_is_documented(section):
 
 def test_every_field_and_status_of_an_installment_is_documented(section):
     from paytrust.invoices.model import InstallmentStatus, NewInstallments
-    from paytrust.invoices.routes import InstallmentOut
+    from paytrust.payments.model import InstallmentOut
 
     text = section("docs/reference/http-api.md", "## Installments")
     for name in (*NewInstallments.__struct_fields__, *InstallmentOut.__struct_fields__, *InstallmentStatus):

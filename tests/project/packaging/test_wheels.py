@@ -10,9 +10,12 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[3]
 NAMES = {"paytrust", *(path.name for path in (ROOT / "plugins").glob("paytrust-*"))}
@@ -117,3 +120,26 @@ def test_the_hashed_requirements_cover_every_dependency_and_name_no_host():
         if "==" in line
     }
     assert {re.split(r"[<>=\[; ]", dependency)[0].lower() for dependency in wanted} <= service
+
+
+def needed(name, extras=()):
+    """The distributions that one needs on this platform, with what those need."""
+    todo, seen = [(name, extra) for extra in ("", *extras)], set()
+    while todo:
+        one, extra = todo.pop()
+        if (one, extra) in seen:
+            continue
+        seen.add((one, extra))
+        for line in metadata.requires(one) or ():
+            found = Requirement(line)
+            if found.marker is None or found.marker.evaluate({"extra": extra}):
+                todo += [(canonicalize_name(found.name), more) for more in ("", *found.extras)]
+    return {one for one, _ in seen}
+
+
+def test_the_documented_install_needs_no_resolver():
+    """Older pips than 23.3 refuse hashes beside `pydantic[email]`, which Piccolo asks for; Debian 12 has 23.0."""
+    command = r"pip install --no-deps --require-hashes -r requirements/service\.txt"
+    assert re.search(command, (ROOT / "docs/how-to/deploy.md").read_text())
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "requirements/service.txt").read_text(), re.MULTILINE)
+    assert needed("paytrust", {"redis"}) - {"paytrust"} <= {canonicalize_name(name) for name in pinned}

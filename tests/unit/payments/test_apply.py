@@ -21,11 +21,10 @@ from paytrust.invoices.model import (
     InvoiceStatus,
     NewCustomer,
     move,
-    payment_reference,
     schedule,
 )
 from paytrust.money import Money
-from paytrust.payments.model import apply, check_payable, issue, request_for
+from paytrust.payments.model import apply, check_payable, issue, payment_reference, request_for
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 

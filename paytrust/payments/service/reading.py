@@ -1,0 +1,44 @@
+"""Reads about payments that join the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from paytrust.infra.db import Transaction
+from paytrust.invoices import service as invoices
+from paytrust.money import Money
+from paytrust.payments import store
+from paytrust.payments.model import ShownInvoice
+
+
+async def show(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> ShownInvoice:
+    """An invoice with its live payment page."""
+    invoice = await store.show(tx, tenant_id, invoice_id)
+    if invoice is None:
+        raise invoices.unknown(invoice_id)
+    return invoice
+
+
+async def asked_for(
+    tx: Transaction, account_ids: Sequence[UUID], references: Sequence[str]
+) -> dict[str, tuple[UUID, Money]]:
+    """Whose attempts these are, and what was asked. Needs a system transaction."""
+    return await store.asked_for(tx, account_ids, references)
+
+
+async def received(
+    tx: Transaction, tenant_id: UUID, account_id: UUID, gateway_payment_ids: Sequence[str]
+) -> dict[str, Money]:
+    """The amounts in our books of these gateway payments."""
+    return await store.received(tx, tenant_id, account_id, gateway_payment_ids)
+
+
+async def made_between(
+    tx: Transaction, account_id: UUID, since: datetime, until: datetime
+) -> list[tuple[UUID, str, Money]]:
+    """
+    Attempts of [since, until) that the gateway should know: open and paid ones. Needs a system transaction.
+    """
+    return await store.made_between(tx, account_id, since, until)
