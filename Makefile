@@ -7,6 +7,8 @@ HISTORIES ?= 2000
 ROUNDS ?= 3
 FUZZ_CASES ?= 20000
 KILLS ?= 150
+SEEDED ?= -1
+SAMPLED ?= 200
 # A worker has a PostgreSQL, a service and sandboxes of its own. Many tests wait for something, so 4 are quicker than 2 on 2 cores.
 # Files go out in their order: sorted by number of tests, the few long ones would come last, and one worker would work on them alone.
 WORKERS ?= 4
@@ -30,7 +32,7 @@ endif
 # Some images set it. Every process that is started would then compile anew all that it imports: seconds, hundreds of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev check test test-postgres races lint lint-newest bench wrongkeys crash histories chaos-gateway chaos-webhooks splits fuzz audit sbom docs requirements build release clean
+.PHONY: help setup demo dev check test test-postgres races lint lint-newest bench wrongkeys crash histories chaos-gateway chaos-webhooks mutants splits fuzz audit sbom docs requirements build release clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -113,6 +115,9 @@ chaos-webhooks: setup ## True and forged webhooks at once, shuffled and repeated
 
 crash: setup ## Kill service and PostgreSQL at every point of their way, under load; KILLS=150
 	cd tests && ../$(BIN)/python -m campaigns.crash.campaign --kills $(KILLS)
+
+mutants: setup ## Put bugs into the code, one at a time, and count those that the tests catch; SEEDED=-1 SAMPLED=200
+	cd tests && ../$(BIN)/python -m campaigns.mutants.campaign --seeded $(SEEDED) --sampled $(SAMPLED)
 
 splits: setup ## A million random splits over currencies of 0, 2 and 3 decimals
 	$(BIN)/python tests/unit/test_splits.py 1000000
