@@ -7,9 +7,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,6 +19,8 @@ from paytrust.commands import Commands
 
 if TYPE_CHECKING:
     from paytrust.infra.settings import Settings
+
+BACKLOG: Final = 2048
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -88,25 +92,75 @@ def _introduce(ready: Any) -> None:
 @cli.command()
 @click.option("--host", default=None, help="Address to listen on.  [default: $PAYTRUST_HOST or 127.0.0.1]")
 @click.option("--port", type=int, default=None, help="Port to listen on.  [default: $PAYTRUST_PORT or 8000]")
-def serve(host: str | None, port: int | None) -> None:
+@click.option(
+    "--unix-socket",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Listen on this socket instead of a port.  [default: $PAYTRUST_UNIX_SOCKET]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    envvar="PAYTRUST_WORKERS",
+    help="Processes that answer on the same port. One uses one core.",
+)
+def serve(host: str | None, port: int | None, unix_socket: Path | None, workers: int) -> None:
     """
-    Run the API service in this process, against PAYTRUST_DATABASE_URL.
+    Run the API service, against PAYTRUST_DATABASE_URL.
 
     Waits for its database at the start. Stops on SIGTERM or SIGINT after finishing what is under way, within
-    25 s; on SIGTERM it first serves on for PAYTRUST_DRAIN_S, not ready any more. Run one process per core; any
-    number may share a database.
+    25 s; on SIGTERM it first serves on for PAYTRUST_DRAIN_S, not ready any more. With --workers a process that
+    dies is replaced, and SIGHUP replaces all of them, one after the other, without refusing a request.
     """
     from paytrust.app import create_app  # noqa: PLC0415 - slow
     from paytrust.infra.settings import load  # noqa: PLC0415 - slow
 
     given: dict[str, Any] = {
-        name: value for name, value in (("host", host), ("port", port)) if value is not None
+        name: value
+        for name, value in (("host", host), ("port", port), ("unix_socket", unix_socket))
+        if value is not None
     }
     settings = load(**given)
-    app = create_app(settings)
+    app = create_app(settings) if workers == 1 else None
     asyncio.run(_check(settings))
-    _listening(settings.host, settings.port).close()
-    _serve(app, settings)
+    with _listener(settings) as listener:
+        if app is not None:
+            _serve(app, settings, [listener])
+            return
+        from paytrust.processes import serve_with  # noqa: PLC0415 - slow
+
+        raise SystemExit(serve_with(workers, settings, listener, given=given))
+
+
+@cli.command()
+def worker() -> None:
+    """
+    Work in the background, and answer no requests.
+
+    Processes stored webhooks, asks gateways about payments, and does what else PAYTRUST_WORKER switches on in
+    `paytrust serve`. Waits for its database at the start. Stops on SIGTERM or SIGINT, within 10 s; another
+    process takes up what was cut off.
+    """
+    from paytrust.infra import logs  # noqa: PLC0415 - slow
+    from paytrust.infra.settings import load  # noqa: PLC0415 - slow
+    from paytrust.plugins.registry import Registry  # noqa: PLC0415 - slow
+    from paytrust.services import Services  # noqa: PLC0415 - slow
+
+    settings = load(worker=True)
+    logs.configure(settings)
+    asyncio.run(_check(settings))
+    services = Services(settings, Registry(disabled=settings.disabled_plugins))
+    asyncio.run(_work(services))
+
+
+async def _work(services: Any) -> None:
+    told_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+    async with services.running():
+        await told_to_stop.wait()
 
 
 async def _check(settings: Settings) -> None:
@@ -129,19 +183,60 @@ async def _check(settings: Settings) -> None:
         await database.close()
 
 
+@contextlib.contextmanager
+def _listener(settings: Settings) -> Iterator[socket.socket]:
+    """The socket of the service, as the settings have it; the file of a unix socket goes with it."""
+    path = settings.unix_socket
+    with _listening(settings.host, settings.port) if path is None else _listening_at(path) as listener:
+        try:
+            yield listener
+        finally:
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+
 def _listening(host: str, port: int) -> socket.socket:
     """A listening socket, or one clear message: uvicorn would say it in its log, after the workers started."""
     from paytrust.errors import ConfigurationError  # noqa: PLC0415 - slow
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as exc:
         reason = str(exc.strerror).partition(" (")[0]
         raise ConfigurationError(
             f"cannot listen on port {port} of {host}: {reason}; stop what uses it,"
             " or choose another with --port or PAYTRUST_PORT"
         ) from exc
+
+
+def _listening_at(path: Path) -> socket.socket:
+    """The same at a path. A socket that a killed process left behind is replaced; any other file is not."""
+    from paytrust.errors import ConfigurationError  # noqa: PLC0415 - slow
+
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket() and not _is_answered(path):
+            path.unlink()
+        listener.bind(str(path))
+        path.chmod(0o666)  # as with a port: the directory says who may come near
+        listener.listen(BACKLOG)
+    except OSError as exc:
+        listener.close()
+        raise ConfigurationError(
+            f"cannot listen at {path}: {exc.strerror or exc}; stop what uses it,"
+            " or choose another path with --unix-socket or PAYTRUST_UNIX_SOCKET"
+        ) from exc
+    return listener
+
+
+def _is_answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+        try:
+            asked.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        return True
 
 
 def _serve(app: Any, settings: Settings, sockets: list[socket.socket] | None = None) -> None:

@@ -41,6 +41,9 @@ How much is parsed before the bounds are looked at: with it, less than 64 KB of 
 """
 SAID_EVERY_S: Final = 60.0
 
+LOOPBACK: Final = ("127.0.0.1", 0)
+"""The address of what comes over a unix socket: this machine's."""
+
 log = logging.getLogger("uvicorn.error")
 
 
@@ -232,6 +235,8 @@ class _Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.client is None:  # over a unix socket
+            self.client = LOOPBACK
         self._start_receiving()
 
     def connection_lost(self, exc: Exception | None) -> None:

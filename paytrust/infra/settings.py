@@ -126,6 +126,11 @@ class Settings(PluginSettings):
     """Where gateways reach this service, without a trailing slash."""
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    unix_socket: Path | None = None
+    """
+    Where `paytrust serve` listens instead of on a port. Its requests come from 127.0.0.1, which is to be a
+    trusted proxy when a proxy is at the other end.
+    """
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
     """
     Networks of the proxies in front, comma-separated: from them, and only from them, X-Forwarded-For is
@@ -158,7 +163,7 @@ class Settings(PluginSettings):
     longer than the balancer in front takes to notice. 0: not at all.
     """
     start_timeout_s: float = Field(60.0, ge=0, le=3600)
-    """How long `paytrust serve` waits for its database when it starts. 0: not at all."""
+    """How long the service waits for its database when it starts. 0: not at all."""
     pool_size: int = Field(10, ge=2, le=100)
     """Connections for API calls, per process."""
     intake_pool_size: int = Field(4, ge=1, le=50)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -167,22 +168,43 @@ def environ(request, settings):
     }
 
 
-@pytest.fixture
-def service(environ, settings, sandbox, tmp_path, canary):
-    log = tmp_path / "log"
+@contextlib.contextmanager
+def started(environ, tmp_path, *arguments):
+    """`paytrust` with *arguments*, and its log."""
+    log = tmp_path / f"log-{arguments[0]}"
     with log.open("w") as file:
-        process = subprocess.Popen([PAYTRUST, "serve"], env=environ, cwd=tmp_path, stderr=file)
-    running = None
+        process = subprocess.Popen([PAYTRUST, *arguments], env=environ, cwd=tmp_path, stderr=file)
     try:
-        running = Running(process, settings, log, sandbox)
-        yield running
+        yield process, log
     finally:
-        if running is not None:
-            running.http.close()
-            sandbox.xendit.reset()
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself, with its children
+            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                one.kill()
         process.wait()
+
+
+@pytest.fixture
+def serving(environ, settings, sandbox, tmp_path, canary):
+    """The service with the options of its command line, and a merchant."""
+
+    @contextlib.contextmanager
+    def serve(*options, **changes):
+        with started(environ | changes, tmp_path, "serve", *options) as (process, log):
+            running = Running(process, settings, log, sandbox)
+            try:
+                yield running
+            finally:
+                running.http.close()
+                sandbox.xendit.reset()
         canary.look("the log of the service", log.read_text())
+
+    return serve
+
+
+@pytest.fixture
+def service(serving):
+    with serving() as running:
+        yield running
 
 
 def test_a_restart_of_postgresql_is_503_meanwhile_and_heals_by_itself(service, database, ask):
@@ -370,3 +392,105 @@ def test_serve_does_not_wait_longer_than_it_may_nor_for_a_wrong_name(environ, tm
     assert serve(PAYTRUST_DATABASE_URL=away, PAYTRUST_START_TIMEOUT_S="2") < 50
     wrong = environ["PAYTRUST_DATABASE_URL"].replace("@/postgres?", "@/no_such_database?")
     assert serve(PAYTRUST_DATABASE_URL=wrong) < 50
+
+
+# --- several processes ----------------------------------------------------------------------------------------------------------
+
+
+def workers_of(process):
+    """The processes that answer: all children but the one that Python keeps for itself."""
+    found = set()
+    for child in psutil.Process(process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie, which is one
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
+
+
+def test_workers_answer_on_one_port_and_the_dead_are_replaced(serving):
+    with serving("--workers", "2") as service:
+        eventually(lambda: len(workers_of(service.process)) == 2, timeout_s=STARTED_S)
+        before = workers_of(service.process)
+        assert {service.order().status_code for _ in range(6)} == {201}
+        victim = min(before)
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: len(workers_of(service.process) - before) == 1, timeout_s=STARTED_S)
+        eventually(service.ready, timeout_s=STARTED_S)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(30) == 0, service.log.read_text()
+        assert not any(map(psutil.pid_exists, before - {victim}))
+
+
+def test_sighup_replaces_every_process_and_refuses_no_request(serving):
+    with serving("--workers", "2") as service:
+        eventually(lambda: len(workers_of(service.process)) == 2, timeout_s=STARTED_S)
+        before = workers_of(service.process)
+        service.process.send_signal(signal.SIGHUP)
+        seen = set()
+
+        def replaced():
+            seen.add(httpx.get(f"{service.http.base_url}/health/live", timeout=20).status_code)
+            return not before & workers_of(service.process) and len(workers_of(service.process)) == 2
+
+        eventually(replaced, timeout_s=STARTED_S)
+        assert seen == {200}
+        eventually(service.ready, timeout_s=STARTED_S)
+        assert service.order().status_code == 201
+
+
+def test_a_worker_does_the_work_that_serve_leaves(serving, environ, tmp_path):
+    with serving(PAYTRUST_WORKER="false") as service:
+        invoice_id = service.order().json()["invoice_id"]
+        service.sandbox.xendit.pay(service.reference(invoice_id))
+        time.sleep(2)
+        assert service.invoice(invoice_id)["status"] == "pending"
+        with started(environ, tmp_path, "worker") as (worker, log):
+            eventually(lambda: service.invoice(invoice_id)["status"] == "paid", timeout_s=STARTED_S)
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(10) == 0, log.read_text()
+
+
+def is_answered(path):
+    with socket.socket(socket.AF_UNIX) as asked:
+        return asked.connect_ex(str(path)) == 0
+
+
+def over(path):
+    return httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://paytrust", timeout=20)
+
+
+def test_serve_answers_over_a_unix_socket_and_takes_it_away_again(environ, tmp_path):
+    path = tmp_path / "socket"
+    environ |= {"PAYTRUST_TRUSTED_PROXIES": "127.0.0.1", "PAYTRUST_ADDRESS_LIMIT_PER_MINUTE": "3"}
+    with started(environ, tmp_path, "serve", "--unix-socket", str(path)) as (process, log):
+        eventually(lambda: is_answered(path), timeout_s=STARTED_S)
+        with over(path) as http:
+            eventually(lambda: http.get("/health/ready").status_code == 200, timeout_s=STARTED_S)
+            addresses = ["192.0.2.1"] * 4 + ["198.51.100.1"]
+            seen = [http.get("/nothing", headers={"X-Forwarded-For": one}).status_code for one in addresses]
+            assert seen == [404, 404, 404, 429, 404]
+        second = subprocess.run(
+            [PAYTRUST, "serve", "--unix-socket", str(path)],
+            env=environ, cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (second.returncode, f"cannot listen at {path}" in second.stderr) == (1, True), second.stderr
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in {0, -signal.SIGINT}, log.read_text()
+    assert not path.exists()
+
+
+def test_a_socket_left_behind_is_replaced_and_a_file_is_not(environ, tmp_path):
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    with started(environ, tmp_path, "serve", "--unix-socket", str(path)), over(path) as http:
+        eventually(lambda: is_answered(path), timeout_s=STARTED_S)
+        assert http.get("/health/live").status_code == 200
+    file = tmp_path / "file"
+    file.write_text("precious")
+    refused = subprocess.run(
+        [PAYTRUST, "serve", "--unix-socket", str(file)],
+        env=environ, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (refused.returncode, f"cannot listen at {file}" in refused.stderr) == (1, True), refused.stderr
+    assert file.read_text() == "precious"
