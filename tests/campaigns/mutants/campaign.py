@@ -47,7 +47,7 @@ TESTS_OF = {
     "paytrust/secrets": ["tests/database/secrets"],
     "paytrust/tenants": ["tests/api/keys", "tests/security/test_isolation_matrix.py"],
     "paytrust/webhooks": ["tests/api/webhooks", "tests/api/payments"],
-    "migrations": ["tests/database/test_schema_attacks.py", "tests/database/test_migrations.py", "tests/database/test_isolation.py", "tests/api/payments"],
+    "migrations": ["tests/database/test_schema_snapshot.py", "tests/database/test_schema_attacks.py", "tests/database/test_migrations.py", "tests/database/test_isolation.py", "tests/api/payments"],
 }  # fmt: skip
 
 
