@@ -83,11 +83,11 @@ class Services:
         self.proofs = Proofs(self.db)
         work = Payments(self.work_db, self.accounts, calls=work_calls, insecure=reach.insecure)
         webhook_jobs = WebhookJobs(self.work_db, self.accounts, work)
-        self.webhook_worker = Worker("webhooks", webhook_jobs.step)
+        self.webhook_worker = Worker("webhooks", webhook_jobs.window)
         self.workers = (
             self.webhook_worker,
             Worker("unmatched webhooks", webhook_jobs.match, poll_s=SLOW_POLL_S),
-            Worker("reconciler", StatusPoller(self.work_db, work).step, poll_s=STATUS_POLL_S),
+            Worker("reconciler", StatusPoller(self.work_db, work).window, poll_s=STATUS_POLL_S),
             Worker("comparison", DailyReconciliation(self.work_db, work).step, poll_s=SLOW_POLL_S),
             Worker(
                 "idempotency keys", Idempotency(self.work_db, self.secrets).remove_old, poll_s=SLOW_POLL_S

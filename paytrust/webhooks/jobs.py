@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -11,6 +12,7 @@ from paytrust.accounts.service import Accounts
 from paytrust.errors import PayTrustError
 from paytrust.infra import logs
 from paytrust.infra.db import Database
+from paytrust.infra.window import CANDIDATES, Due, Room, Window
 from paytrust.payments.service import Payments
 from paytrust.webhooks import store
 from paytrust.webhooks.model import (
@@ -24,7 +26,10 @@ from paytrust.webhooks.model import (
     checked,
 )
 
-BATCH_SIZE: Final = 4
+AT_ONCE: Final = 16
+OF_ACCOUNT: Final = 3
+"""With the one look of the status poller no more than work in the background may have at an account at once."""
+OF_GATEWAY: Final = AT_ONCE // 2
 MATCH_AT_ONCE: Final = 100
 MATCH_AGAIN: Final = timedelta(hours=1)
 MATCH_FOR: Final = timedelta(days=30)
@@ -39,13 +44,21 @@ class WebhookJobs:
         self._db = db
         self._gateways = gateways
         self._payments = payments
+        self.window = Window(
+            self._claim, self._process, size=AT_ONCE, of_account=OF_ACCOUNT, of_gateway=OF_GATEWAY
+        )
 
-    async def step(self) -> int:
-        """Process what is due, a few at once. Returns how many were claimed."""
+    async def _claim(self, room: Room) -> Sequence[tuple[Due, ClaimedWebhook]]:
         async with self._db.transaction(system=True) as tx:
-            claimed = await store.claim(tx, BATCH_SIZE)
-        await asyncio.gather(*(self._process(webhook) for webhook in claimed))
-        return len(claimed)
+            candidates = await store.due(
+                tx,
+                but_accounts=room.full_accounts,
+                but_gateways=room.full_gateways,
+                of_account=OF_ACCOUNT,
+                limit=CANDIDATES,
+            )
+            claims = [(due, await store.claim(tx, due)) for due in room.choose(candidates)]
+        return [(due, webhook) for due, webhook in claims if webhook is not None]
 
     async def _process(self, webhook: ClaimedWebhook) -> None:
         tenant_id = webhook.tenant_id

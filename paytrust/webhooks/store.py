@@ -12,6 +12,7 @@ from piccolo.querystring import QueryString
 
 from paytrust.contract.gateways import Webhook, WebhookNotice
 from paytrust.infra.db import Record, Transaction, one_of
+from paytrust.infra.window import Due
 from paytrust.webhooks.model import (
     ClaimedWebhook,
     FailedFilters,
@@ -60,24 +61,67 @@ async def insert(
     return bool(written)
 
 
-async def claim(tx: Transaction, limit: int) -> list[ClaimedWebhook]:
-    """Take what is due: nobody else gets it while the lease lasts, and the attempt counts even if we die."""
-    rows = await tx.fetch(
+_DUE: Final = """
+WITH RECURSIVE waiting (account_id) AS (
+    (SELECT gateway_account_id FROM paytrust.webhooks WHERE status = 'received' ORDER BY gateway_account_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT n.gateway_account_id FROM paytrust.webhooks n WHERE n.status = 'received' AND n.gateway_account_id > w.account_id
+            ORDER BY n.gateway_account_id LIMIT 1)
+    FROM waiting w WHERE w.account_id IS NOT NULL
+)
+SELECT due.id, due.tenant_id, a.id AS account_id, a.gateway, due.next_attempt_at
+FROM waiting JOIN paytrust.gateway_accounts a ON a.id = waiting.account_id
+CROSS JOIN LATERAL (
+    SELECT h.*, row_number() OVER (ORDER BY h.next_attempt_at) AS place FROM (
+        SELECT id, tenant_id, next_attempt_at FROM paytrust.webhooks
+        WHERE gateway_account_id = a.id AND status = 'received' AND next_attempt_at <= now()
+            AND (lease_until IS NULL OR lease_until < now())
+        ORDER BY next_attempt_at LIMIT $3
+    ) h
+) due
+WHERE a.id <> ALL($1::uuid[]) AND a.gateway <> ALL($2::text[])
+ORDER BY due.place, due.next_attempt_at LIMIT $4
+"""
+"""Goes from account to account in the index, so that a pile of one account costs the others nothing."""
+
+
+async def due(
+    tx: Transaction, *, but_accounts: list[UUID], but_gateways: list[str], of_account: int, limit: int
+) -> list[Due]:
+    """What could be claimed: every account's oldest first, then their second, and so on."""
+    rows = await tx.fetch(_DUE, but_accounts, but_gateways, of_account, limit)
+    return [
+        Due(
+            id=row["id"],
+            tenant_id=row["tenant_id"],
+            account_id=row["account_id"],
+            gateway=row["gateway"],
+            subject=row["id"],
+            due_at=row["next_attempt_at"],
+        )
+        for row in rows
+    ]
+
+
+async def claim(tx: Transaction, due: Due) -> ClaimedWebhook | None:
+    """
+    Take one that is due, unless another worker was quicker: nobody else gets it while the lease lasts, and
+    the attempt counts even if we die.
+    """
+    row = await tx.fetchrow(
         """
-        UPDATE paytrust.webhooks w SET attempts = w.attempts + 1, lease_until = now() + $2
-        FROM (
+        UPDATE paytrust.webhooks SET attempts = attempts + 1, lease_until = now() + $2
+        WHERE id = (
             SELECT id FROM paytrust.webhooks
-            WHERE status = 'received' AND next_attempt_at <= now() AND (lease_until IS NULL OR lease_until < now())
-            ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED
-        ) due
-        WHERE w.id = due.id
-        RETURNING w.id, w.tenant_id, w.gateway_account_id, w.reference, w.event, w.gateway_payment_id, w.attempts,
-            w.attempts_before
+            WHERE id = $1 AND status = 'received' AND next_attempt_at <= now() AND (lease_until IS NULL OR lease_until < now())
+            FOR UPDATE SKIP LOCKED
+        )
+        RETURNING id, tenant_id, gateway_account_id, reference, event, gateway_payment_id, attempts, attempts_before
         """,
-        limit,
+        due.id,
         LEASE,
     )
-    return [_received(row) for row in rows]
+    return None if row is None else _received(row)
 
 
 async def finish(

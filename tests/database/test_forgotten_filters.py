@@ -25,6 +25,7 @@ import asyncpg
 import msgspec
 import pytest
 from pydantic import SecretStr
+from support.work import one_round
 
 import paytrust.services
 from paytrust.accounts import service as accounts
@@ -195,7 +196,7 @@ class Life:
         await self.owner.execute(
             "UPDATE paytrust.payments SET next_check_at = now() WHERE tenant_id = $1", self.tenant_id
         )
-        await StatusPoller(self.services.db, self.services.payments).step()
+        await one_round(StatusPoller(self.services.db, self.services.payments).window)
 
     async def _read(self, invoice):
         services, tenant_id = self.services, self.tenant_id
@@ -239,7 +240,7 @@ class Life:
         failed = FailedFilters(self.account.id)
         (webhook,) = await services.inbox.failed(failed, limit=50)
         assert await services.inbox.replay_failed(failed) == [webhook.event_id]
-        await WebhookJobs(services.db, services.accounts, services.payments).step()
+        await one_round(WebhookJobs(services.db, services.accounts, services.payments).window)
         (attempt,) = (await services.inbox.get(webhook.event_id)).attempts
         assert attempt.outcome == "failed"
 

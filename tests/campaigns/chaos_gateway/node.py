@@ -32,9 +32,9 @@ async def main() -> None:
         calls = Bulkhead(Breakers(failures=settings.gateway_failures), calls=settings.gateway_calls)
         payments = Payments(services.work_db, services.accounts, calls=calls, insecure=True)
         workers = [
-            Worker("reconciler", StatusPoller(services.work_db, payments).step, poll_s=POLL_S),
+            Worker("reconciler", StatusPoller(services.work_db, payments).window, poll_s=POLL_S),
             Worker(
-                "webhooks", WebhookJobs(services.work_db, services.accounts, payments).step, poll_s=POLL_S
+                "webhooks", WebhookJobs(services.work_db, services.accounts, payments).window, poll_s=POLL_S
             ),
         ]
         for worker in workers:
