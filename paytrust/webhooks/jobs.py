@@ -25,6 +25,7 @@ from paytrust.webhooks.model import (
     WorkerLost,
     checked,
 )
+from paytrust.webhooks.service import Alarm
 
 AT_ONCE: Final = 16
 OF_ACCOUNT: Final = 3
@@ -40,10 +41,11 @@ log = logs.get_logger("paytrust.webhooks")
 class WebhookJobs:
     """Turn stored webhooks into payments: ask the gateway what is true, and apply that."""
 
-    def __init__(self, db: Database, gateways: Accounts, payments: Payments) -> None:
+    def __init__(self, db: Database, gateways: Accounts, payments: Payments, alarm: Alarm) -> None:
         self._db = db
         self._gateways = gateways
         self._payments = payments
+        self._alarm = alarm
         self.window = Window(
             self._claim, self._process, size=AT_ONCE, of_account=OF_ACCOUNT, of_gateway=OF_GATEWAY
         )
@@ -80,7 +82,7 @@ class WebhookJobs:
         except PayTrustError as exc:
             await self._failed(webhook, tenant_id, exc.code, exc.detail, transient=isinstance(exc, TRANSIENT))
         except (Exception, SystemExit) as exc:
-            log.exception("webhook processing failed", webhook_id=str(webhook.id))
+            log.exception("webhook processing failed", event_id=str(webhook.id))
             await self._failed(webhook, tenant_id, "internal_error", type(exc).__name__, transient=True)
         else:
             async with self._db.transaction(system=True) as tx:
@@ -139,10 +141,10 @@ class WebhookJobs:
                 tx, webhook, tenant_id=tenant_id, code=code, detail=detail, retry_after=retry_after
             )
         if retry_after is None:
-            log.critical("webhook given up", webhook_id=str(webhook.id), code=code, detail=detail)
+            self._alarm.given_up(webhook.gateway_account_id, webhook.id, code, detail)
         else:
             log.warning(
-                "webhook will be tried again", webhook_id=str(webhook.id), code=code, attempt=webhook.attempt
+                "webhook will be tried again", event_id=str(webhook.id), code=code, attempt=webhook.attempt
             )
 
 

@@ -281,6 +281,22 @@ async def _attempts(tx: Transaction, webhook_ids: list[UUID]) -> dict[UUID, list
     return attempts
 
 
+async def repeated(tx: Transaction, account_id: UUID, event_key: str) -> bool:
+    """
+    Have an event that came again processed now, with all its tries before it, if it waits for its next try or
+    was given up; whether it was. Not what takes its workers down, nor what could not be read.
+    """
+    return bool(
+        await tx.execute(
+            f"UPDATE paytrust.webhooks SET {_AGAIN} WHERE gateway_account_id = $1 AND event_key = $2 AND reference IS NOT NULL"
+            " AND (lease_until IS NULL OR lease_until < now())"
+            " AND (status = 'failed' AND error_code <> 'worker_lost' OR status = 'received' AND next_attempt_at > now())",
+            account_id,
+            event_key,
+        )
+    )
+
+
 async def replay(tx: Transaction, webhook_id: UUID) -> bool:
     """Due now, with all its tries before it; False while a worker holds it, or when there is none."""
     return bool(

@@ -45,6 +45,7 @@ from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
 from paytrust.webhooks.jobs import WebhookJobs
 from paytrust.webhooks.model import FailedFilters
+from paytrust.webhooks.service import Alarm
 
 FILTER = re.compile(
     r"(?:\b\w+\.)?\b(?:tenant_id|scope) = (?:(?P<parameter>\$\d+)|\w+\.(?:tenant_id|scope)\b)"
@@ -240,7 +241,7 @@ class Life:
         failed = FailedFilters(self.account.id)
         (webhook,) = await services.inbox.failed(failed, limit=50)
         assert await services.inbox.replay_failed(failed) == [webhook.event_id]
-        await one_round(WebhookJobs(services.db, services.accounts, services.payments).window)
+        await one_round(WebhookJobs(services.db, services.accounts, services.payments, Alarm()).window)
         (attempt,) = (await services.inbox.get(webhook.event_id)).attempts
         assert attempt.outcome == "failed"
 

@@ -10,6 +10,8 @@ from datetime import timedelta
 import pytest
 from support.waiting import eventually
 
+from paytrust.webhooks import service
+
 TOTAL = "514550"
 GATEWAYS = ["xendit", "midtrans"]
 
@@ -451,6 +453,36 @@ def test_while_the_gateway_cannot_confirm_the_webhook_waits_and_then_counts(sale
     assert sale.webhooks[0]["error_code"] is None
 
 
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_repeat_of_what_could_not_be_applied_is_applied_at_once(sale, far, database, gateway, given_up):
+    """As when a provider has recovered, and sends the same notification again."""
+    far.fault("http_503", on="list" if gateway == "xendit" else "status", times=1)
+    if gateway == "midtrans":
+        far.settings(send_pending=False)
+    far.pay(sale.reference)
+    [row] = eventually(sale.failed_once)
+    if given_up:
+        database.rows("UPDATE webhooks SET status = 'failed', attempts = 4 WHERE id = $1", row["id"])
+    far.replay(sale.reference)
+    sale.wait("paid")
+    sale.settled("applied")
+    assert (sale.receipts, sale.paid) == (1, (TOTAL, "0"))
+
+
+def test_a_repeat_does_not_bring_back_what_takes_its_workers_down(sale, far, database):
+    far.pay(sale.reference)
+    sale.wait("paid")
+    sale.processed()
+    database.rows(
+        "UPDATE webhooks SET status = 'failed', error_code = 'worker_lost' WHERE reference = $1",
+        sale.reference,
+    )
+    before, sent = sale.statuses, len(far.deliveries)
+    far.replay(sale.reference)
+    far.wait_for_deliveries(sent + 1)
+    assert sale.statuses == before
+
+
 def test_a_gateway_that_tells_of_another_amount_than_we_asked_for_is_asked_again_later(
     sale, far, database, gateway
 ):
@@ -491,6 +523,19 @@ def test_an_authentic_webhook_that_cannot_be_read_is_kept_for_a_person(
     assert [(row["status"], row["error_code"], row["attempts"]) for row in rows] == [
         ("failed", "unreadable_webhook", 0)
     ]
+
+
+@pytest.mark.parametrize("gateway", ["xendit"], indirect=True)
+def test_a_webhook_that_cannot_be_read_is_an_alarm_at_once(outside, merchant, admin, far, logged):
+    """The log names it as the API and the command line do; the second within the hour is no second alarm."""
+    lines = logged(service)
+    headers = {"x-callback-token": far.callback_token}
+    for body in (b"{}", b"[]"):
+        outside.post(merchant.accounts["xendit"]["webhook_url"], content=body, headers=headers)
+    [alarm, error] = [line for line in lines if line["event"] == "webhook given up"]
+    assert [line["log_level"] for line in (alarm, error)] == ["critical", "error"]
+    assert (alarm["gateway_id"], alarm["code"]) == (merchant.xendit_id, "unreadable_webhook")
+    assert admin.get(f"/webhooks/{alarm['event_id']}").json()["error_code"] == "unreadable_webhook"
 
 
 def test_a_status_nobody_knows_is_kept_for_a_person(sale, far, gateway, seller, database):

@@ -18,6 +18,7 @@ from paytrust.plugins.calls import Bulkhead
 from paytrust.plugins.registry import Registry
 from paytrust.services import Services
 from paytrust.webhooks.jobs import WebhookJobs
+from paytrust.webhooks.service import Alarm
 
 POLL_S = 0.2
 
@@ -34,7 +35,9 @@ async def main() -> None:
         workers = [
             Worker("reconciler", StatusPoller(services.work_db, payments).window, poll_s=POLL_S),
             Worker(
-                "webhooks", WebhookJobs(services.work_db, services.accounts, payments).window, poll_s=POLL_S
+                "webhooks",
+                WebhookJobs(services.work_db, services.accounts, payments, Alarm()).window,
+                poll_s=POLL_S,
             ),
         ]
         for worker in workers:
