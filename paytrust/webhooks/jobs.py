@@ -13,6 +13,7 @@ from paytrust.errors import PayTrustError
 from paytrust.infra import logs
 from paytrust.infra.db import Database
 from paytrust.infra.window import CANDIDATES, Due, Room, Window
+from paytrust.payments.model import OUR_REFERENCE
 from paytrust.payments.service import Payments
 from paytrust.webhooks import store
 from paytrust.webhooks.model import (
@@ -23,7 +24,7 @@ from paytrust.webhooks.model import (
     UnknownReference,
     WebhookStatus,
     WorkerLost,
-    checked,
+    read,
 )
 from paytrust.webhooks.service import Alarm
 
@@ -63,16 +64,13 @@ class WebhookJobs:
         return [(due, webhook) for due, webhook in claims if webhook is not None]
 
     async def _process(self, webhook: ClaimedWebhook) -> None:
-        tenant_id = webhook.tenant_id
+        tenant_id, status = webhook.tenant_id, WebhookStatus.IGNORED
         try:
-            tenant_id, account, reference = await self._locate(webhook)
-            applied = await self._payments.confirm(
-                tenant_id, account, reference, hint=webhook.gateway_payment_id
-            )
-            await self._payments.collection.collect_next(applied)
-            applied.check()
-            if not applied.changed:
-                await self._payments.check_soon(tenant_id, account.id, reference)
+            located = await self._locate(webhook)
+            if located is not None:
+                tenant_id = located[0]
+                if await self._apply(webhook, *located):
+                    status = WebhookStatus.APPLIED
         except asyncio.CancelledError:
             async with self._db.transaction(system=True) as tx:
                 await store.give_back(
@@ -86,19 +84,31 @@ class WebhookJobs:
             await self._failed(webhook, tenant_id, "internal_error", type(exc).__name__, transient=True)
         else:
             async with self._db.transaction(system=True) as tx:
-                status = WebhookStatus.APPLIED if applied.changed else WebhookStatus.IGNORED
                 await store.finish(tx, webhook, status, tenant_id=tenant_id)
 
-    async def _locate(self, webhook: ClaimedWebhook) -> tuple[UUID, Account, str]:
+    async def _apply(
+        self, webhook: ClaimedWebhook, tenant_id: UUID, account: Account, reference: str
+    ) -> bool:
+        """Ask the gateway what is true of the payment, and write that down; whether anything changed."""
+        applied = await self._payments.confirm(tenant_id, account, reference, hint=webhook.gateway_payment_id)
+        await self._payments.collection.collect_next(applied)
+        applied.check()
+        if not applied.changed:
+            await self._payments.check_soon(tenant_id, account.id, reference)
+        return applied.changed
+
+    async def _locate(self, webhook: ClaimedWebhook) -> tuple[UUID, Account, str] | None:
         """
-        Whose payment it is about, and which. The account is the one its URL named, so nobody can speak of
-        another's invoices.
+        Whose payment it is about, and which; None when it is not about ours. The account is the one its URL
+        named, so nobody can speak of another's invoices.
         """
         if webhook.tries > MAX_CLAIMS:
             raise WorkerLost(f"claimed {webhook.tries} times without an end")
         async with self._db.transaction(system=True, readonly=True) as tx:
             account = await accounts.get(tx, webhook.gateway_account_id)
         reference = webhook.reference or await self._read_again(webhook, account)
+        if not OUR_REFERENCE.fullmatch(reference):
+            return None
         tenant_id = await self._payments.tenant_of(account.id, reference)
         if tenant_id is None or webhook.tenant_id not in {None, tenant_id}:
             raise UnknownReference(f"no payment has the reference {reference!r}")
@@ -110,7 +120,7 @@ class WebhookJobs:
         """
         async with self._db.transaction(system=True, readonly=True) as tx:
             arrived = await store.contents(tx, webhook.id)
-        notice = checked(self._gateways.gateway(account).read_webhook(arrived))
+        notice = read(self._gateways.gateway(account), arrived)
         async with self._db.transaction(system=True) as tx:
             await store.reread(tx, webhook, notice)
         return notice.reference

@@ -19,7 +19,7 @@ from paytrust.infra.ids import new_id
 from paytrust.infra.rate_limits import Decision, SlidingWindow
 from paytrust.security.access import subnet
 from paytrust.webhooks import model, store
-from paytrust.webhooks.model import FailedFilters, WebhookContent, WebhookOut
+from paytrust.webhooks.model import FailedFilters, WebhookContent, WebhookOut, WebhookStatus
 
 INTAKE_TIMEOUT_MS: Final = 2_000
 ALARM_AGAIN_S: Final = 3_600.0
@@ -89,7 +89,7 @@ class Webhooks:
             if not known:
                 self._anonymous.undo(subnet(sender))
                 self._addresses.hit(address)
-            notice, failure = self._examine(account, webhook)
+            notice, status, failure = self._examine(account, webhook)
             event_id = new_id()
             stored = await store.insert(
                 tx,
@@ -99,6 +99,7 @@ class Webhooks:
                 notice=notice,
                 headers=model.scrub(headers),
                 body=body,
+                status=status,
                 failure=failure,
             )
             due = stored or await store.repeated(tx, account.id, notice.event_key)
@@ -107,29 +108,33 @@ class Webhooks:
             gateway=gateway,
             event_kind=notice.event,
             reference=notice.reference,
+            status=status,
         )
         if stored and failure:
             self._alarm.given_up(account.id, event_id, *failure)
-        elif due:
+        elif due and status is WebhookStatus.RECEIVED:
             self._on_stored()
         return stored
 
-    def _examine(self, account: Account, webhook: Webhook) -> tuple[WebhookNotice, tuple[str, str] | None]:
+    def _examine(
+        self, account: Account, webhook: Webhook
+    ) -> tuple[WebhookNotice, WebhookStatus, tuple[str, str] | None]:
         gateway = self._gateways.gateway(account)
         try:
             _verify(gateway, webhook)
-            return model.checked(gateway.read_webhook(webhook)), None
+            notice = model.read(gateway, webhook)
         except InvalidSignature:
             self.refused[account.gateway] += 1
             log.warning("webhook refused", gateway=account.gateway, gateway_id=str(account.id))
             raise
         except UnreadableWebhook as exc:
-            return model.unreadable(webhook.body), (exc.code, exc.detail)
+            return model.unreadable(webhook.body), WebhookStatus.FAILED, (exc.code, exc.detail)
         except (Exception, SystemExit) as exc:
             log.exception("gateway plugin failed on a webhook", gateway=account.gateway)
             raise Unavailable(
                 f"the plugin of the gateway {account.gateway} could not check the webhook"
             ) from exc
+        return notice, WebhookStatus.RECEIVED if model.is_ours(notice) else WebhookStatus.IGNORED, None
 
 
 def _require(decision: Decision) -> None:

@@ -35,15 +35,17 @@ async def insert(
     notice: WebhookNotice,
     headers: Mapping[str, str],
     body: bytes,
+    status: WebhookStatus,
     failure: tuple[str, str] | None,
 ) -> bool:
     """
-    Keep a webhook; False when we have the same event already. With *failure* it is kept as failed from the
-    start.
+    Keep a webhook; False when we have the same event already. One that need not be processed has its last
+    *status* from the start, and *failure* says why it failed.
     """
     written = await tx.fetchval(
         "INSERT INTO paytrust.webhooks (id, tenant_id, gateway_account_id, event_key, event, reference, headers, body, status, error_code,"
-        " error_detail, gateway_payment_id) VALUES ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8, $9, $10, $11, $12)"
+        " error_detail, gateway_payment_id, processed_at) VALUES ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8, $9, $10, $11, $12,"
+        " CASE WHEN $9 = 'ignored' THEN now() END)"
         " ON CONFLICT (gateway_account_id, event_key) DO NOTHING RETURNING true",
         webhook_id,
         tenant_id,
@@ -53,7 +55,7 @@ async def insert(
         notice.reference,
         msgspec.json.encode(headers).decode(),
         body,
-        WebhookStatus.FAILED if failure else WebhookStatus.RECEIVED,
+        status,
         failure[0] if failure else None,
         failure[1] if failure else None,
         notice.gateway_payment_id,
@@ -186,7 +188,7 @@ async def contents(tx: Transaction, webhook_id: UUID) -> Webhook:
 async def reread(tx: Transaction, webhook: ClaimedWebhook, notice: WebhookNotice) -> None:
     """Write down what a webhook is about that could not be read when it came."""
     await tx.execute(
-        "UPDATE paytrust.webhooks SET event = $2, reference = $3 WHERE id = $1",
+        "UPDATE paytrust.webhooks SET event = $2, reference = nullif($3, '') WHERE id = $1",
         webhook.id,
         notice.event,
         notice.reference,

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from support.waiting import eventually
 
-from paytrust.webhooks import service
+from paytrust.payments.model.attempt import payment_reference
+from paytrust.webhooks import jobs, service
 
 TOTAL = "514550"
 GATEWAYS = ["xendit", "midtrans"]
@@ -367,30 +369,28 @@ def test_money_on_a_second_attempt_after_the_first_was_paid_is_overpayment(sale,
 @pytest.fixture
 def unknown(outside, seller, sandbox, far, gateway, database):
     """
-    News of a payment that we never asked for, made at the gateway by somebody else with the same account.
+    News of a payment that is named like ours, and that we know nothing about: as after a restored backup.
     """
+    reference = payment_reference(uuid4(), 1, 1)
     if gateway == "xendit":
-        body = {"external_id": "made-in-the-dashboard", "amount": 1000, "currency": "IDR"}
+        body = {"external_id": reference, "amount": 1000, "currency": "IDR"}
         outside.post(f"{far.url}/v2/invoices", auth=(far.key, ""), json=body).raise_for_status()
     else:
         far.settings(send_pending=False)
-        body = {"transaction_details": {"order_id": "made-in-the-dashboard", "gross_amount": 1000}}
+        body = {"transaction_details": {"order_id": reference, "gross_amount": 1000}}
         outside.post(f"{far.url}/snap/v1/transactions", auth=(far.key, ""), json=body).raise_for_status()
-    database.value(
-        "DELETE FROM webhook_attempts WHERE webhook_id IN (SELECT id FROM webhooks WHERE reference = 'made-in-the-dashboard')"
-    )
-    far.pay("made-in-the-dashboard")
+    far.pay(reference)
     [delivery] = far.wait_for_deliveries(1)
     assert delivery.attempts[0].status == 200
     account = seller.accounts[gateway]["gateway_id"]
-    query = "SELECT * FROM webhooks WHERE reference = 'made-in-the-dashboard' AND gateway_account_id = $1 ORDER BY id DESC LIMIT 1"
+    query = "SELECT * FROM webhooks WHERE reference = $1 AND gateway_account_id = $2 ORDER BY id DESC LIMIT 1"
 
     def row(attempts=1):
         def tried():
-            rows = database.rows(query, account)
+            rows = database.rows(query, reference, account)
             return rows and rows[0]["attempts"] >= attempts and rows[0]["lease_until"] is None and rows[0]
 
-        return eventually(tried, lambda: database.rows(query, account), timeout_s=6)
+        return eventually(tried, lambda: database.rows(query, reference, account), timeout_s=6)
 
     return row
 
@@ -429,6 +429,32 @@ def test_news_of_an_unknown_payment_is_kept_and_tried_again(unknown, database):
         (3, "retry"),
         (4, "failed"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("gateway", "kind"),
+    [
+        *(("xendit", kind) for kind in ("ping", "other_shop", "payout", "disbursement")),
+        *(("xendit", kind) for kind in ("virtual_account_created", "virtual_account_paid")),
+        *(("midtrans", kind) for kind in ("ping", "other_shop", "account_linked")),
+    ],
+    indirect=["gateway"],
+)
+def test_what_is_about_no_payment_of_ours_is_ignored_without_an_alarm(
+    merchant, sandbox, database, logged, gateway, kind
+):
+    lines, far = [logged(service), logged(jobs)], getattr(sandbox, gateway)
+    far.send_unrelated(kind)
+    for delivery in far.wait_for_deliveries(1):
+        assert [attempt.status for attempt in delivery.attempts] == [200]
+    rows = database.rows(
+        "SELECT status, attempts, processed_at FROM webhooks WHERE gateway_account_id = $1",
+        merchant.accounts[gateway]["gateway_id"],
+    )
+    assert {(row["status"], row["attempts"], row["processed_at"] is None) for row in rows} == {
+        ("ignored", 0, False)
+    }
+    assert {line["log_level"] for heard in lines for line in heard} == {"info"}
 
 
 def hurry(database, row):
