@@ -201,11 +201,18 @@ class UnreadableWebhook(PayTrustError):
     """
     An authentic webhook in a form, or with a status, the plugin does not know. Kept for a person, never
     retried.
+
+    *reference* is what it names as its payment, where the plugin could read that: "" when it is about another
+    product of the provider. What names no payment of ours needs no person.
     """
 
     code = "unreadable_webhook"
     status = 422
     title = "The webhook cannot be read"
+
+    def __init__(self, detail: str = "", *, reference: str | None = None) -> None:
+        super().__init__(detail)
+        self.reference = reference
 
 
 class ConfigurationError(PayTrustError):

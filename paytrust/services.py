@@ -35,7 +35,7 @@ from paytrust.security.encryption import MasterKeys
 from paytrust.security.urls import Reach
 from paytrust.tenants.service import Tenants
 from paytrust.webhooks.jobs import WebhookJobs
-from paytrust.webhooks.service import Inbox, Webhooks
+from paytrust.webhooks.service import Alarm, Inbox, Webhooks
 
 STATUS_POLL_S = 10.0
 SLOW_POLL_S = 60.0
@@ -82,12 +82,13 @@ class Services:
         self.reconciliation = Reconciliation(self.db, self.payments)
         self.proofs = Proofs(self.db)
         work = Payments(self.work_db, self.accounts, calls=work_calls, insecure=reach.insecure)
-        webhook_jobs = WebhookJobs(self.work_db, self.accounts, work)
-        self.webhook_worker = Worker("webhooks", webhook_jobs.step)
+        alarm = Alarm()
+        webhook_jobs = WebhookJobs(self.work_db, self.accounts, work, alarm)
+        self.webhook_worker = Worker("webhooks", webhook_jobs.window)
         self.workers = (
             self.webhook_worker,
             Worker("unmatched webhooks", webhook_jobs.match, poll_s=SLOW_POLL_S),
-            Worker("reconciler", StatusPoller(self.work_db, work).step, poll_s=STATUS_POLL_S),
+            Worker("reconciler", StatusPoller(self.work_db, work).window, poll_s=STATUS_POLL_S),
             Worker("comparison", DailyReconciliation(self.work_db, work).step, poll_s=SLOW_POLL_S),
             Worker(
                 "idempotency keys", Idempotency(self.work_db, self.secrets).remove_old, poll_s=SLOW_POLL_S
@@ -98,6 +99,7 @@ class Services:
             self.accounts,
             limit=settings.webhook_limit_per_minute,
             on_stored=self.webhook_worker.wake,
+            alarm=alarm,
         )
         self.rates_store = (
             None if settings.rates_url is None else RateStore(settings.rates_url.get_secret_value())

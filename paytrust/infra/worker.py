@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import contextvars
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from paytrust.errors import Unavailable
 from paytrust.infra import logs
+from paytrust.infra.window import Window
 
 POLL_MIN_S: Final = 0.2
 POLL_MAX_S: Final = 2.0
@@ -28,12 +29,15 @@ class Worker:
     Calls *step* until it finds nothing, then waits: until `wake`, or with growing pauses of at most *poll_s*.
 
     *step* claims and finishes some work and returns how much; its exceptions are logged and never end
-    the loop.
+    the loop. A window's step only begins it: the loop looks again whenever a place becomes free.
     """
 
-    def __init__(self, name: str, step: Callable[[], Awaitable[int]], *, poll_s: float = POLL_MAX_S) -> None:
+    def __init__(
+        self, name: str, step: Callable[[], Awaitable[int]] | Window[Any], *, poll_s: float = POLL_MAX_S
+    ) -> None:
         self._name = name
-        self._step = step
+        self._window = step if isinstance(step, Window) else None
+        self._step = step.step if isinstance(step, Window) else step
         self._poll_s = poll_s
         self._wanted = asyncio.Event()
         self._stopping = False
@@ -51,19 +55,24 @@ class Worker:
 
     async def stop(self) -> None:
         """
-        Let the current step finish, at most 4 s; its lease lets another process take over what was cut off.
+        Let what is under way finish, at most 4 s; its lease lets another process take over what was cut off.
         """
         if self._task is None:
             return
         self._stopping = True
         self._wanted.set()
+        until = asyncio.get_running_loop().time() + STOP_S
         _, late = await asyncio.wait([self._task], timeout=STOP_S)
         for task in late:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        if self._window is not None:
+            await self._window.finish(max(0, until - asyncio.get_running_loop().time()))
 
     async def _run(self) -> None:
+        if self._window is not None:
+            self._window.on_free = self.wake
         pause_s = POLL_MIN_S
         while not self._stopping:
             self._wanted.clear()

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
-from uuid import UUID
 
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
@@ -18,13 +15,17 @@ from paytrust.errors import (
 )
 from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
+from paytrust.infra.window import CANDIDATES, Due, Room, Window
 from paytrust.invoices import service as invoices
 from paytrust.invoices.model import Invoice, InvoiceStatus, move
 from paytrust.payments import model, store
 from paytrust.payments.model import Applied, Attempt, AttemptStatus, Check
 from paytrust.payments.service import Payments
 
-BATCH_SIZE: Final = 8
+AT_ONCE: Final = 8
+OF_ACCOUNT: Final = 1
+"""The webhooks have the other places that work in the background has at an account."""
+OF_GATEWAY: Final = AT_ONCE // 2
 LEASE: Final = timedelta(minutes=5)
 """Also when a look that failed is repeated."""
 
@@ -40,23 +41,27 @@ class StatusPoller:
     def __init__(self, db: Database, payments: Payments) -> None:
         self._db = db
         self._payments = payments
+        self.window = Window(
+            self._claim, self._contained, size=AT_ONCE, of_account=OF_ACCOUNT, of_gateway=OF_GATEWAY
+        )
 
-    async def step(self) -> int:
-        """Look at what is due, a few at once. Returns how many were claimed."""
+    async def _claim(self, room: Room) -> Sequence[tuple[Due, Check]]:
         async with self._db.transaction(system=True) as tx:
-            claimed = await store.claim_checks(tx, BATCH_SIZE, lease=LEASE)
-        of_invoice: defaultdict[UUID, list[Check]] = defaultdict(list)
-        for check in claimed:
-            of_invoice[check.invoice_id].append(check)
-        await asyncio.gather(*(self._one_by_one(checks) for checks in of_invoice.values()))
-        return len(claimed)
+            candidates = await store.due_checks(
+                tx,
+                but_accounts=room.full_accounts,
+                but_gateways=room.full_gateways,
+                of_account=OF_ACCOUNT,
+                limit=CANDIDATES,
+            )
+            claims = [(due, await store.claim_check(tx, due, lease=LEASE)) for due in room.choose(candidates)]
+        return [(due, check) for due, check in claims if check is not None]
 
-    async def _one_by_one(self, checks: Sequence[Check]) -> None:
-        for check in checks:
-            try:
-                await self._check(check)
-            except Exception:
-                log.exception("a payment could not be looked at", payment_id=str(check.payment_id))
+    async def _contained(self, check: Check) -> None:
+        try:
+            await self._check(check)
+        except Exception:
+            log.exception("a payment could not be looked at", payment_id=str(check.payment_id))
 
     async def _check(self, check: Check) -> None:
         again = False

@@ -10,6 +10,7 @@ import msgspec
 from paytrust.contract.gateways import GatewayPayment
 from paytrust.infra.db import Record, Transaction
 from paytrust.infra.statements import Filtered, Statement
+from paytrust.infra.window import Due
 from paytrust.invoices.model import Invoice
 from paytrust.invoices.store import COLUMNS as INVOICE_COLUMNS
 from paytrust.invoices.store import INSERT as INSERT_INVOICE
@@ -189,24 +190,65 @@ async def insert(tx: Transaction, attempt: Attempt) -> None:
     )
 
 
-async def claim_checks(tx: Transaction, limit: int, *, lease: timedelta) -> list[Check]:
+_DUE_CHECKS: Final = """
+WITH RECURSIVE waiting (account_id) AS (
+    (SELECT gateway_account_id FROM paytrust.payments WHERE next_check_at IS NOT NULL ORDER BY gateway_account_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT n.gateway_account_id FROM paytrust.payments n WHERE n.next_check_at IS NOT NULL AND n.gateway_account_id > w.account_id
+            ORDER BY n.gateway_account_id LIMIT 1)
+    FROM waiting w WHERE w.account_id IS NOT NULL
+)
+SELECT due.tenant_id, due.id, due.invoice_id, a.id AS account_id, a.gateway, due.next_check_at
+FROM waiting JOIN paytrust.gateway_accounts a ON a.id = waiting.account_id
+CROSS JOIN LATERAL (
+    SELECT h.*, row_number() OVER (ORDER BY h.next_check_at) AS place FROM (
+        SELECT tenant_id, id, invoice_id, next_check_at FROM paytrust.payments
+        WHERE gateway_account_id = a.id AND next_check_at <= now() ORDER BY next_check_at LIMIT $3
+    ) h
+) due
+WHERE a.id <> ALL($1::uuid[]) AND a.gateway <> ALL($2::text[])
+ORDER BY due.place, due.next_check_at LIMIT $4
+"""
+"""Goes from account to account in the index, so that a pile of one account costs the others nothing."""
+
+
+async def due_checks(
+    tx: Transaction, *, but_accounts: list[UUID], but_gateways: list[str], of_account: int, limit: int
+) -> list[Due]:
+    """Attempts that are due for a look: every account's oldest first, then their second, and so on."""
+    rows = await tx.fetch(_DUE_CHECKS, but_accounts, but_gateways, of_account, limit)
+    return [
+        Due(
+            id=row["id"],
+            tenant_id=row["tenant_id"],
+            account_id=row["account_id"],
+            gateway=row["gateway"],
+            subject=row["invoice_id"],
+            due_at=row["next_check_at"],
+        )
+        for row in rows
+    ]
+
+
+async def claim_check(tx: Transaction, due: Due, *, lease: timedelta) -> Check | None:
     """
-    Claim attempts that are due for a look; the claim of a process that dies ends after *lease*.
+    Claim one look, unless another worker was quicker; the claim of a process that dies ends after *lease*.
     """
-    rows = await tx.fetch(
+    row = await tx.fetchrow(
         """
-        UPDATE paytrust.payments p SET next_check_at = now() + $2
-        FROM (
-            SELECT tenant_id, id FROM paytrust.payments WHERE next_check_at <= now()
-            ORDER BY next_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
-        ) due
-        WHERE p.tenant_id = due.tenant_id AND p.id = due.id
-        RETURNING p.tenant_id, p.invoice_id, p.id, p.next_check_at
+        UPDATE paytrust.payments SET next_check_at = now() + $3
+        WHERE tenant_id = $1 AND id = (
+            SELECT id FROM paytrust.payments WHERE tenant_id = $1 AND id = $2 AND next_check_at <= now() FOR UPDATE SKIP LOCKED
+        )
+        RETURNING tenant_id, invoice_id, id, next_check_at
         """,
-        limit,
+        due.tenant_id,
+        due.id,
         lease,
     )
-    return [Check(row["tenant_id"], row["invoice_id"], row["id"], row["next_check_at"]) for row in rows]
+    return (
+        None if row is None else Check(row["tenant_id"], row["invoice_id"], row["id"], row["next_check_at"])
+    )
 
 
 async def checked(tx: Transaction, check: Check, *, next_at: datetime | None) -> None:

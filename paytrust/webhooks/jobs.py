@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -11,6 +12,8 @@ from paytrust.accounts.service import Accounts
 from paytrust.errors import PayTrustError
 from paytrust.infra import logs
 from paytrust.infra.db import Database
+from paytrust.infra.window import CANDIDATES, Due, Room, Window
+from paytrust.payments.model import OUR_REFERENCE
 from paytrust.payments.service import Payments
 from paytrust.webhooks import store
 from paytrust.webhooks.model import (
@@ -21,10 +24,14 @@ from paytrust.webhooks.model import (
     UnknownReference,
     WebhookStatus,
     WorkerLost,
-    checked,
+    read,
 )
+from paytrust.webhooks.service import Alarm
 
-BATCH_SIZE: Final = 4
+AT_ONCE: Final = 16
+OF_ACCOUNT: Final = 3
+"""With the one look of the status poller no more than work in the background may have at an account at once."""
+OF_GATEWAY: Final = AT_ONCE // 2
 MATCH_AT_ONCE: Final = 100
 MATCH_AGAIN: Final = timedelta(hours=1)
 MATCH_FOR: Final = timedelta(days=30)
@@ -35,29 +42,35 @@ log = logs.get_logger("paytrust.webhooks")
 class WebhookJobs:
     """Turn stored webhooks into payments: ask the gateway what is true, and apply that."""
 
-    def __init__(self, db: Database, gateways: Accounts, payments: Payments) -> None:
+    def __init__(self, db: Database, gateways: Accounts, payments: Payments, alarm: Alarm) -> None:
         self._db = db
         self._gateways = gateways
         self._payments = payments
+        self._alarm = alarm
+        self.window = Window(
+            self._claim, self._process, size=AT_ONCE, of_account=OF_ACCOUNT, of_gateway=OF_GATEWAY
+        )
 
-    async def step(self) -> int:
-        """Process what is due, a few at once. Returns how many were claimed."""
+    async def _claim(self, room: Room) -> Sequence[tuple[Due, ClaimedWebhook]]:
         async with self._db.transaction(system=True) as tx:
-            claimed = await store.claim(tx, BATCH_SIZE)
-        await asyncio.gather(*(self._process(webhook) for webhook in claimed))
-        return len(claimed)
+            candidates = await store.due(
+                tx,
+                but_accounts=room.full_accounts,
+                but_gateways=room.full_gateways,
+                of_account=OF_ACCOUNT,
+                limit=CANDIDATES,
+            )
+            claims = [(due, await store.claim(tx, due)) for due in room.choose(candidates)]
+        return [(due, webhook) for due, webhook in claims if webhook is not None]
 
     async def _process(self, webhook: ClaimedWebhook) -> None:
-        tenant_id = webhook.tenant_id
+        tenant_id, status = webhook.tenant_id, WebhookStatus.IGNORED
         try:
-            tenant_id, account, reference = await self._locate(webhook)
-            applied = await self._payments.confirm(
-                tenant_id, account, reference, hint=webhook.gateway_payment_id
-            )
-            await self._payments.collection.collect_next(applied)
-            applied.check()
-            if not applied.changed:
-                await self._payments.check_soon(tenant_id, account.id, reference)
+            located = await self._locate(webhook)
+            if located is not None:
+                tenant_id = located[0]
+                if await self._apply(webhook, *located):
+                    status = WebhookStatus.APPLIED
         except asyncio.CancelledError:
             async with self._db.transaction(system=True) as tx:
                 await store.give_back(
@@ -67,23 +80,35 @@ class WebhookJobs:
         except PayTrustError as exc:
             await self._failed(webhook, tenant_id, exc.code, exc.detail, transient=isinstance(exc, TRANSIENT))
         except (Exception, SystemExit) as exc:
-            log.exception("webhook processing failed", webhook_id=str(webhook.id))
+            log.exception("webhook processing failed", event_id=str(webhook.id))
             await self._failed(webhook, tenant_id, "internal_error", type(exc).__name__, transient=True)
         else:
             async with self._db.transaction(system=True) as tx:
-                status = WebhookStatus.APPLIED if applied.changed else WebhookStatus.IGNORED
                 await store.finish(tx, webhook, status, tenant_id=tenant_id)
 
-    async def _locate(self, webhook: ClaimedWebhook) -> tuple[UUID, Account, str]:
+    async def _apply(
+        self, webhook: ClaimedWebhook, tenant_id: UUID, account: Account, reference: str
+    ) -> bool:
+        """Ask the gateway what is true of the payment, and write that down; whether anything changed."""
+        applied = await self._payments.confirm(tenant_id, account, reference, hint=webhook.gateway_payment_id)
+        await self._payments.collection.collect_next(applied)
+        applied.check()
+        if not applied.changed:
+            await self._payments.check_soon(tenant_id, account.id, reference)
+        return applied.changed
+
+    async def _locate(self, webhook: ClaimedWebhook) -> tuple[UUID, Account, str] | None:
         """
-        Whose payment it is about, and which. The account is the one its URL named, so nobody can speak of
-        another's invoices.
+        Whose payment it is about, and which; None when it is not about ours. The account is the one its URL
+        named, so nobody can speak of another's invoices.
         """
         if webhook.tries > MAX_CLAIMS:
             raise WorkerLost(f"claimed {webhook.tries} times without an end")
         async with self._db.transaction(system=True, readonly=True) as tx:
             account = await accounts.get(tx, webhook.gateway_account_id)
         reference = webhook.reference or await self._read_again(webhook, account)
+        if not OUR_REFERENCE.fullmatch(reference):
+            return None
         tenant_id = await self._payments.tenant_of(account.id, reference)
         if tenant_id is None or webhook.tenant_id not in {None, tenant_id}:
             raise UnknownReference(f"no payment has the reference {reference!r}")
@@ -95,7 +120,7 @@ class WebhookJobs:
         """
         async with self._db.transaction(system=True, readonly=True) as tx:
             arrived = await store.contents(tx, webhook.id)
-        notice = checked(self._gateways.gateway(account).read_webhook(arrived))
+        notice = read(self._gateways.gateway(account), arrived)
         async with self._db.transaction(system=True) as tx:
             await store.reread(tx, webhook, notice)
         return notice.reference
@@ -126,10 +151,10 @@ class WebhookJobs:
                 tx, webhook, tenant_id=tenant_id, code=code, detail=detail, retry_after=retry_after
             )
         if retry_after is None:
-            log.critical("webhook given up", webhook_id=str(webhook.id), code=code, detail=detail)
+            self._alarm.given_up(webhook.gateway_account_id, webhook.id, code, detail)
         else:
             log.warning(
-                "webhook will be tried again", webhook_id=str(webhook.id), code=code, attempt=webhook.attempt
+                "webhook will be tried again", event_id=str(webhook.id), code=code, attempt=webhook.attempt
             )
 
 

@@ -5,13 +5,14 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from paytrust.contract.gateways import WebhookNotice
+from paytrust.contract.gateways import Gateway, Webhook, WebhookNotice
 from paytrust.errors import Busy, GatewayError, PayTrustError, Unavailable, UnreadableWebhook
+from paytrust.payments.model import OUR_REFERENCE
 
 RETRY_AFTER: Final = (timedelta(minutes=1), timedelta(minutes=6), timedelta(minutes=36))
 """FR-040: counted from the first failure."""
@@ -34,7 +35,7 @@ class WebhookStatus(StrEnum):
     """Stored, and due for processing or for another try."""
     APPLIED = "applied"
     IGNORED = "ignored"
-    """Processed, and nothing had to change: a repeat, or a step on the way."""
+    """Nothing had to change: a repeat, a step on the way, or about no payment of ours."""
     FAILED = "failed"
     """Given up: kept for a person."""
 
@@ -128,6 +129,28 @@ def unreadable(body: bytes) -> WebhookNotice:
     return WebhookNotice(
         event_key=f"sha256:{hashlib.sha256(body).hexdigest()}", reference="", event="unreadable"
     )
+
+
+def read(gateway: Gateway[Any, Any], webhook: Webhook) -> WebhookNotice:
+    """
+    What a verified webhook is about. One of another product of the provider, or about a payment that somebody
+    else asked for, need not be readable.
+    """
+    try:
+        return checked(gateway.read_webhook(webhook))
+    except UnreadableWebhook as exc:
+        if exc.reference is None or OUR_REFERENCE.fullmatch(exc.reference):
+            raise
+        named = msgspec.structs.replace(unreadable(webhook.body), reference=exc.reference, event="unrelated")
+        return checked(named)
+
+
+def is_ours(notice: WebhookNotice) -> bool:
+    """
+    Whether it is about a payment that we may have asked for: we may not know it yet, or not any more after a
+    restored backup.
+    """
+    return OUR_REFERENCE.fullmatch(notice.reference) is not None
 
 
 def checked(notice: WebhookNotice) -> WebhookNotice:

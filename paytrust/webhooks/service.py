@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import time
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
@@ -18,22 +19,46 @@ from paytrust.infra.ids import new_id
 from paytrust.infra.rate_limits import Decision, SlidingWindow
 from paytrust.security.access import subnet
 from paytrust.webhooks import model, store
-from paytrust.webhooks.model import FailedFilters, WebhookContent, WebhookOut
+from paytrust.webhooks.model import FailedFilters, WebhookContent, WebhookOut, WebhookStatus
 
 INTAKE_TIMEOUT_MS: Final = 2_000
+ALARM_AGAIN_S: Final = 3_600.0
+ALARMS_KEPT: Final = 10_000
 
 log = logs.get_logger("paytrust.webhooks")
+
+
+class Alarm:
+    """
+    Says that a webhook was given up: at level critical once per account and hour, so that nobody can drown one
+    account's alarm in another's; at level error otherwise. Each process counts for itself.
+    """
+
+    def __init__(self) -> None:
+        self._said: OrderedDict[UUID, float] = OrderedDict()
+
+    def given_up(self, account_id: UUID, event_id: UUID, code: str, detail: str) -> None:
+        now = time.monotonic()
+        loud = now - self._said.get(account_id, -ALARM_AGAIN_S) >= ALARM_AGAIN_S
+        if loud:
+            self._said[account_id] = now
+            self._said.move_to_end(account_id)
+            if len(self._said) > ALARMS_KEPT:
+                self._said.popitem(last=False)
+        tell = log.critical if loud else log.error
+        tell("webhook given up", event_id=str(event_id), gateway_id=str(account_id), code=code, detail=detail)
 
 
 class Webhooks:
     """Take in what gateways send: check it, store it once, answer. Nothing here touches an invoice."""
 
     def __init__(
-        self, db: Database, gateways: Accounts, *, limit: int, on_stored: Callable[[], None]
+        self, db: Database, gateways: Accounts, *, limit: int, on_stored: Callable[[], None], alarm: Alarm
     ) -> None:
         self._db = db
         self._gateways = gateways
         self._on_stored = on_stored
+        self._alarm = alarm
         self._addresses = SlidingWindow("webhook", limit)
         """What came to each address of a webhook that has proved to be one."""
         self._anonymous = SlidingWindow("webhook", limit)
@@ -45,7 +70,8 @@ class Webhooks:
         self, gateway: str, token: str, headers: Mapping[str, str], body: bytes, *, sender: str | None = None
     ) -> bool:
         """
-        Store one webhook for the account that *token* names; False when we have the same event already.
+        Store one webhook for the account that *token* names; False when we have the same event already, which
+        is then due at once if it waits for its next try or was given up.
 
         Raises `NotFound`, `InvalidSignature`, or `Unavailable` when it cannot be stored or too many come:
         then the gateway will try again. *sender* is its address.
@@ -63,43 +89,52 @@ class Webhooks:
             if not known:
                 self._anonymous.undo(subnet(sender))
                 self._addresses.hit(address)
-            notice, failure = self._examine(account, webhook)
+            notice, status, failure = self._examine(account, webhook)
+            event_id = new_id()
             stored = await store.insert(
                 tx,
-                webhook_id=new_id(),
+                webhook_id=event_id,
                 tenant_id=account.tenant_id,
                 account_id=account.id,
                 notice=notice,
                 headers=model.scrub(headers),
                 body=body,
+                status=status,
                 failure=failure,
             )
+            due = stored or await store.repeated(tx, account.id, notice.event_key)
         log.info(
             "webhook stored" if stored else "webhook repeated",
             gateway=gateway,
             event_kind=notice.event,
             reference=notice.reference,
+            status=status,
         )
-        if stored:
+        if stored and failure:
+            self._alarm.given_up(account.id, event_id, *failure)
+        elif due and status is WebhookStatus.RECEIVED:
             self._on_stored()
         return stored
 
-    def _examine(self, account: Account, webhook: Webhook) -> tuple[WebhookNotice, tuple[str, str] | None]:
+    def _examine(
+        self, account: Account, webhook: Webhook
+    ) -> tuple[WebhookNotice, WebhookStatus, tuple[str, str] | None]:
         gateway = self._gateways.gateway(account)
         try:
             _verify(gateway, webhook)
-            return model.checked(gateway.read_webhook(webhook)), None
+            notice = model.read(gateway, webhook)
         except InvalidSignature:
             self.refused[account.gateway] += 1
             log.warning("webhook refused", gateway=account.gateway, gateway_id=str(account.id))
             raise
         except UnreadableWebhook as exc:
-            return model.unreadable(webhook.body), (exc.code, exc.detail)
+            return model.unreadable(webhook.body), WebhookStatus.FAILED, (exc.code, exc.detail)
         except (Exception, SystemExit) as exc:
             log.exception("gateway plugin failed on a webhook", gateway=account.gateway)
             raise Unavailable(
                 f"the plugin of the gateway {account.gateway} could not check the webhook"
             ) from exc
+        return notice, WebhookStatus.RECEIVED if model.is_ours(notice) else WebhookStatus.IGNORED, None
 
 
 def _require(decision: Decision) -> None:
@@ -148,7 +183,7 @@ class Inbox:
         found = await self.get(webhook_id)
         if not replayed:
             raise Busy("this webhook is being processed at this moment")
-        log.info("webhook replayed", webhook_id=str(webhook_id))
+        log.info("webhook replayed", event_id=str(webhook_id))
         return found
 
     async def replay_failed(self, filters: FailedFilters, *, after: UUID | None = None) -> list[UUID]:

@@ -12,6 +12,7 @@ from piccolo.querystring import QueryString
 
 from paytrust.contract.gateways import Webhook, WebhookNotice
 from paytrust.infra.db import Record, Transaction, one_of
+from paytrust.infra.window import Due
 from paytrust.webhooks.model import (
     ClaimedWebhook,
     FailedFilters,
@@ -34,15 +35,17 @@ async def insert(
     notice: WebhookNotice,
     headers: Mapping[str, str],
     body: bytes,
+    status: WebhookStatus,
     failure: tuple[str, str] | None,
 ) -> bool:
     """
-    Keep a webhook; False when we have the same event already. With *failure* it is kept as failed from the
-    start.
+    Keep a webhook; False when we have the same event already. One that need not be processed has its last
+    *status* from the start, and *failure* says why it failed.
     """
     written = await tx.fetchval(
         "INSERT INTO paytrust.webhooks (id, tenant_id, gateway_account_id, event_key, event, reference, headers, body, status, error_code,"
-        " error_detail, gateway_payment_id) VALUES ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8, $9, $10, $11, $12)"
+        " error_detail, gateway_payment_id, processed_at) VALUES ($1, $2, $3, $4, $5, nullif($6, ''), $7, $8, $9, $10, $11, $12,"
+        " CASE WHEN $9 = 'ignored' THEN now() END)"
         " ON CONFLICT (gateway_account_id, event_key) DO NOTHING RETURNING true",
         webhook_id,
         tenant_id,
@@ -52,7 +55,7 @@ async def insert(
         notice.reference,
         msgspec.json.encode(headers).decode(),
         body,
-        WebhookStatus.FAILED if failure else WebhookStatus.RECEIVED,
+        status,
         failure[0] if failure else None,
         failure[1] if failure else None,
         notice.gateway_payment_id,
@@ -60,24 +63,67 @@ async def insert(
     return bool(written)
 
 
-async def claim(tx: Transaction, limit: int) -> list[ClaimedWebhook]:
-    """Take what is due: nobody else gets it while the lease lasts, and the attempt counts even if we die."""
-    rows = await tx.fetch(
+_DUE: Final = """
+WITH RECURSIVE waiting (account_id) AS (
+    (SELECT gateway_account_id FROM paytrust.webhooks WHERE status = 'received' ORDER BY gateway_account_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT n.gateway_account_id FROM paytrust.webhooks n WHERE n.status = 'received' AND n.gateway_account_id > w.account_id
+            ORDER BY n.gateway_account_id LIMIT 1)
+    FROM waiting w WHERE w.account_id IS NOT NULL
+)
+SELECT due.id, due.tenant_id, a.id AS account_id, a.gateway, due.next_attempt_at
+FROM waiting JOIN paytrust.gateway_accounts a ON a.id = waiting.account_id
+CROSS JOIN LATERAL (
+    SELECT h.*, row_number() OVER (ORDER BY h.next_attempt_at) AS place FROM (
+        SELECT id, tenant_id, next_attempt_at FROM paytrust.webhooks
+        WHERE gateway_account_id = a.id AND status = 'received' AND next_attempt_at <= now()
+            AND (lease_until IS NULL OR lease_until < now())
+        ORDER BY next_attempt_at LIMIT $3
+    ) h
+) due
+WHERE a.id <> ALL($1::uuid[]) AND a.gateway <> ALL($2::text[])
+ORDER BY due.place, due.next_attempt_at LIMIT $4
+"""
+"""Goes from account to account in the index, so that a pile of one account costs the others nothing."""
+
+
+async def due(
+    tx: Transaction, *, but_accounts: list[UUID], but_gateways: list[str], of_account: int, limit: int
+) -> list[Due]:
+    """What could be claimed: every account's oldest first, then their second, and so on."""
+    rows = await tx.fetch(_DUE, but_accounts, but_gateways, of_account, limit)
+    return [
+        Due(
+            id=row["id"],
+            tenant_id=row["tenant_id"],
+            account_id=row["account_id"],
+            gateway=row["gateway"],
+            subject=row["id"],
+            due_at=row["next_attempt_at"],
+        )
+        for row in rows
+    ]
+
+
+async def claim(tx: Transaction, due: Due) -> ClaimedWebhook | None:
+    """
+    Take one that is due, unless another worker was quicker: nobody else gets it while the lease lasts, and
+    the attempt counts even if we die.
+    """
+    row = await tx.fetchrow(
         """
-        UPDATE paytrust.webhooks w SET attempts = w.attempts + 1, lease_until = now() + $2
-        FROM (
+        UPDATE paytrust.webhooks SET attempts = attempts + 1, lease_until = now() + $2
+        WHERE id = (
             SELECT id FROM paytrust.webhooks
-            WHERE status = 'received' AND next_attempt_at <= now() AND (lease_until IS NULL OR lease_until < now())
-            ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED
-        ) due
-        WHERE w.id = due.id
-        RETURNING w.id, w.tenant_id, w.gateway_account_id, w.reference, w.event, w.gateway_payment_id, w.attempts,
-            w.attempts_before
+            WHERE id = $1 AND status = 'received' AND next_attempt_at <= now() AND (lease_until IS NULL OR lease_until < now())
+            FOR UPDATE SKIP LOCKED
+        )
+        RETURNING id, tenant_id, gateway_account_id, reference, event, gateway_payment_id, attempts, attempts_before
         """,
-        limit,
+        due.id,
         LEASE,
     )
-    return [_received(row) for row in rows]
+    return None if row is None else _received(row)
 
 
 async def finish(
@@ -142,7 +188,7 @@ async def contents(tx: Transaction, webhook_id: UUID) -> Webhook:
 async def reread(tx: Transaction, webhook: ClaimedWebhook, notice: WebhookNotice) -> None:
     """Write down what a webhook is about that could not be read when it came."""
     await tx.execute(
-        "UPDATE paytrust.webhooks SET event = $2, reference = $3 WHERE id = $1",
+        "UPDATE paytrust.webhooks SET event = $2, reference = nullif($3, '') WHERE id = $1",
         webhook.id,
         notice.event,
         notice.reference,
@@ -235,6 +281,22 @@ async def _attempts(tx: Transaction, webhook_ids: list[UUID]) -> dict[UUID, list
             )
         )
     return attempts
+
+
+async def repeated(tx: Transaction, account_id: UUID, event_key: str) -> bool:
+    """
+    Have an event that came again processed now, with all its tries before it, if it waits for its next try or
+    was given up; whether it was. Not what takes its workers down, nor what could not be read.
+    """
+    return bool(
+        await tx.execute(
+            f"UPDATE paytrust.webhooks SET {_AGAIN} WHERE gateway_account_id = $1 AND event_key = $2 AND reference IS NOT NULL"
+            " AND (lease_until IS NULL OR lease_until < now())"
+            " AND (status = 'failed' AND error_code <> 'worker_lost' OR status = 'received' AND next_attempt_at > now())",
+            account_id,
+            event_key,
+        )
+    )
 
 
 async def replay(tx: Transaction, webhook_id: UUID) -> bool:

@@ -25,6 +25,7 @@ import asyncpg
 import msgspec
 import pytest
 from pydantic import SecretStr
+from support.work import one_round
 
 import paytrust.services
 from paytrust.accounts import service as accounts
@@ -44,6 +45,7 @@ from paytrust.services import Services
 from paytrust.tenants.model import CreateTenant
 from paytrust.webhooks.jobs import WebhookJobs
 from paytrust.webhooks.model import FailedFilters
+from paytrust.webhooks.service import Alarm
 
 FILTER = re.compile(
     r"(?:\b\w+\.)?\b(?:tenant_id|scope) = (?:(?P<parameter>\$\d+)|\w+\.(?:tenant_id|scope)\b)"
@@ -195,7 +197,7 @@ class Life:
         await self.owner.execute(
             "UPDATE paytrust.payments SET next_check_at = now() WHERE tenant_id = $1", self.tenant_id
         )
-        await StatusPoller(self.services.db, self.services.payments).step()
+        await one_round(StatusPoller(self.services.db, self.services.payments).window)
 
     async def _read(self, invoice):
         services, tenant_id = self.services, self.tenant_id
@@ -239,7 +241,7 @@ class Life:
         failed = FailedFilters(self.account.id)
         (webhook,) = await services.inbox.failed(failed, limit=50)
         assert await services.inbox.replay_failed(failed) == [webhook.event_id]
-        await WebhookJobs(services.db, services.accounts, services.payments).step()
+        await one_round(WebhookJobs(services.db, services.accounts, services.payments, Alarm()).window)
         (attempt,) = (await services.inbox.get(webhook.event_id)).attempts
         assert attempt.outcome == "failed"
 

@@ -54,18 +54,37 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     refund_amount: Any = None
     refunds: Any = None
 
+    @property
+    def signed(self) -> str:
+        return f"{self.order_id}{self.status_code}{self.gross_amount}"
+
+
+class LinkedAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """A payer linked or unlinked a GoPay account: signed with our key, and about no payment."""
+
+    account_id: Text
+    account_status: Word
+    status_code: Code
+    signature_key: Signature
+
+    @property
+    def signed(self) -> str:
+        return f"{self.account_id}{self.account_status}{self.status_code}"
+
 
 def verify(webhook: Webhook, *, server_key: str, merchant_id: str | None) -> None:
     """
     Raise `InvalidSignature` unless who sent it knows *server_key* and what it says fits what was signed.
     """
     try:
-        told = msgspec.json.decode(webhook.body, type=Notification)
+        told = _decoded(webhook)
     except (ValueError, RecursionError) as exc:
         raise InvalidSignature("midtrans: not a notification") from exc
-    signed = f"{told.order_id}{told.status_code}{told.gross_amount}{server_key}"
-    if not hmac.compare_digest(hashlib.sha512(signed.encode()).hexdigest(), told.signature_key):
+    signed = hashlib.sha512(f"{told.signed}{server_key}".encode()).hexdigest()
+    if not hmac.compare_digest(signed, told.signature_key):
         raise InvalidSignature("midtrans: the signature_key is wrong")
+    if isinstance(told, LinkedAccount):
+        return
     if merchant_id is not None and told.merchant_id != merchant_id:
         raise InvalidSignature("midtrans: the notification is another merchant's")
     if not _fits(told):
@@ -82,12 +101,14 @@ def notice(webhook: Webhook) -> WebhookNotice:
     take the name of another order's event, and that one would be dropped as a repeat when it comes.
     """
     try:
-        told = msgspec.json.decode(webhook.body, type=Notification)
+        told = _decoded(webhook)
     except (ValueError, RecursionError) as exc:
         raise UnreadableWebhook(f"midtrans: not a notification: {exc}") from exc
+    if isinstance(told, LinkedAccount):
+        raise UnreadableWebhook("midtrans: about a linked account, and no payment", reference="")
     status = told.transaction_status.lower()
     if status not in CODES:
-        raise UnreadableWebhook(f"midtrans: unknown transaction status {status!r}")
+        raise UnreadableWebhook(f"midtrans: unknown transaction status {status!r}", reference=told.order_id)
     key = "|".join(
         (
             told.order_id,
@@ -107,6 +128,15 @@ def notice(webhook: Webhook) -> WebhookNotice:
     return WebhookNotice(
         event_key=key, reference=told.order_id, event=status, gateway_payment_id=told.transaction_id
     )
+
+
+def _decoded(webhook: Webhook) -> Notification | LinkedAccount:
+    try:
+        return msgspec.json.decode(webhook.body, type=Notification)
+    except msgspec.ValidationError:
+        if b'"order_id"' in webhook.body:
+            raise
+        return msgspec.json.decode(webhook.body, type=LinkedAccount)
 
 
 def _fits(told: Notification) -> bool:

@@ -78,6 +78,18 @@ class InvoiceCallback(msgspec.Struct, frozen=True, kw_only=True):
     paid_at: Text | None = None
 
 
+class OtherData(msgspec.Struct, frozen=True, kw_only=True):
+    reference_id: Text | None = None
+
+
+class OtherCallback(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells whether a callback that is no invoice's may be about a payment of ours."""
+
+    external_id: Text | None = None
+    event: Text | None = None
+    data: OtherData | None = None
+
+
 class ErrorBody(msgspec.Struct, frozen=True):
     """The layout of *errors* is not documented: texts or objects."""
 
@@ -172,9 +184,14 @@ def invoice_status(answer: Answer, asked: Money) -> PaymentStatus:
 
 def notice(webhook: Webhook) -> WebhookNotice:
     """Name the event. The key leaves `webhook-id` out: a resend from the dashboard carries a new one."""
-    callback = webhook.json(InvoiceCallback)
+    try:
+        callback = webhook.json(InvoiceCallback)
+    except UnreadableWebhook as exc:
+        raise UnreadableWebhook(exc.detail, reference=_named(webhook)) from exc
     if callback.status not in STATUS:
-        raise UnreadableWebhook(f"xendit: unknown invoice status {callback.status!r}")
+        raise UnreadableWebhook(
+            f"xendit: unknown invoice status {callback.status!r}", reference=callback.external_id
+        )
     key = f"{callback.id}|{callback.status}|{callback.payment_id or callback.paid_at or ''}"
     if len(key) > 200:
         key = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
@@ -184,6 +201,19 @@ def notice(webhook: Webhook) -> WebhookNotice:
         event=callback.status,
         gateway_payment_id=callback.id,
     )
+
+
+def _named(webhook: Webhook) -> str | None:
+    """
+    What a callback of another product names as its own reference: older ones are bare, like invoices, newer
+    ones have an event around them. None where it is neither.
+    """
+    told = webhook.json(OtherCallback)
+    if told.external_id is not None:
+        return told.external_id
+    if told.event is None:
+        return None
+    return told.data.reference_id if told.data is not None and told.data.reference_id is not None else ""
 
 
 def reason(answer: Answer) -> str:

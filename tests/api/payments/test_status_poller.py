@@ -14,6 +14,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from support.waiting import eventually
+from support.work import one_round
 
 from paytrust.payments.jobs import StatusPoller
 from paytrust.plugins.registry import Registry
@@ -326,7 +327,7 @@ def test_two_more_workers_side_by_side_apply_each_payment_once(service, seller, 
         await services.db.open()
         try:
             workers = [StatusPoller(services.work_db, services.payments) for _ in range(2)]
-            while any(await asyncio.gather(*(worker.step() for worker in workers))):
+            while any(await asyncio.gather(*(one_round(worker.window) for worker in workers))):
                 pass
         finally:
             await services.accounts.close()

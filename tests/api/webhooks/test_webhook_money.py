@@ -6,9 +6,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from support.waiting import eventually
+
+from paytrust.payments.model.attempt import payment_reference
+from paytrust.webhooks import jobs, service
 
 TOTAL = "514550"
 GATEWAYS = ["xendit", "midtrans"]
@@ -365,30 +369,28 @@ def test_money_on_a_second_attempt_after_the_first_was_paid_is_overpayment(sale,
 @pytest.fixture
 def unknown(outside, seller, sandbox, far, gateway, database):
     """
-    News of a payment that we never asked for, made at the gateway by somebody else with the same account.
+    News of a payment that is named like ours, and that we know nothing about: as after a restored backup.
     """
+    reference = payment_reference(uuid4(), 1, 1)
     if gateway == "xendit":
-        body = {"external_id": "made-in-the-dashboard", "amount": 1000, "currency": "IDR"}
+        body = {"external_id": reference, "amount": 1000, "currency": "IDR"}
         outside.post(f"{far.url}/v2/invoices", auth=(far.key, ""), json=body).raise_for_status()
     else:
         far.settings(send_pending=False)
-        body = {"transaction_details": {"order_id": "made-in-the-dashboard", "gross_amount": 1000}}
+        body = {"transaction_details": {"order_id": reference, "gross_amount": 1000}}
         outside.post(f"{far.url}/snap/v1/transactions", auth=(far.key, ""), json=body).raise_for_status()
-    database.value(
-        "DELETE FROM webhook_attempts WHERE webhook_id IN (SELECT id FROM webhooks WHERE reference = 'made-in-the-dashboard')"
-    )
-    far.pay("made-in-the-dashboard")
+    far.pay(reference)
     [delivery] = far.wait_for_deliveries(1)
     assert delivery.attempts[0].status == 200
     account = seller.accounts[gateway]["gateway_id"]
-    query = "SELECT * FROM webhooks WHERE reference = 'made-in-the-dashboard' AND gateway_account_id = $1 ORDER BY id DESC LIMIT 1"
+    query = "SELECT * FROM webhooks WHERE reference = $1 AND gateway_account_id = $2 ORDER BY id DESC LIMIT 1"
 
     def row(attempts=1):
         def tried():
-            rows = database.rows(query, account)
+            rows = database.rows(query, reference, account)
             return rows and rows[0]["attempts"] >= attempts and rows[0]["lease_until"] is None and rows[0]
 
-        return eventually(tried, lambda: database.rows(query, account), timeout_s=6)
+        return eventually(tried, lambda: database.rows(query, reference, account), timeout_s=6)
 
     return row
 
@@ -429,6 +431,32 @@ def test_news_of_an_unknown_payment_is_kept_and_tried_again(unknown, database):
     ]
 
 
+@pytest.mark.parametrize(
+    ("gateway", "kind"),
+    [
+        *(("xendit", kind) for kind in ("ping", "other_shop", "payout", "disbursement")),
+        *(("xendit", kind) for kind in ("virtual_account_created", "virtual_account_paid")),
+        *(("midtrans", kind) for kind in ("ping", "other_shop", "account_linked")),
+    ],
+    indirect=["gateway"],
+)
+def test_what_is_about_no_payment_of_ours_is_ignored_without_an_alarm(
+    merchant, sandbox, database, logged, gateway, kind
+):
+    lines, far = [logged(service), logged(jobs)], getattr(sandbox, gateway)
+    far.send_unrelated(kind)
+    for delivery in far.wait_for_deliveries(1):
+        assert [attempt.status for attempt in delivery.attempts] == [200]
+    rows = database.rows(
+        "SELECT status, attempts, processed_at FROM webhooks WHERE gateway_account_id = $1",
+        merchant.accounts[gateway]["gateway_id"],
+    )
+    assert {(row["status"], row["attempts"], row["processed_at"] is None) for row in rows} == {
+        ("ignored", 0, False)
+    }
+    assert {line["log_level"] for heard in lines for line in heard} == {"info"}
+
+
 def hurry(database, row):
     """Let the time of the next attempt come now."""
     database.value("UPDATE webhooks SET next_attempt_at = now() WHERE id = $1", row["id"])
@@ -449,6 +477,36 @@ def test_while_the_gateway_cannot_confirm_the_webhook_waits_and_then_counts(sale
     sale.wait("paid")
     sale.settled("applied")
     assert sale.webhooks[0]["error_code"] is None
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_repeat_of_what_could_not_be_applied_is_applied_at_once(sale, far, database, gateway, given_up):
+    """As when a provider has recovered, and sends the same notification again."""
+    far.fault("http_503", on="list" if gateway == "xendit" else "status", times=1)
+    if gateway == "midtrans":
+        far.settings(send_pending=False)
+    far.pay(sale.reference)
+    [row] = eventually(sale.failed_once)
+    if given_up:
+        database.rows("UPDATE webhooks SET status = 'failed', attempts = 4 WHERE id = $1", row["id"])
+    far.replay(sale.reference)
+    sale.wait("paid")
+    sale.settled("applied")
+    assert (sale.receipts, sale.paid) == (1, (TOTAL, "0"))
+
+
+def test_a_repeat_does_not_bring_back_what_takes_its_workers_down(sale, far, database):
+    far.pay(sale.reference)
+    sale.wait("paid")
+    sale.processed()
+    database.rows(
+        "UPDATE webhooks SET status = 'failed', error_code = 'worker_lost' WHERE reference = $1",
+        sale.reference,
+    )
+    before, sent = sale.statuses, len(far.deliveries)
+    far.replay(sale.reference)
+    far.wait_for_deliveries(sent + 1)
+    assert sale.statuses == before
 
 
 def test_a_gateway_that_tells_of_another_amount_than_we_asked_for_is_asked_again_later(
@@ -491,6 +549,19 @@ def test_an_authentic_webhook_that_cannot_be_read_is_kept_for_a_person(
     assert [(row["status"], row["error_code"], row["attempts"]) for row in rows] == [
         ("failed", "unreadable_webhook", 0)
     ]
+
+
+@pytest.mark.parametrize("gateway", ["xendit"], indirect=True)
+def test_a_webhook_that_cannot_be_read_is_an_alarm_at_once(outside, merchant, admin, far, logged):
+    """The log names it as the API and the command line do; the second within the hour is no second alarm."""
+    lines = logged(service)
+    headers = {"x-callback-token": far.callback_token}
+    for body in (b"{}", b"[]"):
+        outside.post(merchant.accounts["xendit"]["webhook_url"], content=body, headers=headers)
+    [alarm, error] = [line for line in lines if line["event"] == "webhook given up"]
+    assert [line["log_level"] for line in (alarm, error)] == ["critical", "error"]
+    assert (alarm["gateway_id"], alarm["code"]) == (merchant.xendit_id, "unreadable_webhook")
+    assert admin.get(f"/webhooks/{alarm['event_id']}").json()["error_code"] == "unreadable_webhook"
 
 
 def test_a_status_nobody_knows_is_kept_for_a_person(sale, far, gateway, seller, database):

@@ -18,6 +18,7 @@ from paytrust.plugins.calls import Bulkhead
 from paytrust.plugins.registry import Registry
 from paytrust.services import Services
 from paytrust.webhooks.jobs import WebhookJobs
+from paytrust.webhooks.service import Alarm
 
 POLL_S = 0.2
 
@@ -32,9 +33,11 @@ async def main() -> None:
         calls = Bulkhead(Breakers(failures=settings.gateway_failures), calls=settings.gateway_calls)
         payments = Payments(services.work_db, services.accounts, calls=calls, insecure=True)
         workers = [
-            Worker("reconciler", StatusPoller(services.work_db, payments).step, poll_s=POLL_S),
+            Worker("reconciler", StatusPoller(services.work_db, payments).window, poll_s=POLL_S),
             Worker(
-                "webhooks", WebhookJobs(services.work_db, services.accounts, payments).step, poll_s=POLL_S
+                "webhooks",
+                WebhookJobs(services.work_db, services.accounts, payments, Alarm()).window,
+                poll_s=POLL_S,
             ),
         ]
         for worker in workers:

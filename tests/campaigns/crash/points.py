@@ -169,7 +169,7 @@ POINTS = tuple(
             "after create_payment",
         ),
         "receive_webhook": ("before COMMIT of webhooks.insert", "after COMMIT of webhooks.insert"),
-        "WebhookJobs.step": ("after COMMIT of webhooks.claim",),
+        "WebhookJobs._claim": ("after COMMIT of webhooks.claim",),
         "WebhookJobs._process": (
             "after find_payments",
             "before COMMIT of payments.insert_receipt",
@@ -180,8 +180,8 @@ POINTS = tuple(
             "after COMMIT of webhooks.finish",
             "after COMMIT of webhooks.fail",
         ),
-        "StatusPoller.step": ("after COMMIT of payments.claim_checks",),
-        "StatusPoller._one_by_one": (
+        "StatusPoller._claim": ("after COMMIT of payments.claim_check",),
+        "StatusPoller._contained": (
             "after COMMIT of payments.reclaim",
             "before COMMIT of invoices.initiate",
             "after expire_payment",

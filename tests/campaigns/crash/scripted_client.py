@@ -178,7 +178,7 @@ WAYS: tuple[tuple[str, Callable[[ScriptedClient], Any]], ...] = (
     (r"adjust_installments", ScriptedClient.adjust_once),
     (r"WebhookJobs._process.*webhooks\.fail", ScriptedClient.pay_unheard),
     (r"receive_webhook|WebhookJobs", ScriptedClient.pay_a_part),
-    (r"StatusPoller.step", ScriptedClient.look_at_everything),
+    (r"StatusPoller._claim", ScriptedClient.look_at_everything),
     (r"StatusPoller.*(payments\.reclaim|invoices\.initiate)", ScriptedClient.leave_unknown),
     (r"StatusPoller.*insert_receipt", ScriptedClient.pay_untold),
     (r"StatusPoller.*save_status", ScriptedClient.let_expire_unpayable),

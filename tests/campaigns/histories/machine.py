@@ -39,6 +39,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support import invariants
 from support.database import expire
+from support.work import one_round
 
 from paytrust import EXPONENT, Money, PaymentStatus, PayTrustError
 from paytrust.accounts import service as accounts
@@ -159,7 +160,7 @@ class Fixture:
         await self.owner.execute(
             "UPDATE paytrust.payments SET next_check_at = now() WHERE reference = $1", reference
         )
-        assert await self.reconciler.step() == 1
+        assert await one_round(self.reconciler.window) == 1
 
     async def never_look(self, tenant_id: UUID) -> None:
         """Keep the reconciler away from a history that is over."""
