@@ -39,6 +39,8 @@ from paytrust.webhooks.service import Inbox, Webhooks
 
 STATUS_POLL_S = 10.0
 SLOW_POLL_S = 60.0
+SHARE = 2
+"""A tenant's requests have at most half of the API's connections: its long ones do not keep the others waiting."""
 
 
 class Services:
@@ -50,7 +52,8 @@ class Services:
         self.draining = Draining()
         dsn = settings.database_url.get_secret_value()
         # Apart, so that neither a crowd of API calls nor a pile of work can delay the storing of a webhook.
-        self.db = Database(dsn, size=settings.pool_size, name="paytrust api")
+        share = max(1, settings.pool_size // SHARE)
+        self.db = Database(dsn, size=settings.pool_size, name="paytrust api", share=share)
         self.intake_db = Database(dsn, size=settings.intake_pool_size, name="paytrust intake")
         self.work_db = Database(dsn, size=settings.work_pool_size, name="paytrust work", waiters=None)
         reach = Reach(insecure=settings.insecure_gateways, networks=settings.gateway_networks)

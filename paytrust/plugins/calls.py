@@ -10,8 +10,7 @@ database (docs/adr/0022).
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -20,6 +19,7 @@ from paytrust.contract.gateways import Gateway, GatewayPayment, ListsPayments, P
 from paytrust.contract.validation import PluginError, validated
 from paytrust.errors import GatewayError, GatewayUnavailable, OutcomeUnknown, PayTrustError, UnreadableWebhook
 from paytrust.infra import logs
+from paytrust.infra.slots import Slots
 from paytrust.plugins.breaker import Breakers
 
 T = TypeVar("T")
@@ -42,39 +42,13 @@ MAX_FOUND: Final = 100
 log = logs.get_logger("paytrust.gateways")
 
 
-class _Slots:
-    """So many at once for each key. Only keys in use are kept."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._semaphores: dict[Hashable, asyncio.Semaphore] = {}
-        self._users: Counter[Hashable] = Counter()
-
-    async def acquire(self, key: Hashable) -> None:
-        self._users[key] += 1
-        try:
-            await self._semaphores.setdefault(key, asyncio.Semaphore(self._size)).acquire()
-        except BaseException:
-            self._forget(key)
-            raise
-
-    def release(self, key: Hashable) -> None:
-        self._semaphores[key].release()
-        self._forget(key)
-
-    def _forget(self, key: Hashable) -> None:
-        self._users[key] -= 1
-        if not self._users[key]:
-            del self._users[key], self._semaphores[key]
-
-
 class Bulkhead:
     """The slots of one kind of caller: requests, or work in the background."""
 
     def __init__(self, breakers: Breakers, *, calls: int) -> None:
         self._breakers = breakers
-        self._gateways = _Slots(calls)
-        self._tenants = _Slots(max(1, calls // SHARE))
+        self._gateways = Slots(calls)
+        self._tenants = Slots(max(1, calls // SHARE))
 
     def guard(self, gateway: Gateway[Any, Any], *, account_id: UUID, tenant_id: UUID | None) -> GatewayClient:
         return GatewayClient(self, gateway, account_id, tenant_id)
