@@ -23,6 +23,7 @@ from paytrust.keys.service import AdminKeys, Keys
 from paytrust.keys.service.audit import Audit
 from paytrust.keys.service.pepper import Pepper
 from paytrust.payments.jobs import StatusPoller
+from paytrust.payments.model import invoice_of
 from paytrust.payments.service import Invoicing, Payments
 from paytrust.plugins.breaker import Breakers
 from paytrust.plugins.calls import WORK_SHARE, Bulkhead
@@ -75,8 +76,10 @@ class Services:
             (settings.database_listen_url or settings.database_url).get_secret_value(), self.keys
         )
         breakers = Breakers(failures=settings.gateway_failures)
-        requests = Bulkhead(breakers, calls=settings.gateway_calls)
-        work_calls = Bulkhead(breakers, calls=max(1, settings.gateway_calls // WORK_SHARE))
+        requests = Bulkhead(breakers, calls=settings.gateway_calls, invoice_of=invoice_of)
+        work_calls = Bulkhead(
+            breakers, calls=max(1, settings.gateway_calls // WORK_SHARE), invoice_of=invoice_of
+        )
         self.payments = Payments(self.db, self.accounts, calls=requests, insecure=reach.insecure)
         drafts = Invoices(self.accounts, tax_rules=list(registry.tax_rules.values()), insecure=reach.insecure)
         self.invoicing = Invoicing(self.db, self.accounts, drafts, self.payments.collection)

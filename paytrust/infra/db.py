@@ -357,7 +357,7 @@ class Database:
             raise Unavailable("the database cannot be reached") from exc
 
     async def _enter(self, tenant: UUID | None) -> None:
-        """Wait for a place among the tenant's connections, then among all: who waits for the first holds none."""
+        """Wait for a place among the tenant's connections, then for one among all."""
         if self._tenants is not None and tenant is not None:
             await self._tenants.acquire(tenant)
         try:

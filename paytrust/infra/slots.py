@@ -1,4 +1,4 @@
-"""Slots for each of many: what keeps one of them from having everything."""
+"""Slots for each of many callers, so that none of them has everything."""
 
 from __future__ import annotations
 

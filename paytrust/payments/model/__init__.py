@@ -46,6 +46,7 @@ from paytrust.payments.model.attempt import (
     Check,
     Receipt,
     ReceiptFlag,
+    invoice_of,
     new_attempt,
     payment_reference,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "check_page",
     "check_payable",
     "duplicate_pages",
+    "invoice_of",
     "invoice_out",
     "issue",
     "listed_invoice_out",

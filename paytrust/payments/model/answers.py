@@ -84,7 +84,7 @@ class InvoiceOut(ListedInvoiceOut, frozen=True, kw_only=True):
 
 
 class Include(StrEnum):
-    """What a list has only when it is asked for."""
+    """Parts of the entries of a list that a client has to ask for."""
 
     LINE_ITEMS = "line_items"
 
