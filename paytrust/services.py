@@ -24,7 +24,7 @@ from paytrust.keys.service.audit import Audit
 from paytrust.keys.service.pepper import Pepper
 from paytrust.payments.jobs import StatusPoller
 from paytrust.payments.model import invoice_of
-from paytrust.payments.service import Invoicing, Payments
+from paytrust.payments.service import Checking, Invoicing, Payments
 from paytrust.plugins.breaker import Breakers
 from paytrust.plugins.calls import WORK_SHARE, Bulkhead
 from paytrust.plugins.registry import Registry
@@ -81,6 +81,7 @@ class Services:
             breakers, calls=max(1, settings.gateway_calls // WORK_SHARE), invoice_of=invoice_of
         )
         self.payments = Payments(self.db, self.accounts, calls=requests, insecure=reach.insecure)
+        self.checking = Checking(self.db, self.payments)
         drafts = Invoices(self.accounts, tax_rules=list(registry.tax_rules.values()), insecure=reach.insecure)
         self.invoicing = Invoicing(self.db, self.accounts, drafts, self.payments.collection)
         self.installments = Installments(self.db)

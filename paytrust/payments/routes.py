@@ -25,6 +25,7 @@ from paytrust.idempotency.routes import claim_of
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary, InvoiceStatus
 from paytrust.payments.model import (
+    CheckedInvoice,
     Include,
     InvoiceFilters,
     InvoiceOut,
@@ -40,7 +41,7 @@ from paytrust.payments.model import (
     payment_out,
     schedule_out,
 )
-from paytrust.payments.service import Invoicing, Payments
+from paytrust.payments.service import Checking, Invoicing, Payments
 from paytrust.security.access import Principal
 
 READ_FIRST: Final = 50
@@ -219,6 +220,23 @@ async def list_payments(
 
 
 @post(
+    "/invoices/{invoice_id:uuid}/payments/check",
+    summary="Ask the gateway about payments",
+    opt={"access": "write"},
+    status_code=HTTP_200_OK,
+    responses=problems(401, 403, 404),
+)
+async def check_payments(
+    invoice_id: FromPath[UUID], principal: NamedDependency[Principal], checking: NamedDependency[Checking]
+) -> CheckedInvoice:
+    """
+    Ask the gateway about the newest attempts to collect an invoice and book what it says. The answer tells of each
+    what was found, or why it was not asked about.
+    """
+    return await checking.check(principal.tenant_id, invoice_id)
+
+
+@post(
     "/invoices/{invoice_id:uuid}/payment-url",
     summary="Get a live payment page",
     opt={"access": "write"},
@@ -261,6 +279,7 @@ HANDLERS = [
     get_installments,
     adjust_installments,
     list_payments,
+    check_payments,
     make_payment_url,
     get_timeline,
 ]

@@ -1,6 +1,9 @@
 """Payments: the rules, without I/O."""
 
 from paytrust.payments.model.answers import (
+    CheckedInvoice,
+    CheckedPayment,
+    CheckResult,
     Include,
     InstallmentOut,
     InvoiceOut,
@@ -66,6 +69,9 @@ __all__ = [
     "Attempt",
     "AttemptStatus",
     "Check",
+    "CheckResult",
+    "CheckedInvoice",
+    "CheckedPayment",
     "CurrencyMismatch",
     "Include",
     "InstallmentOut",

@@ -97,6 +97,33 @@ class InvoicePage(msgspec.Struct):
     next_cursor: str | None
 
 
+class CheckResult(StrEnum):
+    """What came of asking the gateway about a payment."""
+
+    CHANGED = "changed"
+    """News: it was booked, or the attempt was closed."""
+    UNCHANGED = "unchanged"
+    NOT_FOUND = "not_found"
+    """The gateway does not know it."""
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class CheckedPayment(msgspec.Struct, frozen=True):
+    payment_id: UUID
+    reference: str
+    result: CheckResult
+    reason: str | None
+    """Why it was skipped, or the code of what failed."""
+
+
+class CheckedInvoice(msgspec.Struct, frozen=True):
+    invoice_id: UUID
+    status: InvoiceStatus
+    payments: list[CheckedPayment]
+    """Newest first."""
+
+
 class ScheduleOut(msgspec.Struct, frozen=True):
     invoice_id: UUID
     currency: str
