@@ -125,6 +125,7 @@ class PayTrustPlugin(InitPlugin, CLIPlugin, openapi.PrefixedSchemas):
             name: Provide(_constant(value), sync_to_thread=False)
             for name, value in {
                 "accounts": services.accounts,
+                "checking": services.checking,
                 "db": services.db,
                 "draining": services.draining,
                 "inbox": services.inbox,

@@ -23,7 +23,8 @@ from paytrust.keys.service import AdminKeys, Keys
 from paytrust.keys.service.audit import Audit
 from paytrust.keys.service.pepper import Pepper
 from paytrust.payments.jobs import StatusPoller
-from paytrust.payments.service import Invoicing, Payments
+from paytrust.payments.model import invoice_of
+from paytrust.payments.service import Checking, Invoicing, Payments
 from paytrust.plugins.breaker import Breakers
 from paytrust.plugins.calls import WORK_SHARE, Bulkhead
 from paytrust.plugins.registry import Registry
@@ -39,6 +40,8 @@ from paytrust.webhooks.service import Alarm, Inbox, Webhooks
 
 STATUS_POLL_S = 10.0
 SLOW_POLL_S = 60.0
+SHARE = 2
+"""A tenant's requests have at most half of the API's connections: its long ones do not keep the others waiting."""
 
 
 class Services:
@@ -50,7 +53,8 @@ class Services:
         self.draining = Draining()
         dsn = settings.database_url.get_secret_value()
         # Apart, so that neither a crowd of API calls nor a pile of work can delay the storing of a webhook.
-        self.db = Database(dsn, size=settings.pool_size, name="paytrust api")
+        share = max(1, settings.pool_size // SHARE)
+        self.db = Database(dsn, size=settings.pool_size, name="paytrust api", share=share)
         self.intake_db = Database(dsn, size=settings.intake_pool_size, name="paytrust intake")
         self.work_db = Database(dsn, size=settings.work_pool_size, name="paytrust work", waiters=None)
         reach = Reach(insecure=settings.insecure_gateways, networks=settings.gateway_networks)
@@ -72,9 +76,12 @@ class Services:
             (settings.database_listen_url or settings.database_url).get_secret_value(), self.keys
         )
         breakers = Breakers(failures=settings.gateway_failures)
-        requests = Bulkhead(breakers, calls=settings.gateway_calls)
-        work_calls = Bulkhead(breakers, calls=max(1, settings.gateway_calls // WORK_SHARE))
+        requests = Bulkhead(breakers, calls=settings.gateway_calls, invoice_of=invoice_of)
+        work_calls = Bulkhead(
+            breakers, calls=max(1, settings.gateway_calls // WORK_SHARE), invoice_of=invoice_of
+        )
         self.payments = Payments(self.db, self.accounts, calls=requests, insecure=reach.insecure)
+        self.checking = Checking(self.db, self.payments)
         drafts = Invoices(self.accounts, tax_rules=list(registry.tax_rules.values()), insecure=reach.insecure)
         self.invoicing = Invoicing(self.db, self.accounts, drafts, self.payments.collection)
         self.installments = Installments(self.db)

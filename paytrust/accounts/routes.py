@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from paytrust.accounts.model import AccountOut, CreateAccount, UpdateAccount
 from paytrust.accounts.service import Accounts
-from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor
+from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, page_of
 from paytrust.api.problems import problems
 from paytrust.idempotency.routes import claim_of
 
@@ -49,8 +50,11 @@ async def list_accounts(
     tenant_id: FromQuery[UUID | None] = None,
 ) -> AccountPage:
     """List gateway accounts, oldest first, without their credentials."""
-    found = await accounts.page(limit=limit, after=decode_cursor(cursor), tenant_id=tenant_id)
-    return AccountPage(found, encode_cursor(found[-1].gateway_id) if len(found) == limit else None)
+
+    def read(most: int, after: UUID | None) -> Awaitable[list[AccountOut]]:
+        return accounts.page(limit=most, after=after, tenant_id=tenant_id)
+
+    return AccountPage(*await page_of(read, lambda found: found.gateway_id, limit=limit, cursor=cursor))
 
 
 @patch(

@@ -1,10 +1,11 @@
-"""Query parameters of lists: cursors, page sizes and times."""
+"""Lists: their pages, cursors and times."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -15,6 +16,12 @@ from paytrust.errors import FieldError, pointer
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 200
+PAGE_BYTES: Final = 1024 * 1024
+"""A page ends before it is longer, so that what one request costs does not depend on what a tenant stored."""
+READ_BYTES: Final = 128 * 1024
+"""How much of a page is read at once, judged by what came before."""
+
+T = TypeVar("T", bound=msgspec.Struct)
 Timestamp = Annotated[
     str | None,
     QueryParameter(
@@ -38,6 +45,36 @@ def decode_cursor(cursor: str | None) -> UUID | None:
         return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
     except ValueError as exc:
         raise invalid(FieldError(pointer("cursor"), "this cursor is not one of ours")) from exc
+
+
+async def page_of(
+    read: Callable[[int, UUID | None], Awaitable[Sequence[T]]],
+    id_of: Callable[[T], UUID],
+    *,
+    limit: int,
+    cursor: str | None,
+    first: int = MAX_PAGE,
+) -> tuple[list[T], str | None]:
+    """
+    At most *limit* entries, and at most `PAGE_BYTES` of them but never none, with the cursor of the next page.
+
+    *read* is asked for *first* entries, then for about `READ_BYTES` at once, after the last id: neither a
+    connection nor the loop is kept from others for a whole page.
+    """
+    page: list[T] = []
+    last, used, asked = decode_cursor(cursor), 0, min(first, limit)
+    while asked:
+        found = await read(asked, last)
+        for entry in found:
+            used += len(msgspec.json.encode(entry)) + 1
+            if page and used > PAGE_BYTES:
+                return page, encode_cursor(id_of(page[-1]))
+            page.append(entry)
+            last = id_of(entry)
+        if len(found) < asked:
+            return page, None
+        asked = min(limit - len(page), max(1, READ_BYTES * len(page) // used))
+    return page, encode_cursor(id_of(page[-1]))
 
 
 def decode_timestamp(name: str, text: str | None) -> datetime | None:

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "gateways": "List gateways and their accounts, and add or remove accounts.",
     "keys": "Create, list, rotate and revoke API keys, and read their audit.",
     "migrate": "Bring the database to this version, and set up the service's login.",
+    "payments": "Ask gateways about payments now.",
     "plugins": "List installed plugins; exit code 1 if any is quarantined.",
     "reconcile": "Compare the gateways' own lists of payments with our books.",
     "secrets": "Replace the keys under which credentials and kept answers are encrypted.",

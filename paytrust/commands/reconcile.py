@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import click
@@ -13,6 +13,7 @@ import msgspec
 from paytrust.commands.base import Listing, at_most, gateway_option, json_option, show, with_services
 from paytrust.errors import PayTrustError
 from paytrust.reconciliation.model import Discrepancy, DiscrepancyKind
+from paytrust.reconciliation.service import UNDER_WAY
 from paytrust.services import Services
 
 
@@ -91,7 +92,9 @@ async def _compare(
     compared = 0
     try:
         async for account, result in services.reconciliation.compare_all(gateway_id, days=days):
-            if isinstance(result, PayTrustError):
+            if result is None:
+                click.echo(f"gateway account {account.id} left out: {account.gateway} has no list", err=True)
+            elif isinstance(result, PayTrustError):
                 failures.append(f"gateway account {account.id} could not be compared: {result.detail}")
             else:
                 listing.add(_shown(difference) for difference in result)
@@ -99,6 +102,11 @@ async def _compare(
     finally:
         await services.accounts.close()
     listing.end()
+    minutes = UNDER_WAY // timedelta(minutes=1)
+    click.echo(
+        f"left out: what was paid in the last {minutes} minutes; `paytrust payments check` asks about one payment",
+        err=True,
+    )
     return compared, failures
 
 

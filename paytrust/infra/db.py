@@ -29,6 +29,7 @@ from piccolo.querystring import QueryString
 from paytrust.errors import Busy, ConfigurationError, Unavailable
 from paytrust.infra import logs, migrations
 from paytrust.infra.grants import USE_SCHEMA
+from paytrust.infra.slots import Slots
 
 T = TypeVar("T")
 Record = asyncpg.Record
@@ -200,13 +201,22 @@ class Database:
     """
     A pool of connections of the service's own role.
 
-    *waiters* bounds how many of its callers wait for one row. Work in the background has no bound: its own
-    schedule repeats it.
+    *waiters* bounds how many of its callers wait for one row, and *share* how many connections one tenant has at
+    once. Work in the background has no bounds: its own schedule repeats it.
     """
 
-    def __init__(self, dsn: str, *, size: int, name: str = "paytrust", waiters: int | None = WAITERS) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        size: int,
+        name: str = "paytrust",
+        waiters: int | None = WAITERS,
+        share: int | None = None,
+    ) -> None:
         self._dsn, self._size, self._name = dsn, size, name
         self._queue = _Queue(waiters)
+        self._tenants = None if share is None else Slots(share)
         self._pool: asyncpg.Pool[Record] | None = None
         # Asyncpg's pool lets a newcomer overtake those who wait, and who was overtaken goes to the end of the
         # queue.
@@ -275,7 +285,7 @@ class Database:
         assert (tenant is None) == system, "a transaction is for one tenant, or for the system"
         assert _current.get() is None, "transactions do not nest"
         deadline_s = time.monotonic() + within_s
-        connection = await self._acquire(min(within_s, ACQUIRE_TIMEOUT_S))
+        connection = await self._acquire(tenant, min(within_s, ACQUIRE_TIMEOUT_S))
         doubtful = True
         try:
             await connection.execute(
@@ -300,7 +310,7 @@ class Database:
         except LOST as exc:
             raise Unavailable("the database connection was lost") from exc
         finally:
-            await self._release(connection, doubtful=doubtful)
+            await self._release(tenant, connection, doubtful=doubtful)
 
     async def run(
         self, work: Callable[[Transaction], Awaitable[T]], *, tenant: UUID | None = None, system: bool = False
@@ -330,23 +340,43 @@ class Database:
         async with self.transaction(system=True, readonly=True, within_s=PING_TIMEOUT_S):
             pass
 
-    async def _acquire(self, within_s: float) -> PoolConnectionProxy[Record]:
+    async def _acquire(self, tenant: UUID | None, within_s: float) -> PoolConnectionProxy[Record]:
         if self._pool is None:
             raise Unavailable("the service is not running")
         try:
             async with asyncio.timeout(within_s):
-                await self._turns.acquire()
+                await self._enter(tenant)
                 try:
                     return await self._pool.acquire()
                 except BaseException:
-                    self._turns.release()
+                    self._leave(tenant)
                     raise
         except TimeoutError as exc:
             raise Unavailable("all database connections are busy, or the database does not answer") from exc
         except (*LOST, asyncpg.PostgresError) as exc:
             raise Unavailable("the database cannot be reached") from exc
 
-    async def _release(self, connection: PoolConnectionProxy[Record], *, doubtful: bool) -> None:
+    async def _enter(self, tenant: UUID | None) -> None:
+        """Wait for a place among the tenant's connections, then for one among all."""
+        if self._tenants is not None and tenant is not None:
+            await self._tenants.acquire(tenant)
+        try:
+            await self._turns.acquire()
+        except BaseException:
+            self._leave_share(tenant)
+            raise
+
+    def _leave(self, tenant: UUID | None) -> None:
+        self._turns.release()
+        self._leave_share(tenant)
+
+    def _leave_share(self, tenant: UUID | None) -> None:
+        if self._tenants is not None and tenant is not None:
+            self._tenants.release(tenant)
+
+    async def _release(
+        self, tenant: UUID | None, connection: PoolConnectionProxy[Record], *, doubtful: bool
+    ) -> None:
         assert self._pool is not None
         try:
             if doubtful:
@@ -361,7 +391,7 @@ class Database:
                     connection, timeout=END_TIMEOUT_S
                 )  # which no cancellation interrupts
         finally:
-            self._turns.release()
+            self._leave(tenant)
 
 
 async def _nothing_to_reset(_: asyncpg.Connection[Record]) -> None:

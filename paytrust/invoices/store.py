@@ -45,17 +45,20 @@ invoice AS (
 )
 """
 
-_COLUMNS = """
-i.*, now() AS read_at,
+_LINES = """
     (SELECT jsonb_agg(jsonb_build_array(l.id, l.number, l.product_name, l.quantity, l.unit_price, l.tax_rate::text, l.tax_category,
             l.country_code, l.subtotal, l.tax, l.tax_basis) ORDER BY l.number)
-     FROM paytrust.line_items l WHERE l.tenant_id = i.tenant_id AND l.invoice_id = i.id) AS lines,
+     FROM paytrust.line_items l WHERE l.tenant_id = i.tenant_id AND l.invoice_id = i.id)
+"""
+_HEAD = """
+i.*, now() AS read_at,
     (SELECT jsonb_agg(jsonb_build_array(s.number, s.due_at, s.amount, s.tax, s.fee, coalesce(s.amount - b.debits + b.credits, 0), s.paid_at) ORDER BY s.number)
      FROM paytrust.installments s
      LEFT JOIN paytrust.book_accounts b ON b.tenant_id = s.tenant_id AND b.invoice_id = s.invoice_id
         AND b.installment_number = s.number
      WHERE s.tenant_id = i.tenant_id AND s.invoice_id = i.id) AS schedule
 """
+_COLUMNS = f"{_HEAD}, {_LINES} AS lines"
 _FIND = f"SELECT {_COLUMNS} FROM paytrust.invoices i WHERE i.tenant_id = $1 AND i.id = $2"
 
 _Lines = msgspec.json.Decoder(
@@ -332,5 +335,7 @@ INSERT: Final = Writes(_INSERT, _values)
 An invoice with its lines and its schedule. A higher room's part follows in the same statement, from
 `invoice(tenant_id, id, currency, gateway_account_id)`: no row when the tenant has this id or external_id already.
 """
+HEAD: Final = Columns(f"{_HEAD}, '[]'::jsonb AS lines", _invoice)
+"""Of `paytrust.invoices i`: the invoice without its lines, for lists."""
 COLUMNS: Final = Columns(_COLUMNS, _invoice)
 """Of `paytrust.invoices i`: the invoice with its lines and its schedule, and what the books have credited to it."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +14,8 @@ from paytrust.api.pagination import (
     Cursor,
     Limit,
     Timestamp,
-    decode_cursor,
     decode_timestamp,
-    encode_cursor,
+    page_of,
 )
 from paytrust.api.problems import problems
 from paytrust.idempotency.routes import claim_of
@@ -58,8 +58,11 @@ async def list_keys(
     tenant_id: FromQuery[UUID | None] = None,
 ) -> KeyPage:
     """List keys, oldest first: their first four characters, never more."""
-    found = await keys.page(limit=limit, after=decode_cursor(cursor), tenant_id=tenant_id)
-    return KeyPage(found, encode_cursor(found[-1].key_id) if len(found) == limit else None)
+
+    def read(most: int, after: UUID | None) -> Awaitable[list[Key]]:
+        return keys.page(limit=most, after=after, tenant_id=tenant_id)
+
+    return KeyPage(*await page_of(read, lambda found: found.key_id, limit=limit, cursor=cursor))
 
 
 @put(
@@ -116,8 +119,11 @@ async def read_audit(
         decode_timestamp("created_from", created_from),
         decode_timestamp("created_to", created_to),
     )
-    found = await keys.audit(filters, limit=limit, before=decode_cursor(cursor))
-    return AuditPage(found, encode_cursor(found[-1].audit_id) if len(found) == limit else None)
+
+    def read(most: int, before: UUID | None) -> Awaitable[list[AuditEntry]]:
+        return keys.audit(filters, limit=most, before=before)
+
+    return AuditPage(*await page_of(read, lambda found: found.audit_id, limit=limit, cursor=cursor))
 
 
 HANDLERS = [create_key, list_keys, rotate_key, revoke_key, read_audit]

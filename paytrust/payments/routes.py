@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from litestar import Request, Response, get, patch, post
@@ -17,30 +17,37 @@ from paytrust.api.pagination import (
     Cursor,
     Limit,
     Timestamp,
-    decode_cursor,
     decode_timestamp,
-    encode_cursor,
+    page_of,
 )
 from paytrust.api.problems import problems
 from paytrust.idempotency.routes import claim_of
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary, InvoiceStatus
 from paytrust.payments.model import (
+    CheckedInvoice,
+    Include,
     InvoiceFilters,
     InvoiceOut,
     InvoicePage,
+    ListedInvoiceOut,
     PaymentList,
     PaymentPageOut,
     ReceiptFlag,
     ScheduleOut,
     TimelineOut,
     invoice_out,
+    listed_invoice_out,
     payment_out,
     schedule_out,
 )
-from paytrust.payments.service import Invoicing, Payments
+from paytrust.payments.service import Checking, Invoicing, Payments
 from paytrust.security.access import Principal
 
+READ_FIRST: Final = 50
+"""A page of the default size is one read, though an invoice may have 25 KB of metadata."""
+READ_FIRST_WITH_LINES: Final = 1
+"""An invoice of 500 lines is a quarter of a megabyte."""
 CREATE_PROBLEMS = problems(400, 401, 403, 409, 413, 415, 502, 503, 504)
 
 
@@ -120,8 +127,12 @@ async def list_invoices(
     created_to: Timestamp = None,
     original_invoice_id: FromQuery[UUID | None] = None,
     flag: FromQuery[ReceiptFlag | None] = None,
+    include: FromQuery[Include | None] = None,
 ) -> InvoicePage:
-    """List invoices, newest first. `created_from` is included, `created_to` is not."""
+    """
+    List invoices, newest first, without their lines unless `include=line_items` asks for them. `created_from`
+    is included, `created_to` is not.
+    """
     filters = InvoiceFilters(
         status=status,
         currency=currency,
@@ -132,11 +143,16 @@ async def list_invoices(
         original_id=original_invoice_id,
         flag=flag,
     )
-    found = await payments.page(principal.tenant_id, filters, limit=limit, before=decode_cursor(cursor))
-    return InvoicePage(
-        [invoice_out(invoice) for invoice in found],
-        encode_cursor(found[-1].id) if len(found) == limit else None,
-    )
+    lines = include is Include.LINE_ITEMS
+    show = invoice_out if lines else listed_invoice_out
+
+    async def read(most: int, before: UUID | None) -> list[ListedInvoiceOut]:
+        found = await payments.page(principal.tenant_id, filters, limit=most, before=before, lines=lines)
+        return [show(invoice) for invoice in found]
+
+    first = READ_FIRST_WITH_LINES if lines else READ_FIRST
+    page = await page_of(read, lambda invoice: invoice.invoice_id, limit=limit, cursor=cursor, first=first)
+    return InvoicePage(*page)
 
 
 @post(
@@ -204,6 +220,23 @@ async def list_payments(
 
 
 @post(
+    "/invoices/{invoice_id:uuid}/payments/check",
+    summary="Ask the gateway about payments",
+    opt={"access": "write"},
+    status_code=HTTP_200_OK,
+    responses=problems(401, 403, 404),
+)
+async def check_payments(
+    invoice_id: FromPath[UUID], principal: NamedDependency[Principal], checking: NamedDependency[Checking]
+) -> CheckedInvoice:
+    """
+    Ask the gateway about the newest attempts to collect an invoice and book what it says. The answer tells of each
+    what was found, or why it was not asked about.
+    """
+    return await checking.check(principal.tenant_id, invoice_id)
+
+
+@post(
     "/invoices/{invoice_id:uuid}/payment-url",
     summary="Get a live payment page",
     opt={"access": "write"},
@@ -246,6 +279,7 @@ HANDLERS = [
     get_installments,
     adjust_installments,
     list_payments,
+    check_payments,
     make_payment_url,
     get_timeline,
 ]

@@ -30,6 +30,10 @@ BREAKERS_KEPT: Final = 1_000
 log = logs.get_logger("paytrust.gateways")
 
 
+class CircuitOpen(GatewayUnavailable):
+    """An account is left alone: nothing was sent."""
+
+
 class _Breaker:
     """The state of one account, by its latest calls. Closed; open until a time; then one call at a time may try."""
 
@@ -80,7 +84,7 @@ class Breakers:
         """Raise `GatewayUnavailable` while the circuit of the account is open."""
         breaker = self._known.get(account_id)
         if breaker is not None and (wait_s := breaker.wait_s(self._clock())) > 0:
-            error = GatewayUnavailable(
+            error = CircuitOpen(
                 f"circuit open: calls to this {gateway} account kept failing; nothing was sent, next attempt in {wait_s:.0f} s"
             )
             error.retry_after_s = max(1, round(wait_s))
@@ -94,8 +98,10 @@ class Breakers:
         breaker.probing = True
         return True
 
-    def record(self, account_id: UUID, *, probe: bool, failed: bool | None) -> None:
-        """A call ended; *failed* is None when that says nothing about the gateway."""
+    def record(
+        self, account_id: UUID, *, probe: bool, failed: bool | None, reason: str | None = None
+    ) -> None:
+        """A call ended; *failed* is None when that says nothing about the gateway. *reason* is for the log."""
         breaker = self._known.get(account_id) or (
             self._new(account_id) if failed and self._failures else None
         )
@@ -108,6 +114,7 @@ class Breakers:
             log.warning(
                 "circuit closed for gateway account" if was_open else "circuit opened for gateway account",
                 gateway_id=str(account_id),
+                **({} if was_open else {"reason": reason}),
             )
 
     def _new(self, account_id: UUID) -> _Breaker:

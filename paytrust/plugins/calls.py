@@ -10,8 +10,7 @@ database (docs/adr/0022).
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -20,7 +19,8 @@ from paytrust.contract.gateways import Gateway, GatewayPayment, ListsPayments, P
 from paytrust.contract.validation import PluginError, validated
 from paytrust.errors import GatewayError, GatewayUnavailable, OutcomeUnknown, PayTrustError, UnreadableWebhook
 from paytrust.infra import logs
-from paytrust.plugins.breaker import Breakers
+from paytrust.infra.slots import Slots
+from paytrust.plugins.breaker import Breakers, CircuitOpen
 
 T = TypeVar("T")
 
@@ -42,39 +42,19 @@ MAX_FOUND: Final = 100
 log = logs.get_logger("paytrust.gateways")
 
 
-class _Slots:
-    """So many at once for each key. Only keys in use are kept."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._semaphores: dict[Hashable, asyncio.Semaphore] = {}
-        self._users: Counter[Hashable] = Counter()
-
-    async def acquire(self, key: Hashable) -> None:
-        self._users[key] += 1
-        try:
-            await self._semaphores.setdefault(key, asyncio.Semaphore(self._size)).acquire()
-        except BaseException:
-            self._forget(key)
-            raise
-
-    def release(self, key: Hashable) -> None:
-        self._semaphores[key].release()
-        self._forget(key)
-
-    def _forget(self, key: Hashable) -> None:
-        self._users[key] -= 1
-        if not self._users[key]:
-            del self._users[key], self._semaphores[key]
-
-
 class Bulkhead:
-    """The slots of one kind of caller: requests, or work in the background."""
+    """
+    The slots of one kind of caller: requests, or work in the background. *invoice_of* reads the invoice from one of
+    our references, for the log.
+    """
 
-    def __init__(self, breakers: Breakers, *, calls: int) -> None:
+    def __init__(
+        self, breakers: Breakers, *, calls: int, invoice_of: Callable[[str], UUID | None] = lambda _: None
+    ) -> None:
+        self.invoice_of = invoice_of
         self._breakers = breakers
-        self._gateways = _Slots(calls)
-        self._tenants = _Slots(max(1, calls // SHARE))
+        self._gateways = Slots(calls)
+        self._tenants = Slots(max(1, calls // SHARE))
 
     def guard(self, gateway: Gateway[Any, Any], *, account_id: UUID, tenant_id: UUID | None) -> GatewayClient:
         return GatewayClient(self, gateway, account_id, tenant_id)
@@ -107,16 +87,19 @@ class Bulkhead:
             raise
         task.add_done_callback(lambda _: self._leave(gateway, tenant))
         failed: bool | None = None
+        reason: str | None = None
         try:
             result = await _finished(task)
         except GatewayError as exc:
-            failed = exc.away  # a refusal and an answer that is not understood are answers
+            failed, reason = (
+                exc.away,
+                exc.detail,
+            )  # a refusal and an answer that is not understood are answers
             raise
         except TimeoutError as exc:
             failed = True
-            raise on_ambiguous(
-                f"the plugin of the gateway {gateway} did not finish within {PLUGIN_DEADLINE_S:g} s"
-            ) from exc
+            reason = f"the plugin of the gateway {gateway} did not finish within {PLUGIN_DEADLINE_S:g} s"
+            raise on_ambiguous(reason) from exc
         except PluginError as exc:
             log.exception("gateway plugin failed", gateway=gateway, gateway_id=str(account_id))
             raise on_ambiguous(f"the plugin of the gateway {gateway} failed: {exc}") from exc
@@ -127,7 +110,7 @@ class Bulkhead:
             failed = False
             return result
         finally:
-            self._breakers.record(account_id, probe=probe, failed=failed)
+            self._breakers.record(account_id, probe=probe, failed=failed, reason=reason)
 
     async def _enter(self, gateway: str, tenant: tuple[UUID | None, UUID]) -> None:
         try:
@@ -205,7 +188,7 @@ class GatewayClient:
         async def call() -> GatewayPayment:
             return validated(await self._gateway.create_payment(request), GatewayPayment)
 
-        return await self._call(call, on_ambiguous=OutcomeUnknown)
+        return await self._call("create_payment", request.reference, call, on_ambiguous=OutcomeUnknown)
 
     async def find_payments(
         self, lookup: PaymentLookup, *, unreadable: type[PayTrustError] = OutcomeUnknown
@@ -223,10 +206,17 @@ class GatewayClient:
                 raise PluginError("find_payments answered with a payment of another reference")
             return checked
 
-        return await self._call(call, on_ambiguous=GatewayUnavailable, unreadable=unreadable)
+        return await self._call(
+            "find_payments", lookup.reference, call, on_ambiguous=GatewayUnavailable, unreadable=unreadable
+        )
 
     async def expire_payment(self, payment: GatewayPayment) -> None:
-        await self._call(lambda: self._gateway.expire_payment(payment), on_ambiguous=OutcomeUnknown)
+        await self._call(
+            "expire_payment",
+            payment.reference,
+            lambda: self._gateway.expire_payment(payment),
+            on_ambiguous=OutcomeUnknown,
+        )
 
     async def list_payments(self, since: datetime, until: datetime) -> AsyncIterator[GatewayPayment]:
         """
@@ -244,15 +234,44 @@ class GatewayClient:
             found = await anext(pages, None)
             return None if found is None else validated(found, GatewayPayment)
 
-        while (payment := await self._call(call, on_ambiguous=GatewayUnavailable)) is not None:
+        while (
+            payment := await self._call("list_payments", None, call, on_ambiguous=GatewayUnavailable)
+        ) is not None:
             yield payment
 
     async def _call(
         self,
+        call: str,
+        reference: str | None,
         make: Callable[[], Awaitable[T]],
         *,
         on_ambiguous: type[GatewayError],
         unreadable: type[PayTrustError] = OutcomeUnknown,
+    ) -> T:
+        try:
+            return await self._understood(make, on_ambiguous=on_ambiguous, unreadable=unreadable)
+        except CircuitOpen:
+            raise  # the line about the circuit has said it
+        except PayTrustError as exc:
+            invoice_id = None if reference is None else self._bulkhead.invoice_of(reference)
+            log.warning(
+                "gateway call failed",
+                call=call,
+                code=exc.code,
+                reason=exc.detail,
+                gateway=self._gateway.code,
+                gateway_id=str(self._account_id),
+                invoice_id=None if invoice_id is None else str(invoice_id),
+                reference=reference,
+            )
+            raise
+
+    async def _understood(
+        self,
+        make: Callable[[], Awaitable[T]],
+        *,
+        on_ambiguous: type[GatewayError],
+        unreadable: type[PayTrustError],
     ) -> T:
         try:
             return await self._bulkhead.call(

@@ -43,10 +43,10 @@ class Reconciliation:
 
     async def compare_all(
         self, account_id: UUID | None, *, days: int
-    ) -> AsyncIterator[tuple[Account, list[Discrepancy] | GatewayError]]:
+    ) -> AsyncIterator[tuple[Account, list[Discrepancy] | GatewayError | None]]:
         """
-        Compare the last *days* of one gateway account, or of each that can be listed and is not disabled.
-        Raises `NotFound`.
+        Compare the last *days* of one gateway account, or of each that is not disabled; None where the gateway cannot
+        list its payments. Raises `NotFound`.
         """
         async with self._db.transaction(system=True, readonly=True) as tx:
             ids = [account_id] if account_id is not None else await accounts.ids(tx)
@@ -61,6 +61,8 @@ class Reconciliation:
             try:
                 if self._payments.lists(account):
                     yield account, await self.compare(account, until - timedelta(days=days), until)
+                else:
+                    yield account, None
             except GatewayError as exc:
                 yield account, exc
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, decode_cursor, encode_cursor
+from paytrust.api.pagination import DEFAULT_PAGE, Cursor, Limit, page_of
 from paytrust.api.problems import problems
 from paytrust.idempotency.routes import claim_of
 from paytrust.tenants.model import CreateTenant, Tenant
@@ -32,8 +34,11 @@ async def list_tenants(
     tenants: NamedDependency[Tenants], limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> TenantPage:
     """List merchants, oldest first."""
-    found = await tenants.page(limit=limit, after=decode_cursor(cursor))
-    return TenantPage(found, encode_cursor(found[-1].tenant_id) if len(found) == limit else None)
+
+    def read(most: int, after: UUID | None) -> Awaitable[list[Tenant]]:
+        return tenants.page(limit=most, after=after)
+
+    return TenantPage(*await page_of(read, lambda found: found.tenant_id, limit=limit, cursor=cursor))
 
 
 HANDLERS = [create_tenant, list_tenants]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from paytrust.api.pagination import (
     decode_cursor,
     decode_timestamp,
     encode_cursor,
+    page_of,
 )
 from paytrust.api.problems import BodyTooLarge, problems
 from paytrust.errors import FieldError, Invalid, pointer
@@ -120,8 +122,11 @@ async def list_failed(
         decode_timestamp("received_from", received_from),
         decode_timestamp("received_to", received_to),
     )
-    found = await inbox.failed(filters, limit=limit, before=decode_cursor(cursor))
-    return WebhookPage(found, encode_cursor(found[-1].event_id) if len(found) == limit else None)
+
+    def read(most: int, before: UUID | None) -> Awaitable[list[WebhookOut]]:
+        return inbox.failed(filters, limit=most, before=before)
+
+    return WebhookPage(*await page_of(read, lambda found: found.event_id, limit=limit, cursor=cursor))
 
 
 @get(

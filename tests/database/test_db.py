@@ -67,6 +67,60 @@ async def test_a_transaction_is_for_a_tenant_or_for_the_system(db):
             pass
 
 
+@pytest.fixture
+async def shared(settings):
+    """Four connections, of which a tenant has at most two."""
+    database = Database(settings.database_url.get_secret_value(), size=4, share=2)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def hold(db, tenant, entered, leave):
+    async with db.transaction(tenant=tenant):
+        entered.release()
+        await leave.wait()
+
+
+async def test_a_tenant_has_at_most_its_share_of_the_connections(shared):
+    greedy, other = uuid4(), uuid4()
+    entered, leave = asyncio.Semaphore(0), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(6):
+            group.create_task(hold(shared, greedy, entered, leave))
+        for _ in range(2):
+            await entered.acquire()
+        async with asyncio.timeout(0.5):
+            for scope in ({"tenant": other}, {"system": True}):
+                async with shared.transaction(**scope) as tx:
+                    assert await tx.fetchval("SELECT 1") == 1
+        assert entered.locked()  # the other four wait
+        leave.set()
+    async with shared.transaction(tenant=greedy):  # and every place is free again
+        pass
+
+
+async def test_who_gives_up_waiting_for_its_share_leaves_no_trace(shared):
+    greedy = uuid4()
+    async with asyncio.TaskGroup() as group:
+        entered, leave = asyncio.Semaphore(0), asyncio.Event()
+        for _ in range(2):
+            group.create_task(hold(shared, greedy, entered, leave))
+            await entered.acquire()
+        with pytest.raises(Unavailable):
+            async with shared.transaction(tenant=greedy, within_s=0.1):
+                pass
+        leave.set()
+    async with asyncio.TaskGroup() as group:
+        entered, leave = asyncio.Semaphore(0), asyncio.Event()
+        for _ in range(2):
+            group.create_task(hold(shared, greedy, entered, leave))
+        async with asyncio.timeout(1):
+            for _ in range(2):
+                await entered.acquire()
+        leave.set()
+
+
 async def test_another_task_may_not_use_the_transaction(db):
     async with db.transaction(system=True) as tx:
         with pytest.raises(RuntimeError, match="belongs to the task"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -42,8 +44,8 @@ class InstallmentOut(msgspec.Struct, frozen=True, kw_only=True):
     """Only what is due next has one."""
 
 
-class InvoiceOut(msgspec.Struct, frozen=True, kw_only=True):
-    """An invoice; amounts are decimal strings in major units."""
+class ListedInvoiceOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An invoice in a list; amounts are decimal strings in major units."""
 
     invoice_id: UUID
     external_id: str | None
@@ -62,7 +64,8 @@ class InvoiceOut(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime
     original_invoice_id: UUID | None
-    line_items: list[LineItemOut]
+    line_items: list[LineItemOut] | msgspec.UnsetType = msgspec.UNSET
+    """Only when they were asked for."""
     installment_schedule: list[InstallmentOut] | msgspec.UnsetType = msgspec.UNSET
     """Only when installments were asked for."""
     customer: NewCustomer
@@ -74,9 +77,51 @@ class InvoiceOut(msgspec.Struct, frozen=True, kw_only=True):
     """Why money that came needs a look; empty when none does."""
 
 
+class InvoiceOut(ListedInvoiceOut, frozen=True, kw_only=True):
+    """An invoice; amounts are decimal strings in major units."""
+
+    line_items: list[LineItemOut]
+
+
+class Include(StrEnum):
+    """Parts of the entries of a list that a client has to ask for."""
+
+    LINE_ITEMS = "line_items"
+
+
+Out = TypeVar("Out", bound=ListedInvoiceOut)
+
+
 class InvoicePage(msgspec.Struct):
-    invoices: list[InvoiceOut]
+    invoices: list[ListedInvoiceOut]
     next_cursor: str | None
+
+
+class CheckResult(StrEnum):
+    """What came of asking the gateway about a payment."""
+
+    CHANGED = "changed"
+    """News: it was booked, or the attempt was closed."""
+    UNCHANGED = "unchanged"
+    NOT_FOUND = "not_found"
+    """The gateway does not know it."""
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class CheckedPayment(msgspec.Struct, frozen=True):
+    payment_id: UUID
+    reference: str
+    result: CheckResult
+    reason: str | None
+    """Why it was skipped, or the code of what failed."""
+
+
+class CheckedInvoice(msgspec.Struct, frozen=True):
+    invoice_id: UUID
+    status: InvoiceStatus
+    payments: list[CheckedPayment]
+    """Newest first."""
 
 
 class ScheduleOut(msgspec.Struct, frozen=True):
@@ -119,7 +164,16 @@ class PaymentPageOut(msgspec.Struct, frozen=True):
 
 
 def invoice_out(invoice: ShownInvoice) -> InvoiceOut:
-    return InvoiceOut(
+    return _out(InvoiceOut, invoice, [_line_out(line) for line in invoice.lines])
+
+
+def listed_invoice_out(invoice: ShownInvoice) -> ListedInvoiceOut:
+    """Without its lines."""
+    return _out(ListedInvoiceOut, invoice, msgspec.UNSET)
+
+
+def _out(kind: type[Out], invoice: ShownInvoice, lines: list[LineItemOut] | msgspec.UnsetType) -> Out:
+    return kind(
         invoice_id=invoice.id,
         external_id=invoice.external_id,
         status=invoice.status,
@@ -136,7 +190,6 @@ def invoice_out(invoice: ShownInvoice) -> InvoiceOut:
         created_at=invoice.created_at,
         expires_at=invoice.expires_at,
         original_invoice_id=invoice.original_invoice_id,
-        line_items=[_line_out(line) for line in invoice.lines],
         installment_schedule=schedule_out(invoice) if len(invoice.installments) > 1 else msgspec.UNSET,
         customer=invoice.customer,
         description=invoice.description,
@@ -144,6 +197,7 @@ def invoice_out(invoice: ShownInvoice) -> InvoiceOut:
         success_url=invoice.success_url,
         failure_url=invoice.failure_url,
         flags=list(invoice.flags),
+        line_items=lines,
     )
 
 

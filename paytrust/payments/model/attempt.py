@@ -132,3 +132,10 @@ def new_attempt(
         opened_at=None,
         received=Money(0, invoice.currency),
     )
+
+
+def invoice_of(reference: str) -> UUID | None:
+    """The invoice in a `payment_reference`; None when it is not one of ours."""
+    if OUR_REFERENCE.fullmatch(reference) is None:
+        return None
+    return UUID(bytes=base64.b32decode(reference.split("-")[1] + "======"))

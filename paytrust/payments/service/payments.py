@@ -124,11 +124,17 @@ class Payments:
             return await show(tx, tenant_id, invoice_id)
 
     async def page(
-        self, tenant_id: UUID, filters: InvoiceFilters, *, limit: int, before: UUID | None
+        self,
+        tenant_id: UUID,
+        filters: InvoiceFilters,
+        *,
+        limit: int,
+        before: UUID | None,
+        lines: bool = False,
     ) -> list[ShownInvoice]:
-        """Newest first, after the invoice *before*."""
+        """Newest first, after the invoice *before*; with their lines only where *lines* says so."""
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
-            return await store.page(tx, tenant_id, filters, limit=limit, before=before)
+            return await store.page(tx, tenant_id, filters, limit=limit, before=before, lines=lines)
 
     async def of_invoice(self, tenant_id: UUID, invoice_id: UUID) -> list[Attempt]:
         """Every attempt to collect an invoice, in order."""

@@ -5,9 +5,15 @@ Reading: filters that agree with what was written, pages without gaps or repeats
 from __future__ import annotations
 
 import itertools
+import statistics
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
+from paytrust.api.pagination import PAGE_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +62,44 @@ def test_invoices_are_listed_newest_first_and_only_ones_own(reader):
 
 
 def test_a_listed_invoice_is_the_invoice(reader):
-    listed_ = reader.api.get("/invoices").json()["invoices"]
+    listed_ = reader.api.get("/invoices", params={"include": "line_items"}).json()["invoices"]
+    assert len(listed_) == len(reader.made)
     assert listed_ == [reader.get(invoice) for invoice in listed_]
+
+
+def test_a_list_has_no_lines_unless_they_are_asked_for(reader):
+    listed_ = reader.api.get("/invoices").json()["invoices"]
+    whole = [reader.get(invoice) for invoice in listed_]
+    for invoice in whole:
+        del invoice["line_items"]
+    assert listed_ == whole
+    refused = reader.api.get("/invoices", params={"include": "everything"})
+    assert (refused.status_code, refused.json()["errors"][0]["parameter"]) == (400, "include")
+
+
+@pytest.fixture(scope="module")
+def large(make_merchant):
+    """A merchant with 14 invoices that are as large as an invoice can be: the ids, newest first."""
+    merchant = make_merchant("Large")
+    line = {"product_name": "x" * 255, "quantity": 1, "unit_price": "1000"}
+    metadata = {f"{number:040}": "m" * 500 for number in range(50)}
+    made = [merchant.invoice(line_items=[line] * 500, metadata=metadata) for _ in range(14)]
+    merchant.ids = [invoice["invoice_id"] for invoice in reversed(made)]
+    return merchant
+
+
+@pytest.mark.parametrize(("include", "most"), [({}, 14), ({"include": "line_items"}, 4)])
+def test_a_page_is_bounded_in_bytes_and_the_next_goes_on(large, include, most):
+    seen, cursor = [], None
+    while cursor is not None or not seen:
+        after = {} if cursor is None else {"cursor": cursor}
+        answer = large.api.get("/invoices", params={"limit": 200} | include | after)
+        assert len(answer.content) <= PAGE_BYTES + 1_000
+        page = [invoice["invoice_id"] for invoice in answer.json()["invoices"]]
+        assert 1 <= len(page) <= most
+        seen += page
+        cursor = answer.json()["next_cursor"]
+    assert seen == large.ids
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 6, 11, 12, 13, 200])
@@ -75,6 +117,27 @@ def test_what_is_written_meanwhile_moves_no_page(make_merchant):
         seen += [invoice["invoice_id"] for invoice in page]
         merchant.invoice()
     assert seen == old
+
+
+def test_large_pages_of_one_tenant_do_not_keep_others_waiting(large, reader):
+    stop = threading.Event()
+
+    def read_pages():
+        while not stop.is_set():
+            answer = large.api.get("/invoices", params={"limit": 200, "include": "line_items"})
+            assert answer.status_code == 200
+
+    with ThreadPoolExecutor(8) as readers:
+        greedy = [readers.submit(read_pages) for _ in range(8)]
+        took = []
+        for _ in range(20):
+            began = time.monotonic()
+            assert len(listed(reader, limit=50)) == len(reader.made)
+            took.append(time.monotonic() - began)
+        stop.set()
+    for reading in greedy:
+        reading.result()
+    assert statistics.median(took) < 0.4, took
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,14 @@ def answer_that_shows(shown, command, environ, page):
     return answers[-1]
 
 
-def follow(page, blocks, *, url, api_key, gateway_id):
+def follow(page, blocks, *, url, api_key, gateway_id, **more):
     """Type in what *page* says, block by block, and wait until each answer shows what the page shows."""
-    environ = {"PATH": os.environ["PATH"], "PAYTRUST": url, "API_KEY": api_key, "GATEWAY_ID": gateway_id}
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PAYTRUST": url,
+        "API_KEY": api_key,
+        "GATEWAY_ID": gateway_id,
+    } | more
     blocks = [fence for fence in blocks if fence.mark]
     assert [fence.mark for fence in blocks].count("answer") > 0
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):
@@ -86,6 +91,21 @@ def test_what_the_page_tells_to_type_answers_what_the_page_shows(page, fences, m
         api_key=merchant.api.headers["x-api-key"],
         gateway_id=merchant.xendit_id,
     )
+
+
+def test_a_missing_payment_is_found_as_the_page_says(fences, merchant, sandbox, service):
+    page = "docs/how-to/find-a-missing-payment.md"
+    invoice = merchant.invoice()
+    sandbox.xendit.pay(merchant.reference(invoice), silent=True)
+    follow(
+        page,
+        fences(page),
+        url=service.public_url,
+        api_key=merchant.api.headers["x-api-key"],
+        gateway_id=merchant.xendit_id,
+        INVOICE_ID=invoice["invoice_id"],
+    )
+    assert merchant.get(invoice)["status"] == "paid"
 
 
 @pytest.fixture
