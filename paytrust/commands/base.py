@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 import click
+import msgspec
 
 from paytrust import times
 from paytrust.commands import SERVICES
