@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
-import msgspec
 from litestar.params import QueryParameter
 
+from paytrust import times
 from paytrust.api.problems import invalid
 from paytrust.errors import FieldError, pointer
 
@@ -85,9 +85,6 @@ def decode_timestamp(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
-        return at.astimezone(UTC)
-    except (msgspec.ValidationError, OverflowError) as exc:
-        raise invalid(
-            FieldError(pointer(name), "expected a time such as 2026-11-22T10:00:00Z, with an offset or Z")
-        ) from exc
+        return times.read(text)
+    except ValueError as exc:
+        raise invalid(FieldError(pointer(name), str(exc))) from exc

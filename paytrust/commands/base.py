@@ -9,13 +9,14 @@ import asyncio
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Generic, TypeVar
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 import click
 import msgspec
 
+from paytrust import times
 from paytrust.commands import SERVICES
 from paytrust.infra import logs
 from paytrust.infra.settings import Settings, disabled_plugins, load
@@ -44,9 +45,8 @@ def read_time(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         return None
     text = f"{value}T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", value) else value
     try:
-        at: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
-        return at.astimezone(UTC)
-    except (msgspec.ValidationError, OverflowError) as exc:
+        return times.read(text)
+    except ValueError as exc:
         raise click.BadParameter(f"{value!r} is not a time such as {EXAMPLES}", ctx, param) from exc
 
 

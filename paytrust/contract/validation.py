@@ -4,14 +4,19 @@ What a plugin hands over, checked before it is believed: nothing checks types wh
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import Final, TypeVar
 
 import msgspec
 
+from paytrust import times
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 MAX_BYTES: Final = 64 * 1024
+
+log = logging.getLogger("paytrust.plugins")
 
 
 class PluginError(Exception):
@@ -39,4 +44,20 @@ def validated(answer: object, type_: type[T]) -> T:
         value = getattr(checked, name)
         if isinstance(value, datetime) and value.tzinfo is None:
             raise PluginError(f"{name} of its {type_.__name__} has no time zone")
-    return checked
+    return _with_sane_times(checked)
+
+
+def _with_sane_times(answer: T) -> T:
+    """
+    *answer* without the times that nothing can be calculated with, such as the year 9999 for "never". They
+    are extras: they must not keep money from its books.
+    """
+    odd = {
+        field.name: None
+        for field in msgspec.structs.fields(answer)
+        if isinstance(value := getattr(answer, field.name), datetime) and not times.is_sane(value)
+        if field.default is None
+    }
+    if odd:
+        log.warning("times that a plugin told were left out: %s of %s", ", ".join(odd), type(answer).__name__)
+    return msgspec.structs.replace(answer, **odd) if odd else answer

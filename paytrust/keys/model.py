@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from paytrust import times
 from paytrust.errors import FieldError, Invalid, pointer
 from paytrust.security import access
 from paytrust.security.access import Caller, Scope
@@ -53,6 +54,13 @@ class ShownKey(Key, frozen=True, kw_only=True):
     """The one answer that shows the key."""
 
     api_key: str
+
+
+def check_end(expires_at: datetime | None) -> None:
+    """Raises `Invalid` for an end that nothing can be calculated with, such as the year 9999."""
+    if expires_at is not None and not times.is_sane(expires_at):
+        detail = f"must be before the year {times.LATEST.year}; leave it out for a key without an end"
+        raise Invalid(f"#/expires_at: {detail}", errors=(FieldError(pointer("expires_at"), detail),))
 
 
 def new_key() -> str:

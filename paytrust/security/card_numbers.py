@@ -48,6 +48,21 @@ _GROUPS: Final = re.compile(
     """,
     re.VERBOSE,
 )
+_NIK: Final = re.compile(
+    r"""
+      (?: 1[1-9] | 21 | 3[1-6] | 5[1-3] | 6[1-5] | 7[1-6] | 8[12] | 9[1-7] )  # the province
+      (?!00) [0-37]\d  (?!00) \d\d                                           # regency or city, and district
+      (?: 0[1-9] | [1256]\d | 3[01] | 4[1-9] | 7[01] )                        # the day of birth, of women plus 40
+      (?: 0[1-9] | 1[0-2] ) \d\d                                              # the month and the year
+      (?!0000) \d{4}
+    """,
+    re.ASCII | re.VERBOSE,
+)
+"""An Indonesian identity number: 51 to 53, for example, are provinces there and Mastercards elsewhere."""
+BY_PROGRAMS: Final = frozenset({"external_id"})
+"""Fields that hold what a program counts up, such as order numbers: never searched."""
+IDENTITIES: Final = frozenset({"metadata"})
+"""Fields whose values may be identity numbers."""
 _GROUP: Final = re.compile(r"[0-9]+")
 _UUID: Final = re.compile(
     r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])"
@@ -68,15 +83,21 @@ def without_cards(text: str) -> str:
     return text
 
 
+def is_identity(text: str) -> bool:
+    """Whether *text* is an identity number and nothing else."""
+    return _NIK.fullmatch(text) is not None
+
+
 def where(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
     """
     Where in a decoded body a text holds a card number. A name that holds one is not part of the path to it.
     """
     if isinstance(value, str):
-        if holds_card(value):
+        if holds_card(value) and not (at and at[0] in IDENTITIES and is_identity(value)):
             yield at
     elif isinstance(value, msgspec.Struct):
-        for name, written in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
+        fields = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+        for name, written in ((name, written) for name, written in fields if written not in BY_PROGRAMS):
             yield from where(getattr(value, name), (*at, written))
     elif isinstance(value, dict):
         for name, inner in value.items():

@@ -1,5 +1,6 @@
 """
-What no log line, no error and no reason shows: secrets are taken out by name, by shape, and by value.
+What no log line, no error and no reason shows: secrets are taken out by name, by shape, and by value, and
+card numbers wherever they stand.
 
 By value, because only a gateway's plugin knows what its secrets look like, and its exceptions may hold them.
 """
@@ -10,6 +11,8 @@ import functools
 import re
 from collections.abc import MutableMapping
 from typing import Any, Final
+
+from paytrust.security.card_numbers import without_cards
 
 REMOVED: Final = "[removed]"
 NAMES: Final = re.compile(
@@ -72,4 +75,5 @@ def _is_secret(name: str) -> bool:
 def _without_shapes(text: str) -> str:
     # Most values of a log line are ids, words and times: none of them is long, or has a space, a slash or an
     # underscore.
-    return SHAPES.sub(REMOVED, text) if len(text) >= 64 or not SEPARATORS.isdisjoint(text) else text
+    text = SHAPES.sub(REMOVED, text) if len(text) >= 64 or not SEPARATORS.isdisjoint(text) else text
+    return without_cards(text)

@@ -291,6 +291,14 @@ def test_a_payer_is_only_ever_sent_to_web_addresses(shop, refused, field, url):
         "a@b.",
         "x" * 250 + "@b.cd",
         "a@b.c\u2028d e",
+        "siti..nur@example.com",
+        "siti.@example.com",
+        "a,b@example.com",
+        "siti@localhost",
+        "siti@test",
+        "siti@shop.local",
+        "s\u00efti@example.com",
+        "x" * 65 + "@example.com",
     ],
     ids=lambda email: ascii(email)[:20],
 )
@@ -312,11 +320,18 @@ def test_an_email_address_has_the_form_of_one(shop, refused, email):
         "\u0660\u0661\u0662\u0663",
         "1" * 33,
         "+62;drop",
+        "+62 1",
+        "+999 812 3456 7890",
+        "+62 812 3456 7890 1234 5",
     ],
     ids=ascii,
 )
 def test_a_phone_number_has_the_form_of_one(shop, refused, phone):
     refused(shop.body(customer={"phone": phone}), "#/customer/phone")
+
+
+def test_a_national_phone_number_has_a_length_of_its_country(shop, refused):
+    refused(shop.body(customer={"phone": "08123", "country": "ID"}), "#/customer/phone")
 
 
 def ago(**delta):

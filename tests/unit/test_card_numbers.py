@@ -219,6 +219,32 @@ def test_no_text_that_fits_into_a_body_takes_long(least_cpu_s, part):
     assert least_cpu_s(lambda: holds_card(text), 0.5) < 0.5
 
 
+@pytest.mark.parametrize(
+    "number", [n for numbers in CARDS.values() for n in numbers if n != "5105105105105100"]
+)
+def test_hardly_a_test_number_of_the_networks_is_an_identity(number):
+    assert not card_numbers.is_identity(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "is_one"),
+    [
+        ("5171011708900001", True),
+        ("3174015708900001", True),  # a woman
+        ("4171011708900001", False),  # no such province
+        ("5100011708900001", False),  # no such regency
+        ("5171013208900001", False),  # no such day
+        ("5171017208900001", False),
+        ("5171011713900001", False),  # no such month
+        ("5171011708900000", False),  # no such person
+        ("51710117089000011", False),
+        ("5171 0117 0890 0001", False),
+    ],
+)
+def test_an_identity_number_names_a_place_and_a_day_of_birth(number, is_one):
+    assert card_numbers.is_identity(number) is is_one
+
+
 class Line(msgspec.Struct, rename={"title": "name"}):
     title: str
     amount: msgspec.Raw = msgspec.Raw(b"null")

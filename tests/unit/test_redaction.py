@@ -151,3 +151,15 @@ def test_what_is_remembered_of_secrets_is_bounded(monkeypatch):
     monkeypatch.setattr(redaction, "_known", {})
     redaction.register_secret(*(f"secret-{number}" for number in range(10)), "short", None, 7)
     assert list(redaction._known) == ["secret-7", "secret-8", "secret-9"]
+
+
+@pytest.mark.parametrize("method", ["info", "error"])
+def test_no_log_line_shows_a_card_number(method):
+    event = {
+        "event": "paid by 4111-1111-1111-1111",
+        "external_id": "4111111111111111",
+        "of": ["5555555555554444"],
+    }
+    said = str(redaction.redact_event(None, method, event))
+    assert said.count("[card number]") == 3
+    assert not {"4111-1111-1111-1111", "4111111111111111", "5555555555554444"} & set(said.split("'"))

@@ -13,6 +13,8 @@ from paytrust.invoices.model.violations import Violations
 from paytrust.money import Money, distribute, split
 
 INSTALLMENT_EVERY: Final = timedelta(days=30)
+DUE_WITHIN: Final = timedelta(days=5 * 365 + 2)
+"""Five years, whichever of them are leap years."""
 
 
 def due_dates(violations: Violations, plan: NewInstallments | None, now: datetime) -> list[datetime]:
@@ -27,7 +29,12 @@ def due_dates(violations: Violations, plan: NewInstallments | None, now: datetim
         return [now + INSTALLMENT_EVERY * n for n in range(1, number + 1)]
     if len(plan.due_dates) != number:
         violations.add("#/installments/due_dates", f"expected {number} dates, one for each installment")
-    elif any(later <= earlier for earlier, later in itertools.pairwise([now, *plan.due_dates])):
+    far = [n for n, due in enumerate(plan.due_dates) if due > now + DUE_WITHIN]
+    for n in far:
+        violations.add(f"#/installments/due_dates/{n}", "must be at most 5 years from now")
+    if far:
+        return []  # nothing can be calculated from it
+    if any(later <= earlier for earlier, later in itertools.pairwise([now, *plan.due_dates])):
         violations.add("#/installments/due_dates", "must lie in the future, each after the one before")
     return plan.due_dates
 

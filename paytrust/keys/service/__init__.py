@@ -154,6 +154,7 @@ class Keys:
         has seen the first secret. Raises `KeyNotLive` when it was revoked meanwhile.
         """
         allowed = model.normalised(data.allowed_addresses)
+        model.check_end(data.expires_at)
         secret = model.new_key()
         hash_ = await self._hash(secret)
         key = Key(

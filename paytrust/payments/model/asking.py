@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
 from paytrust.contract.gateways import Customer, GatewayPayment, PaymentLine, PaymentLookup, PaymentRequest
 from paytrust.errors import Conflict
-from paytrust.invoices.model import Installment, Invoice, InvoiceStatus
+from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, NewCustomer, people
 from paytrust.money import Money
 from paytrust.payments.model.attempt import Attempt
 from paytrust.security import urls
@@ -103,7 +104,6 @@ def request_for(
     title = invoice.description or f"Invoice {invoice.external_id or invoice.id}"
     if len(invoice.installments) > 1:
         title = f"{title}, installment {installment.number} of {len(invoice.installments)}"
-    customer = invoice.customer
     return PaymentRequest(
         reference=reference,
         amount=amount,
@@ -111,13 +111,21 @@ def request_for(
         description=title,
         now=now,
         expires_at=invoice.expires_at,
-        customer=Customer(
-            name=customer.name, email=customer.email, phone=customer.phone, country=customer.country
-        ),
+        customer=_reached(invoice.customer),
         success_url=invoice.success_url,
         failure_url=invoice.failure_url,
         webhook_url=webhook_url,
     )
+
+
+def _reached(customer: NewCustomer) -> Customer:
+    """The payer as gateways take it. An invoice that was made under older rules is collected without the rest."""
+    email, phone = None, None
+    with contextlib.suppress(ValueError):
+        email = None if customer.email is None else people.email(customer.email)
+    with contextlib.suppress(ValueError):
+        phone = None if customer.phone is None else people.phone(customer.phone, customer.country)
+    return Customer(name=customer.name, email=email, phone=phone, country=customer.country)
 
 
 def lookup(attempt: Attempt) -> PaymentLookup:

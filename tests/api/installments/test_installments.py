@@ -44,6 +44,14 @@ def test_an_invoice_paid_at_once_has_no_schedule_in_its_answer_and_one_part_in_i
     assert amounts(merchant.get(invoice, "/installments")["installments"]) == [invoice["total_amount"]]
 
 
+def test_a_part_may_be_due_in_5_years(merchant):
+    due = [in_days(1), in_days(5 * 365)]
+    invoice = merchant.invoice(installments={"count": 2, "due_dates": due})
+    assert datetime.fromisoformat(invoice["expires_at"]) - datetime.fromisoformat(due[-1]) == timedelta(
+        hours=24
+    )
+
+
 def test_custom_parts_are_kept_as_given(merchant):
     line = {"product_name": "Course", "quantity": 1, "unit_price": "1000000"}
     merchant.admin.patch(f"/gateway-accounts/{merchant.xendit_id}", json={"currencies": {"IDR": {}}})
@@ -70,6 +78,10 @@ def test_custom_parts_are_kept_as_given(merchant):
         ({"count": 2, "due_dates": [in_days(1), in_days(2), in_days(3)]}, "#/installments/due_dates"),
         ({"count": 2, "due_dates": [in_days(2), in_days(1)]}, "#/installments/due_dates"),
         ({"count": 2, "due_dates": [in_days(-1), in_days(1)]}, "#/installments/due_dates"),
+        ({"count": 2, "due_dates": [in_days(1), in_days(5 * 366)]}, "#/installments/due_dates/1"),
+        ({"count": 2, "due_dates": [in_days(1), "9999-12-31T23:59:59Z"]}, "#/installments/due_dates/1"),
+        ({"count": 2, "due_dates": [in_days(1), "9999-12-31T23:59:59-23:59"]}, "#/installments/due_dates/1"),
+        ({"count": 2, "due_dates": ["0001-01-01T00:00:00+23:59", in_days(1)]}, "#/installments/due_dates"),
         ({"count": 2, "parts": 2}, "#/installments/parts"),
     ],
 )

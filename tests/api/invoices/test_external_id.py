@@ -30,6 +30,26 @@ def test_the_same_request_again_gives_the_same_invoice(seller, sandbox, order):
     assert len(sandbox.xendit.payments) == 1
 
 
+def test_an_order_number_may_look_like_a_card_number(seller):
+    numeric = seller.body(external_id="4111111111111111")
+    assert post(seller, numeric).status_code == 201
+    found = seller.api.get("/invoices", params={"external_id": "4111111111111111"})
+    assert [invoice["external_id"] for invoice in found.json()["invoices"]] == ["4111111111111111"]
+    assert post(seller, numeric).status_code == 200
+
+
+def test_an_identity_number_is_accepted_in_metadata_only(seller):
+    nik = "5171014107900006"  # of a woman of Denpasar, with a valid check digit by chance
+    assert seller.invoice(metadata={"nik": nik})["metadata"] == {"nik": nik}
+    for change in (
+        {"description": nik},
+        {"metadata": {"note": f"NIK {nik}"}},
+        {"metadata": {"card": "5555555555554444"}},
+    ):
+        answer = post(seller, seller.body(**change))
+        assert (answer.status_code, answer.json()["code"]) == (422, "card_number"), change
+
+
 @pytest.mark.parametrize(
     "change",
     [

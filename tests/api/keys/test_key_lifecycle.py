@@ -249,7 +249,17 @@ def test_an_expired_key_is_refused_by_every_process_that_knew_it(node, get, new_
 
 @pytest.mark.parametrize(
     "expires_at",
-    ["2001-01-01T00:00:00Z", "2099-01-01T00:00:00", "2099-02-30T00:00:00Z", "tomorrow", "", 4_000_000_000],
+    [
+        *[
+            "2001-01-01T00:00:00Z",
+            "2099-01-01T00:00:00",
+            "2099-02-30T00:00:00Z",
+            "tomorrow",
+            "",
+            4_000_000_000,
+        ],
+        *["2100-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59"],
+    ],
 )
 def test_a_key_that_would_never_work_is_not_made(admin, shop, problem, nothing_written, expires_at):
     answer = admin.post("/api-keys", json={"tenant_id": shop.tenant_id, "expires_at": expires_at})

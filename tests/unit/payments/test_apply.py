@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paytrust.accounts.model import Fee
-from paytrust.contract.gateways import REFERENCE
+from paytrust.contract.gateways import REFERENCE, Customer
 from paytrust.errors import Conflict
 from paytrust.invoices.model import (
     REACHABLE,
@@ -194,3 +194,13 @@ def test_an_installment_is_asked_for_as_one_line_of_its_amount(amounts):
     )
     assert [(line.quantity, line.unit_price) for line in request.lines] == [(1, part.amount)]
     assert f"installment {len(amounts)} of {len(amounts)}" in request.description
+
+
+def test_an_older_invoice_is_collected_without_what_is_no_address():
+    customer = NewCustomer(name="Siti", email="siti..nur@example.com", phone="12", country="ID")
+    invoice = msgspec.structs.replace(invoice_of([5, 7]), customer=customer)
+    part = invoice.installments[0]
+    request = request_for(
+        invoice, reference="PT-x", installment=part, amount=part.due, webhook_url="https://h", now=NOW
+    )
+    assert request.customer == Customer(name="Siti", country="ID")
