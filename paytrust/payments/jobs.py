@@ -137,7 +137,8 @@ class StatusPoller:
 
         async def work(tx: Transaction) -> None:
             current = await invoices.lock(tx, check.tenant_id, check.invoice_id)
-            if current.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}:
+            expirable = current.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}
+            if expirable and not await store.any_live(tx, check.tenant_id, check.invoice_id):
                 await invoices.save(
                     tx, move(current, InvoiceStatus.EXPIRED), was=current.status, reason="its time was up"
                 )

@@ -43,7 +43,8 @@ p.payment_url, p.instructions,
 FROM paytrust.invoices i
 LEFT JOIN LATERAL (
     SELECT payment_url, instructions FROM paytrust.payments
-    WHERE tenant_id = i.tenant_id AND invoice_id = i.id AND status = 'open' ORDER BY installment_number LIMIT 1
+    WHERE tenant_id = i.tenant_id AND invoice_id = i.id AND status = 'open' AND i.status IN ('draft', 'pending', 'partially_paid')
+    ORDER BY installment_number LIMIT 1
 ) p ON true
 """
 _SHOWN = f"SELECT {INVOICE_COLUMNS.text}, {_BESIDE}"
@@ -137,6 +138,28 @@ async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> 
             msgspec.json.encode(payment.instructions).decode() if payment.instructions else None,
         )
     )
+
+
+async def came_too_late(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> None:
+    """Remember the page of an attempt that nobody may pay, until it is closed."""
+    await tx.execute(
+        "UPDATE paytrust.payments SET status = CASE WHEN status = 'creating' THEN 'unknown' ELSE status END,"
+        " gateway_payment_id = coalesce(gateway_payment_id, $3), updated_at = now(), next_check_at = now() + interval '1 minute'"
+        " WHERE tenant_id = $1 AND id = $2 AND status <> 'paid'",
+        attempt.tenant_id,
+        attempt.id,
+        payment.gateway_payment_id,
+    )
+
+
+async def any_live(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> bool:
+    """Whether a payer may be able to pay something of this invoice."""
+    found: bool = await tx.fetchval(
+        "SELECT EXISTS (SELECT FROM paytrust.payments WHERE tenant_id = $1 AND invoice_id = $2 AND live)",
+        tenant_id,
+        invoice_id,
+    )
+    return found
 
 
 async def finish_attempt(

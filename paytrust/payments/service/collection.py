@@ -25,7 +25,7 @@ from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
 from paytrust.invoices import service as invoices
-from paytrust.invoices.model import Installment, Invoice, InvoiceStatus
+from paytrust.invoices.model import Installment, Invoice, InvoiceStatus, move
 from paytrust.payments import model, store
 from paytrust.payments.model import (
     AmountNotCollectable,
@@ -196,9 +196,7 @@ class Collection:
         except GatewayError as exc:
             await self._note_failure(attempt, exc)
             raise
-        return await self._db.run(
-            lambda tx: self._opened(tx, invoice, attempt, opened), tenant=invoice.tenant_id
-        )
+        return await self._keep(invoice, account, attempt, opened)
 
     async def _find_live(
         self, invoice: Invoice, account: Account, attempt: Attempt
@@ -233,20 +231,48 @@ class Collection:
         """The invoice with the page that was found, or what was applied because it had been paid."""
         log.info("payment adopted", invoice_id=str(invoice.id), reference=attempt.reference, found=len(live))
         if live[0].status is PaymentStatus.OPEN:
-            return await self._db.run(
-                lambda tx: self._opened(tx, invoice, attempt, live[0]), tenant=invoice.tenant_id
-            )
+            return await self._keep(invoice, account, attempt, live[0])
         paid = [payment for payment in live if payment.status is PaymentStatus.PAID]
         return await self._receipts.record_all(invoice.tenant_id, account, attempt.reference, paid)
 
+    async def _keep(
+        self, invoice: ShownInvoice, account: Account, attempt: Attempt, payment: GatewayPayment
+    ) -> ShownInvoice:
+        """
+        Note the page the gateway made. One that came too late, because its invoice is over or asks for something
+        else by now, is closed at the gateway again and handed to no payer.
+        """
+        shown = await self._db.run(
+            lambda tx: self._opened(tx, invoice, attempt, payment), tenant=invoice.tenant_id
+        )
+        if shown is not None:
+            return shown
+        log.warning("a page came too late", invoice_id=str(invoice.id), reference=attempt.reference)
+        made = msgspec.structs.replace(attempt, gateway_payment_id=payment.gateway_payment_id)
+        await self.expire_attempt(account, made)
+        async with self._db.transaction(tenant=invoice.tenant_id, readonly=True) as tx:
+            return await show(tx, invoice.tenant_id, invoice.id)
+
     async def _opened(
         self, tx: Transaction, invoice: ShownInvoice, attempt: Attempt, payment: GatewayPayment
-    ) -> ShownInvoice:
-        """Note the payment page; the first one issues the invoice and posts it to the books."""
+    ) -> ShownInvoice | None:
+        """
+        Note the payment page; the first one issues the invoice and posts it to the books. None when no payer may
+        pay it any more.
+        """
         # The invoice's row before the payment's, as everywhere: a webhook may be at it at this moment.
         initiated_at = await issue(tx, invoice)
-        if not await store.opened(tx, attempt, payment):
-            return await show(tx, invoice.tenant_id, invoice.id)  # a webhook was quicker
+        payable = initiated_at is not None or model.asks_for_what_is_due(
+            attempt, await invoices.lock(tx, invoice.tenant_id, invoice.id)
+        )
+        if not payable or not await store.opened(tx, attempt, payment):
+            latest = await store.by_reference(tx, attempt.account_id, attempt.reference)
+            assert latest is not None, "it was claimed"
+            ours = latest.gateway_payment_id == payment.gateway_payment_id
+            if latest.status is AttemptStatus.PAID or (ours and latest.status is not AttemptStatus.CREATING):
+                return await show(tx, invoice.tenant_id, invoice.id)  # a webhook was quicker
+            await store.came_too_late(tx, attempt, payment)
+            return None
         return msgspec.structs.replace(
             invoice,
             status=InvoiceStatus.PENDING if initiated_at else invoice.status,
@@ -349,6 +375,22 @@ class Collection:
                 raise Busy(BEING_MADE)
             await self.expire_attempt(account, attempt)
 
+    async def end(self, tenant_id: UUID, invoice_id: UUID, status: InvoiceStatus, *, reason: str) -> None:
+        """
+        Close every page of an invoice at its gateway, then write that it is over. The last look is under the lock
+        that opening a page takes, so afterwards nothing of it can be paid.
+
+        Raises `IllegalTransition` when it cannot end so, `Busy` while a page is being opened, or a `GatewayError`:
+        then it stays as it is.
+        """
+        for _ in range(TRIES):
+            await self.expire_open_attempts(tenant_id, invoice_id)
+            if await self._db.run(
+                lambda tx: _end(tx, tenant_id, invoice_id, status, reason=reason), tenant=tenant_id
+            ):
+                return
+        raise Busy("payment pages of this invoice keep being opened; try again in a moment")
+
     async def expire_attempt(self, account: Account, attempt: Attempt) -> None:
         """Make one attempt unpayable, and apply whatever was paid meanwhile. Raises a `GatewayError`."""
         gateway = self.at(account, attempt.tenant_id)
@@ -384,6 +426,18 @@ class Collection:
             await invoices.note(
                 tx, attempt.tenant_id, attempt.invoice_id, "payment_failed", exc.detail, details=details
             )
+
+
+async def _end(
+    tx: Transaction, tenant_id: UUID, invoice_id: UUID, status: InvoiceStatus, *, reason: str
+) -> bool:
+    """False while an attempt is live."""
+    invoice = await invoices.lock(tx, tenant_id, invoice_id)
+    ended = move(invoice, status)
+    if await store.any_live(tx, tenant_id, invoice_id):
+        return False
+    await invoices.save(tx, ended, was=invoice.status, reason=reason)
+    return True
 
 
 def _not_made(invoice_id: UUID, exc: GatewayError | Conflict) -> None:

@@ -140,21 +140,18 @@ class Invoicing:
         """
         Cancel what is not paid yet; it expires at the gateway first. Harmless when it is cancelled already.
 
-        Raises `IllegalTransition` when it is over, also when it was paid meanwhile, or a `GatewayError`: then
-        it stays as it is. Money that comes all the same is kept as overpayment.
+        Raises `IllegalTransition` when it is over, also when it was paid meanwhile, `Busy` while a page is being
+        opened, or a `GatewayError`: then it stays as it is. Money that comes all the same is kept as overpayment.
         """
         async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
             invoice = await invoices.get(tx, tenant_id, invoice_id)
         move(invoice, InvoiceStatus.CANCELLED)
         if invoice.status is not InvoiceStatus.CANCELLED:
-            await self._collection.expire_open_attempts(tenant_id, invoice_id)
-        return await self._db.run(lambda tx: self._cancel(tx, tenant_id, invoice_id), tenant=tenant_id)
-
-    async def _cancel(self, tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> ShownInvoice:
-        invoice = await invoices.lock(tx, tenant_id, invoice_id)
-        cancelled = move(invoice, InvoiceStatus.CANCELLED)
-        await invoices.save(tx, cancelled, was=invoice.status, reason="cancelled by the merchant")
-        return await show(tx, tenant_id, invoice_id)
+            await self._collection.end(
+                tenant_id, invoice_id, InvoiceStatus.CANCELLED, reason="cancelled by the merchant"
+            )
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            return await show(tx, tenant_id, invoice_id)
 
     async def adjust(self, tenant_id: UUID, invoice_id: UUID, data: AdjustInstallments) -> ShownInvoice:
         """

@@ -151,6 +151,7 @@ class Receipts:
         if (
             invoice.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}
             and invoice.expires_at <= invoice.read_at + model.EXPIRY_SLACK
+            and not await store.any_live(tx, tenant_id, invoice.id)
         ):
             await invoices.save(
                 tx, move(invoice, InvoiceStatus.EXPIRED), was=invoice.status, reason="its time was up"

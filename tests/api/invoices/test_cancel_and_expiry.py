@@ -5,6 +5,9 @@ wins.
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 from support.waiting import eventually
 
@@ -103,3 +106,59 @@ def test_money_that_comes_after_the_expiry_is_applied(merchant, sandbox, let_tim
     eventually(lambda: merchant.get(invoice)["status"] == "expired", timeout_s=20)
     sandbox.xendit.pay_late(reference)
     merchant.wait(invoice, "paid")
+
+
+SLOW_S = 0.8
+"""What the gateway takes to answer that it made a page: within it everything else may happen."""
+
+
+def while_the_gateway_is_slow(act):
+    """The answers of *act*, started a while before this returns."""
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(act()))
+    thread.start()
+    time.sleep(SLOW_S / 4)
+    return thread, answers
+
+
+def test_cancelling_while_the_next_page_is_made_is_refused(merchant, sandbox, payable):
+    """
+    While the cancel asks about the first installment's page, that is paid, and the page of the second is being
+    made: it is none of those that the cancel has closed.
+    """
+    far = sandbox.xendit
+    invoice = merchant.invoice(installments={"count": 3})
+    reference = merchant.reference(invoice)
+    far.fault("late_answer", on="list", times=1, seconds=SLOW_S)
+    far.fault("late_answer", on="create", times=1, seconds=SLOW_S)
+    cancelling, answers = while_the_gateway_is_slow(lambda: cancel(merchant, invoice))
+    far.pay(reference)
+    cancelling.join()
+    assert (answers[0].status_code, answers[0].json()["code"]) == (409, "payment_in_progress")
+    eventually(lambda: merchant.get(invoice)["payment_url"], "the second page is open")
+    answer = cancel(merchant, invoice)
+    assert (answer.json()["status"], answer.json()["payment_url"], payable(far)) == ("cancelled", None, 0)
+
+
+def test_a_page_that_comes_after_the_cancel_is_closed(merchant, sandbox, payable, database):
+    """
+    The process that asked for it was taken for dead: its attempt was closed and the invoice cancelled before the
+    gateway answered.
+    """
+    far = sandbox.xendit
+    invoice = merchant.invoice()
+    far.expire(merchant.reference(invoice))
+    eventually(lambda: merchant.get(invoice)["payment_url"] is None)
+    far.fault("late_answer", on="create", seconds=SLOW_S)
+    asking, answers = while_the_gateway_is_slow(
+        lambda: merchant.api.post(f"/invoices/{invoice['invoice_id']}/payment-url")
+    )
+    database.rows(
+        "UPDATE payments SET status = 'expired' WHERE status = 'creating' AND invoice_id = $1",
+        invoice["invoice_id"],
+    )
+    assert cancel(merchant, invoice).json()["status"] == "cancelled"
+    asking.join()
+    assert answers[0].status_code == 200, answers[0].text
+    assert answers[0].json()["payment_url"] is None
+    assert payable(far) == 0

@@ -153,6 +153,44 @@ def test_pay_and_cancel(merchant, far, rivals, check):
     assert found["flags"] == (["after_cancel"] if paid and found["status"] == "cancelled" else [])
 
 
+SLOW_S = 0.8
+"""What the gateway takes to answer that it made a page."""
+
+
+@pytest.mark.parametrize("rival", ["pay", "payment-url", "adjust", "webhook"])
+def test_cancel_and_a_page_that_is_being_made(merchant, far, rivals, payable, chance, rival):
+    """After the 200 of a cancel nothing of the invoice can be paid, however slow the gateway is."""
+    invoice = plain(merchant, installments={"count": 3})
+    path = f"/invoices/{invoice['invoice_id']}"
+    reference = merchant.reference(invoice)
+    if rival == "payment-url":
+        far.expire(reference)
+        eventually(lambda: merchant.get(invoice)["payment_url"] is None)
+    if rival == "webhook":
+        far.hold_webhooks()
+        far.pay(reference)
+    change = {"installments": [{"number": 1, "amount": "20000"}]}
+    act = {
+        "pay": lambda: pay(far, reference),
+        "webhook": far.release,
+        "payment-url": lambda: merchant.api.post(f"{path}/payment-url"),
+        "adjust": lambda: merchant.api.patch(f"{path}/installments", json=change),
+    }[rival]
+    far.fault("late_answer", on="create", seconds=SLOW_S)
+
+    def cancel():
+        time.sleep(chance.uniform(0, SLOW_S / 2) if chance.random() < 0.5 else 0)
+        return merchant.api.post(f"{path}/cancel")
+
+    _, cancelled = rivals(act, cancel)
+    assert cancelled.status_code in FINE, cancelled.text
+    if cancelled.status_code == 200:
+        assert cancelled.json()["payment_url"] is None
+        time.sleep(SLOW_S + 0.2)
+        assert merchant.get(invoice)["status"] == "cancelled"
+        assert (merchant.get(invoice)["payment_url"], payable(far)) == (None, 0)
+
+
 def test_pay_and_expire(merchant, far, rivals, check, let_time_pass):
     invoice = plain(merchant)
     reference = merchant.reference(invoice)
