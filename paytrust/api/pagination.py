@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
+import msgspec
 from litestar.params import QueryParameter
 
 from paytrust import times

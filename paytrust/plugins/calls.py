@@ -91,10 +91,8 @@ class Bulkhead:
         try:
             result = await _finished(task)
         except GatewayError as exc:
-            failed, reason = (
-                exc.away,
-                exc.detail,
-            )  # a refusal and an answer that is not understood are answers
+            # A refusal and an answer that is not understood are answers.
+            failed, reason = exc.away, exc.detail
             raise
         except TimeoutError as exc:
             failed = True
