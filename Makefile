@@ -32,7 +32,7 @@ endif
 # Some images set it. Every process that is started would then compile anew all that it imports: seconds, hundreds of times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo dev check test test-postgres races lint lint-newest bench wrongkeys crash histories chaos-gateway chaos-webhooks mutants splits fuzz audit sbom docs requirements build release clean
+.PHONY: help setup demo dev check test test-postgres races noisy-neighbour lint lint-newest bench wrongkeys crash histories chaos-gateway chaos-webhooks mutants splits fuzz audit sbom docs requirements build release clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -82,6 +82,9 @@ test-postgres: setup .tools/postgres-$(VERSION)/pginstall ## Run the database an
 
 races: setup ## Run 500 rounds of each pair of rivals at one invoice
 	RACE_ROUNDS=500 $(BIN)/python -m pytest --no-cov -n $(WORKERS) --dist load tests/campaigns/races
+
+noisy-neighbour: setup ## How much longer a tenant waits beside a slow gateway, a flood and refusals
+	NEIGHBOUR_SALES=60 $(BIN)/python -m pytest --no-cov -s --timeout 900 tests/campaigns/noisy_neighbour
 
 lint: setup ## Format, lint, types, the dependency rule and the workflows of GitHub
 	$(BIN)/ruff format --check .

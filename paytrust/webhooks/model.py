@@ -27,6 +27,11 @@ them.
 REPLAY_AT_ONCE: Final = 1_000
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_TEXT: Final = 200
+KEPT_ROWS: Final = 10_000
+KEPT_BYTES: Final = 32 * 1024 * 1024
+"""Of one account, of what came to nothing: ignored, given up, and waiting for a payment that we do not know."""
+PRUNE_EVERY: Final = 100
+"""So many webhooks of an account may come, to each process, before its oldest are deleted."""
 SECRET_HEADERS: Final = ("token", "auth", "signature", "secret", "key", "cookie")
 
 

@@ -12,7 +12,14 @@ from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
 from paytrust.contract.gateways import Gateway, Webhook, WebhookNotice
-from paytrust.errors import Busy, InvalidSignature, NotFound, Unavailable, UnreadableWebhook
+from paytrust.errors import (
+    Busy,
+    InvalidSignature,
+    NotFound,
+    PayTrustError,
+    Unavailable,
+    UnreadableWebhook,
+)
 from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.ids import new_id
@@ -63,6 +70,7 @@ class Webhooks:
         """What came to each address of a webhook that has proved to be one."""
         self._anonymous = SlidingWindow("webhook", limit)
         """What came to addresses that are none, by sender."""
+        self._came: Counter[UUID] = Counter()
         self.refused: Counter[str] = Counter()
         """Forged webhooks per gateway since the start; nothing else of them is kept."""
 
@@ -114,7 +122,22 @@ class Webhooks:
             self._alarm.given_up(account.id, event_id, *failure)
         elif due and status is WebhookStatus.RECEIVED:
             self._on_stored()
+        await self._prune(account.id)
         return stored
+
+    async def _prune(self, account_id: UUID) -> None:
+        """Every now and then, delete the oldest of an account's webhooks that came to nothing."""
+        self._came[account_id] += 1
+        if self._came[account_id] % model.PRUNE_EVERY:
+            return
+        try:
+            async with self._db.transaction(system=True, statement_timeout_ms=INTAKE_TIMEOUT_MS) as tx:
+                pruned = await store.prune(tx, account_id, rows=model.KEPT_ROWS, size=model.KEPT_BYTES)
+        except PayTrustError as exc:  # this webhook is stored all the same
+            log.warning("old webhooks were not deleted", gateway_id=str(account_id), reason=exc.detail)
+        else:
+            if pruned:
+                log.warning("old webhooks were deleted", gateway_id=str(account_id), count=pruned)
 
     def _examine(
         self, account: Account, webhook: Webhook

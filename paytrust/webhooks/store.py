@@ -195,6 +195,41 @@ async def reread(tx: Transaction, webhook: ClaimedWebhook, notice: WebhookNotice
     )
 
 
+_CAME_TO_NOTHING: Final = (
+    "status = 'ignored'",
+    "status = 'failed'",
+    "status = 'received' AND error_code = 'unknown_reference' AND (lease_until IS NULL OR lease_until < now())",
+)
+"""Kept apart, so that many steps on the way do not push out what waits for a person."""
+_PRUNE_AT_ONCE: Final = 1_000
+
+
+async def prune(tx: Transaction, account_id: UUID, *, rows: int, size: int) -> int:
+    """
+    Delete the oldest of an account's webhooks that came to nothing: of each kind *rows* and *size* bytes of
+    bodies stay. How many were deleted.
+    """
+    deleted = 0
+    for kind in _CAME_TO_NOTHING:
+        deleted += await tx.execute(
+            f"""
+            DELETE FROM paytrust.webhooks WHERE id IN (
+                SELECT id FROM (
+                    SELECT id, row_number() OVER newest AS place, sum(size) OVER newest AS size
+                    FROM (SELECT id, octet_length(body) AS size FROM paytrust.webhooks WHERE gateway_account_id = $1 AND {kind}
+                          ORDER BY id DESC LIMIT $2::bigint + $4) kept
+                    WINDOW newest AS (ORDER BY id DESC)
+                ) ranked WHERE place > $2 OR size > $3
+            )
+            """,
+            account_id,
+            rows,
+            size,
+            _PRUNE_AT_ONCE,
+        )
+    return deleted
+
+
 # --- administration ---------------------------------------------------------------------------------------------------------
 
 _SHOWN: Final = (

@@ -438,6 +438,8 @@ POLICIES = [
     ),
     "claim ON payments",
 ]
+NARROWING = ["prune ON webhooks"]
+"""Policies that let nothing through by themselves: they take from what the others let through."""
 # What shows whom a policy lets through, where that is not a SELECT.
 PROBES = {"claim ON payments": "UPDATE payments SET next_check_at = now()"}
 
@@ -591,7 +593,7 @@ def test_every_table_and_every_policy_is_listed_here(arena):
     policies = arena.rows(
         "SELECT policyname || ' ON ' || tablename AS name FROM pg_policies WHERE schemaname = 'paytrust'"
     )
-    assert {row["name"] for row in policies} == set(POLICIES)
+    assert {row["name"] for row in policies} == {*POLICIES, *NARROWING}
 
 
 @pytest.mark.parametrize("table", ROWS)
@@ -688,8 +690,8 @@ def test_what_spans_tenants_can_do_nothing_to_a_row_where_no_policy_is_for_it(ar
 @pytest.mark.parametrize("table", ROWS)
 def test_no_grant_lets_the_service_change_whose_a_row_is_or_remove_it(arena, table):
     """
-    But for webhooks, whose tenant is found later, idempotency keys, which end, and gateway accounts as long as
-    nothing refers to them.
+    But for webhooks, whose tenant is found later and which end when they came to nothing, idempotency keys,
+    which end, and gateway accounts as long as nothing refers to them.
     """
     owner = OF_A[table].partition(" ")[0]
     forbidden = {f"UPDATE {table} SET {owner} = {owner}", f"DELETE FROM {table}", f"TRUNCATE {table}"}
@@ -698,10 +700,24 @@ def test_no_grant_lets_the_service_change_whose_a_row_is_or_remove_it(arena, tab
         "DELETE FROM idempotency_keys",
         "DELETE FROM gateway_accounts",
         "DELETE FROM gateway_account_currencies",
+        "DELETE FROM webhooks",
     }:
         outcome = arena.attempt(statement, ROLES["tenant"])
         assert isinstance(outcome, asyncpg.InsufficientPrivilegeError), statement
         assert "permission denied" in str(outcome), statement
+
+
+@pytest.mark.parametrize(
+    ("role", "status", "deleted"),
+    [("system", "applied", 0), ("system", "ignored", 1), ("tenant", "ignored", 0)],
+)
+def test_only_webhooks_that_came_to_nothing_can_be_deleted(arena, role, status, deleted):
+    command = (
+        f"{new('webhooks', id=NO_TENANT, status=repr(status))}; DELETE FROM webhooks WHERE id = {NO_TENANT}"
+    )
+    assert arena.attempt(command, ROLES[role]) == deleted
+    if not deleted:
+        assert arena.without("DROP POLICY prune ON webhooks", command, ROLES[role]) == 1
 
 
 def test_a_webhook_cannot_be_handed_to_another_tenant(arena):
