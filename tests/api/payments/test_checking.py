@@ -55,7 +55,7 @@ def test_a_refused_attempt_is_skipped_with_its_reason(merchant, sandbox, check):
 
 def test_a_failed_call_is_said_with_its_code(merchant, sandbox, check):
     invoice = merchant.invoice()
-    sandbox.xendit.fault("http_503", on="status", times=1)
+    sandbox.xendit.fault("http_503", on="list", times=1)
     [payment] = check(invoice)["payments"]
     assert (payment["result"], payment["reason"]) == ("failed", "gateway_unavailable")
 
