@@ -104,7 +104,7 @@ async def _compare(
     listing.end()
     minutes = UNDER_WAY // timedelta(minutes=1)
     click.echo(
-        f"left out: what was paid in the last {minutes} minutes; `paytrust payments check` asks about one payment",
+        f"left out: payments of the last {minutes} minutes; `paytrust payments check` asks about one payment",
         err=True,
     )
     return compared, failures

@@ -147,6 +147,11 @@ class Life:
     async def invoice(self, **changes):
         return (await self.services.invoicing.create(self.tenant_id, self.body(**changes)))[0]
 
+    async def pages(self, filters, before=None):
+        """A page of invoices without their lines, and with them."""
+        for lines in (False, True):
+            await self.services.payments.page(self.tenant_id, filters, limit=50, before=before, lines=lines)
+
     async def paid(self, invoice, amount=None):
         """Pay what is due next, and hear of it."""
         attempts = await self.services.payments.of_invoice(self.tenant_id, invoice.id)
@@ -213,9 +218,9 @@ class Life:
         }
         assert every.keys() == set(InvoiceFilters.__struct_fields__)
         for filters in ({}, *({name: value} for name, value in every.items())):
-            await services.payments.page(tenant_id, InvoiceFilters(**filters), limit=50, before=None)
-        await services.payments.page(tenant_id, InvoiceFilters(), limit=50, before=invoice.id)
-        await services.payments.page(tenant_id, InvoiceFilters(**every), limit=50, before=invoice.id)
+            await self.pages(InvoiceFilters(**filters))
+        await self.pages(InvoiceFilters(), before=invoice.id)
+        await self.pages(InvoiceFilters(**every), before=invoice.id)
         await services.payments.show(tenant_id, invoice.id)
         await services.installments.overpayment(tenant_id, invoice.id)
         await services.payments.timeline(tenant_id, invoice.id)

@@ -98,7 +98,7 @@ class InvoicePage(msgspec.Struct):
 
 
 class CheckResult(StrEnum):
-    """What came of asking the gateway about a payment."""
+    """The outcome of asking the gateway about a payment."""
 
     CHANGED = "changed"
     """News: it was booked, or the attempt was closed."""

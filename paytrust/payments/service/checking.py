@@ -22,7 +22,7 @@ MOST: Final = 5
 
 
 class Checking:
-    """What the status poller does on its schedule, at once and with an answer. The API's and the command line's."""
+    """Asks at once, and answers a person, where the status poller asks on its schedule."""
 
     def __init__(self, db: Database, payments: Payments) -> None:
         self._db = db
@@ -51,7 +51,7 @@ class Checking:
         return await self._after(tenant_id, invoice_id, checked)
 
     async def named(self, name: str) -> tuple[UUID, UUID]:
-        """The tenant and the invoice that a reference or an invoice's id names, whoever asks. Raises `NotFound`."""
+        """The tenant and the invoice that a reference or an invoice's id names, of all tenants. Raises `NotFound`."""
         try:
             invoice_id = model.invoice_of(name) or UUID(name)
         except ValueError as exc:

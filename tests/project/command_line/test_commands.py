@@ -250,7 +250,7 @@ def test_a_wrong_gateway_account_is_refused_with_the_reason(run, body, message):
 def test_reconcile_says_what_it_leaves_out(run):
     code, said = run("reconcile")
     assert code == 0
-    assert "left out: what was paid in the last 15 minutes" in said
+    assert "left out: payments of the last 15 minutes" in said
 
 
 def test_books_verify_proves_an_empty_ledger(run):
