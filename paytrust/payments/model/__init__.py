@@ -28,6 +28,7 @@ from paytrust.payments.model.asking import (
     AmountNotCollectable,
     NothingDue,
     OutOfSequence,
+    TooManyAttempts,
     asked_as,
     asks_for_what_is_due,
     check_page,
@@ -37,6 +38,7 @@ from paytrust.payments.model.asking import (
 )
 from paytrust.payments.model.attempt import (
     LIVE,
+    MAX_ATTEMPTS,
     OUR_REFERENCE,
     Attempt,
     AttemptStatus,
@@ -55,6 +57,7 @@ __all__ = [
     "EXPIRY_SLACK",
     "FLAGGED",
     "LIVE",
+    "MAX_ATTEMPTS",
     "OUR_REFERENCE",
     "AmountNotCollectable",
     "Application",
@@ -79,6 +82,7 @@ __all__ = [
     "ScheduleOut",
     "ShownInvoice",
     "TimelineOut",
+    "TooManyAttempts",
     "apply",
     "as_created",
     "asked_as",

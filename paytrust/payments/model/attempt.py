@@ -18,6 +18,8 @@ ABANDONED_AFTER: Final = timedelta(seconds=60)
 """An attempt that has been "creating" for longer lost the process that was creating it."""
 SEEN_FOR: Final = timedelta(seconds=60)
 """A page that was not seen at its gateway for longer is asked about before it is handed out again."""
+MAX_ATTEMPTS: Final = 100
+"""For one installment; far below what the column and the reference can hold."""
 OUR_REFERENCE: Final = re.compile(r"PT-[A-Z2-7]{26}-[0-9]{1,2}-[0-9]{1,5}x", re.ASCII)
 """Matches every reference of `payment_reference`."""
 

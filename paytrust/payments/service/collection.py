@@ -33,6 +33,7 @@ from paytrust.payments.model import (
     Attempt,
     AttemptStatus,
     ShownInvoice,
+    TooManyAttempts,
     new_attempt,
 )
 from paytrust.payments.service.reading import show
@@ -212,6 +213,8 @@ class Collection:
                 f"the amount due on installment {installment.number} cannot be collected: {objection}"
             )
         number = 1 if latest is None else latest.attempt + 1
+        if number > model.MAX_ATTEMPTS:
+            raise TooManyAttempts(f"installment {installment.number} was tried {model.MAX_ATTEMPTS} times")
         return new_attempt(invoice, installment, number, payment_id=new_id(), now=account.read_at)
 
     async def _create(self, invoice: ShownInvoice, account: Account, attempt: Attempt) -> ShownInvoice:

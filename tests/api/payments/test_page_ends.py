@@ -135,3 +135,15 @@ def test_an_invoice_expires_although_the_gateway_refuses_us(seller, far, databas
     assert (found["status"], seller.get(invoice)["payment_url"]) == ("expired", None)
     live = "SELECT count(*) FROM payments WHERE invoice_id = $1 AND live"
     assert database.value(live, invoice["invoice_id"]) == 0
+
+
+def test_attempts_at_one_installment_have_an_end(seller, far, database):
+    invoice = seller.invoice()
+    far.expire(seller.reference(invoice))
+    database.rows(
+        "UPDATE payments SET attempt = 99, status = 'rejected' WHERE invoice_id = $1", invoice["invoice_id"]
+    )
+    assert page(seller, invoice).status_code == 200
+    database.rows("UPDATE payments SET status = 'rejected' WHERE invoice_id = $1", invoice["invoice_id"])
+    answer = page(seller, invoice)
+    assert (answer.status_code, answer.json()["code"]) == (409, "too_many_attempts")
