@@ -22,7 +22,7 @@ from paytrust.keys.jobs import AUDIT_POLL_S, KeyChanges
 from paytrust.keys.service import AdminKeys, Keys
 from paytrust.keys.service.audit import Audit
 from paytrust.keys.service.pepper import Pepper
-from paytrust.payments.jobs import StatusPoller
+from paytrust.payments.jobs import InvoiceExpiry, StatusPoller
 from paytrust.payments.model import invoice_of
 from paytrust.payments.service import Checking, Invoicing, Payments
 from paytrust.plugins.breaker import Breakers
@@ -96,6 +96,7 @@ class Services:
             self.webhook_worker,
             Worker("unmatched webhooks", webhook_jobs.match, poll_s=SLOW_POLL_S),
             Worker("reconciler", StatusPoller(self.work_db, work).window, poll_s=STATUS_POLL_S),
+            Worker("expiry", InvoiceExpiry(self.work_db, work).step, poll_s=STATUS_POLL_S),
             Worker("comparison", DailyReconciliation(self.work_db, work).step, poll_s=SLOW_POLL_S),
             Worker(
                 "idempotency keys", Idempotency(self.work_db, self.secrets).remove_old, poll_s=SLOW_POLL_S

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -127,6 +127,20 @@ async def save(tx: Transaction, invoice: Invoice, *, was: InvoiceStatus, reason:
         reason,
         details={"from": was, "to": invoice.status},
     )
+
+
+async def claim_ends(
+    tx: Transaction, limit: int, *, slack: timedelta, lease: timedelta
+) -> list[tuple[UUID, UUID]]:
+    """
+    Claim invoices whose end came *slack* ago, as (tenant, invoice), for *lease*. Needs a system transaction.
+    """
+    return await store.claim_ends(tx, limit, slack=slack, lease=lease)
+
+
+async def ended(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> None:
+    """Look no more at the end of an invoice, unless it is still being collected."""
+    await store.ended(tx, tenant_id, invoice_id)
 
 
 async def reschedule(tx: Transaction, invoice: Invoice, changed: Sequence[Installment]) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -26,10 +26,10 @@ _INSERT = """
 invoice AS (
     INSERT INTO paytrust.invoices (tenant_id, id, external_id, content_hash, account_scope, gateway_account_id, gateway, currency, subtotal,
         tax, fee, total, fee_percentage, fee_fixed, fee_minimum, fee_cap, description, customer, metadata, success_url, failure_url,
-        original_invoice_id, expires_at)
+        original_invoice_id, expires_at, end_check_at)
     VALUES ($tenant_id, $invoice_id, $external_id, $content_hash, $account_scope, $account_id, $gateway, $currency, $subtotal,
         $tax, $fee, $total, $fee_percentage, $fee_fixed, $fee_minimum, $fee_cap, $description, $customer, $metadata, $success_url, $failure_url,
-        $original_invoice_id, $expires_at)
+        $original_invoice_id, $expires_at, $expires_at)
     ON CONFLICT DO NOTHING
     RETURNING tenant_id, id, currency, gateway_account_id
 ), lines AS (
@@ -104,6 +104,39 @@ async def save_status(tx: Transaction, invoice: Invoice, *, was: InvoiceStatus) 
             invoice.status,
             was,
         )
+    )
+
+
+async def claim_ends(
+    tx: Transaction, limit: int, *, slack: timedelta, lease: timedelta
+) -> list[tuple[UUID, UUID]]:
+    """
+    Claim invoices whose end has come, as (tenant, invoice); the claim of a process that dies ends after *lease*.
+    """
+    rows = await tx.fetch(
+        """
+        UPDATE paytrust.invoices i SET end_check_at = now() + $3
+        FROM (
+            SELECT tenant_id, id FROM paytrust.invoices WHERE end_check_at <= now() - $2::interval
+            ORDER BY end_check_at LIMIT $1 FOR UPDATE SKIP LOCKED
+        ) due
+        WHERE i.tenant_id = due.tenant_id AND i.id = due.id
+        RETURNING i.tenant_id, i.id
+        """,
+        limit,
+        slack,
+        lease,
+    )
+    return [(row["tenant_id"], row["id"]) for row in rows]
+
+
+async def ended(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> None:
+    """Look no more at the end of an invoice, unless it is still being collected."""
+    await tx.execute(
+        "UPDATE paytrust.invoices SET end_check_at = NULL WHERE tenant_id = $1 AND id = $2"
+        " AND status NOT IN ('pending', 'partially_paid')",
+        tenant_id,
+        invoice_id,
     )
 
 

@@ -34,6 +34,7 @@ class Invoices(Table, tablename="invoices", schema="paytrust", db=ENGINE):
     expires_at = Timestamptz(default=None)
     fee_minimum = BigInt(default=None)
     fee_cap = BigInt(default=None, null=True)
+    end_check_at = Timestamptz(default=None, null=True)
 
 
 class LineItems(Table, tablename="line_items", schema="paytrust", db=ENGINE):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
@@ -17,7 +18,7 @@ from paytrust.infra import logs
 from paytrust.infra.db import Database, Transaction
 from paytrust.infra.window import CANDIDATES, Due, Room, Window
 from paytrust.invoices import service as invoices
-from paytrust.invoices.model import Invoice, InvoiceStatus, move
+from paytrust.invoices.model import IllegalTransition, Invoice, InvoiceStatus, move
 from paytrust.payments import model, store
 from paytrust.payments.model import Applied, Attempt, AttemptStatus, Check
 from paytrust.payments.service import Payments
@@ -28,6 +29,13 @@ OF_ACCOUNT: Final = 1
 OF_GATEWAY: Final = AT_ONCE // 2
 LEASE: Final = timedelta(minutes=5)
 """Also when a look that failed is repeated."""
+
+ENDS_AT_ONCE: Final = 16
+PATIENCE: Final = timedelta(days=1)
+"""
+How long a gateway that is away keeps an invoice from ending: its pages have ended by themselves, and money that
+came on one is found by the status poller for a week.
+"""
 
 log = logs.get_logger("paytrust.payments")
 
@@ -150,3 +158,69 @@ async def _read(tx: Transaction, check: Check) -> tuple[Invoice, Attempt]:
     invoice = await invoices.get(tx, check.tenant_id, check.invoice_id)
     attempts = await store.of_invoice(tx, check.tenant_id, check.invoice_id)
     return invoice, next(attempt for attempt in attempts if attempt.id == check.payment_id)
+
+
+class InvoiceExpiry:
+    """End invoices whose time is up. The gateway is asked first, because paid beats expired."""
+
+    def __init__(self, db: Database, payments: Payments) -> None:
+        self._db = db
+        self._payments = payments
+
+    async def step(self) -> int:
+        """Look at what is due, one after the other. Returns how many were claimed."""
+        async with self._db.transaction(system=True) as tx:
+            claimed = await invoices.claim_ends(tx, ENDS_AT_ONCE, slack=model.EXPIRY_SLACK, lease=LEASE)
+        for tenant_id, invoice_id in claimed:
+            try:
+                await self._look(tenant_id, invoice_id)
+            except Exception:
+                log.exception("an invoice could not be ended", invoice_id=str(invoice_id))
+        return len(claimed)
+
+    async def _look(self, tenant_id: UUID, invoice_id: UUID) -> None:
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            invoice = await invoices.get(tx, tenant_id, invoice_id)
+        if invoice.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}:
+            await self._end(invoice)
+        async with self._db.transaction(tenant=tenant_id) as tx:
+            if invoice.status is not InvoiceStatus.DRAFT or not await store.any_live(
+                tx, tenant_id, invoice_id
+            ):
+                await invoices.ended(tx, tenant_id, invoice_id)
+
+    async def _end(self, invoice: Invoice) -> None:
+        try:
+            await self._payments.collection.end(
+                invoice.tenant_id, invoice.id, InvoiceStatus.EXPIRED, reason="its time was up"
+            )
+        except IllegalTransition:
+            pass  # paid meanwhile
+        except PayTrustError as exc:
+            given_up = isinstance(exc, GatewayRejected) or invoice.expires_at + PATIENCE <= invoice.read_at
+            log.warning(
+                "an invoice whose time is up could not be closed at its gateway",
+                invoice_id=str(invoice.id),
+                code=exc.code,
+                reason=exc.detail,
+                given_up=given_up,
+            )
+            if given_up:
+                await self._give_up(invoice, exc)
+
+    async def _give_up(self, invoice: Invoice, why: PayTrustError) -> None:
+        """
+        Let an invoice expire although its gateway cannot be asked: its pages ended with it, and the status poller
+        finds money that came all the same.
+        """
+
+        async def work(tx: Transaction) -> None:
+            current = await invoices.lock(tx, invoice.tenant_id, invoice.id)
+            if current.status in {InvoiceStatus.PENDING, InvoiceStatus.PARTIALLY_PAID}:
+                await store.give_up(tx, invoice.tenant_id, invoice.id, code=why.code, detail=why.detail)
+                reason = f"its time was up; the gateway could not be asked: {why.detail}"
+                await invoices.save(
+                    tx, move(current, InvoiceStatus.EXPIRED), was=current.status, reason=reason
+                )
+
+        await self._db.run(work, tenant=invoice.tenant_id)

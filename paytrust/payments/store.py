@@ -44,6 +44,7 @@ FROM paytrust.invoices i
 LEFT JOIN LATERAL (
     SELECT payment_url, instructions FROM paytrust.payments
     WHERE tenant_id = i.tenant_id AND invoice_id = i.id AND status = 'open' AND i.status IN ('draft', 'pending', 'partially_paid')
+        AND (expires_at IS NULL OR expires_at > now())
     ORDER BY installment_number LIMIT 1
 ) p ON true
 """
@@ -128,7 +129,7 @@ async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> 
     """
     return bool(
         await tx.execute(
-            "UPDATE paytrust.payments SET status = 'open', opened_at = now(), gateway_payment_id = $3, payment_url = $4, instructions = $5,"
+            "UPDATE paytrust.payments SET status = 'open', opened_at = now(), gateway_payment_id = $3, payment_url = $4, instructions = $5, expires_at = $6,"
             " error_code = NULL, error_detail = NULL, updated_at = now(), next_check_at = least(next_check_at, now() + interval '5 minutes')"
             " WHERE tenant_id = $1 AND id = $2 AND status = 'creating'",
             attempt.tenant_id,
@@ -136,12 +137,34 @@ async def opened(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> 
             payment.gateway_payment_id,
             payment.payment_url,
             msgspec.json.encode(payment.instructions).decode() if payment.instructions else None,
+            payment.expires_at,
         )
     )
 
 
+async def asked(tx: Transaction, attempt: Attempt) -> None:
+    """Note that the gateway was asked about an open page, and had it."""
+    await tx.execute(
+        "UPDATE paytrust.payments SET asked_at = now() WHERE tenant_id = $1 AND id = $2",
+        attempt.tenant_id,
+        attempt.id,
+    )
+
+
+async def give_up(tx: Transaction, tenant_id: UUID, invoice_id: UUID, *, code: str, detail: str) -> None:
+    """End every live attempt of a locked invoice, although its gateway was not heard; it is asked again later."""
+    await tx.execute(
+        "UPDATE paytrust.payments SET status = 'expired', error_code = $3, error_detail = left($4, 500), updated_at = now(),"
+        " next_check_at = now() + interval '1 hour' WHERE tenant_id = $1 AND invoice_id = $2 AND live",
+        tenant_id,
+        invoice_id,
+        code,
+        detail,
+    )
+
+
 async def came_too_late(tx: Transaction, attempt: Attempt, payment: GatewayPayment) -> None:
-    """Remember the page of an attempt that nobody may pay, until it is closed."""
+    """Remember the page of an attempt that is over, until it is closed at the gateway."""
     await tx.execute(
         "UPDATE paytrust.payments SET status = CASE WHEN status = 'creating' THEN 'unknown' ELSE status END,"
         " gateway_payment_id = coalesce(gateway_payment_id, $3), updated_at = now(), next_check_at = now() + interval '1 minute'"
@@ -154,12 +177,12 @@ async def came_too_late(tx: Transaction, attempt: Attempt, payment: GatewayPayme
 
 async def any_live(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> bool:
     """Whether a payer may be able to pay something of this invoice."""
-    found: bool = await tx.fetchval(
-        "SELECT EXISTS (SELECT FROM paytrust.payments WHERE tenant_id = $1 AND invoice_id = $2 AND live)",
+    found = await tx.fetchval(
+        "SELECT id FROM paytrust.payments WHERE tenant_id = $1 AND invoice_id = $2 AND live LIMIT 1",
         tenant_id,
         invoice_id,
     )
-    return found
+    return found is not None
 
 
 async def finish_attempt(
@@ -490,5 +513,7 @@ def _attempt(row: Record) -> Attempt:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         opened_at=row["opened_at"],
+        expires_at=row["expires_at"],
+        asked_at=row["asked_at"],
         received=Money(row["received"], row["currency"]),
     )

@@ -28,6 +28,8 @@ class Payments(Table, tablename="payments", schema="paytrust", db=ENGINE):
     live = Boolean(default=None)
     opened_at = Timestamptz(default=None, null=True)
     hint = Text(default=None, null=True)
+    expires_at = Timestamptz(default=None, null=True)
+    asked_at = Timestamptz(default=None, null=True)
 
 
 class Receipts(Table, tablename="receipts", schema="paytrust", db=ENGINE):

@@ -12,6 +12,7 @@ A statement that filters by tenant and was not heard fails: lead the services th
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import importlib
@@ -37,7 +38,7 @@ from paytrust.infra.db import Database
 from paytrust.installments.model import AdjustInstallments
 from paytrust.invoices.model import CreateInvoice, CreateSupplementary
 from paytrust.keys.model import AuditFilters, CreateKey
-from paytrust.payments.jobs import StatusPoller
+from paytrust.payments.jobs import InvoiceExpiry, StatusPoller
 from paytrust.payments.model import InvoiceFilters, ReceiptFlag
 from paytrust.plugins.registry import Registry
 from paytrust.secrets.jobs import rotate
@@ -188,6 +189,7 @@ class Life:
         self.far.clear_faults()
         lost = await self.invoice(external_id="order-2")
         await services.payments.collection.ensure_open(tenant_id, lost.id)
+        await self._late_page()
         await self._expire(lost)
         await self._read(parts)
         await self._claim()
@@ -196,13 +198,32 @@ class Life:
         async with self.owner.transaction():
             await self.owner.execute("SET LOCAL session_replication_role = replica")
             past = (
-                "SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes'"
+                "SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes',"
+                " end_check_at = now() - interval '2 minutes'"
             )
             await self.owner.execute(f"UPDATE paytrust.invoices {past} WHERE id = $1", invoice.id)
         await self.owner.execute(
             "UPDATE paytrust.payments SET next_check_at = now() WHERE tenant_id = $1", self.tenant_id
         )
+        self.far.fault("http_401", on="any")
+        await InvoiceExpiry(self.services.db, self.services.payments).step()
+        self.far.clear_faults()
         await one_round(StatusPoller(self.services.db, self.services.payments).window)
+
+    async def _late_page(self):
+        """An attempt is closed while its page is being made; the next page is asked about after a while."""
+        self.far.fault("late_answer", on="create", times=1, seconds=0.5)
+        making = asyncio.create_task(self.invoice(external_id="order-3"))
+        await asyncio.sleep(0.25)
+        late = "UPDATE paytrust.payments SET status = 'expired' WHERE tenant_id = $1 AND status = 'creating'"
+        await self.owner.execute(late, self.tenant_id)
+        invoice = await making
+        for _ in range(2):
+            await self.services.payments.collection.ensure_open(self.tenant_id, invoice.id)
+            past = (
+                "UPDATE paytrust.payments SET opened_at = opened_at - interval '1 hour' WHERE invoice_id = $1"
+            )
+            await self.owner.execute(past, invoice.id)
 
     async def _read(self, invoice):
         services, tenant_id = self.services, self.tenant_id

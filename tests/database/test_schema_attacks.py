@@ -427,6 +427,7 @@ POLICIES = [
     *(
         f"system ON {table}"
         for table in (
+            "invoices",
             "payments",
             "webhooks",
             "webhook_attempts",
@@ -437,11 +438,15 @@ POLICIES = [
         )
     ),
     "claim ON payments",
+    "claim ON invoices",
 ]
 NARROWING = ["prune ON webhooks"]
 """Policies that let nothing through by themselves: they take from what the others let through."""
 # What shows whom a policy lets through, where that is not a SELECT.
-PROBES = {"claim ON payments": "UPDATE payments SET next_check_at = now()"}
+PROBES = {
+    "claim ON payments": "UPDATE payments SET next_check_at = now()",
+    "claim ON invoices": "UPDATE invoices SET end_check_at = now()",
+}
 
 OBJECTS = """
 SELECT c.conname AS name, c.conrelid::regclass::text AS tablename,

@@ -31,7 +31,7 @@ async def expire(connection, invoice_id):
     await override(
         connection,
         "UPDATE paytrust.invoices SET created_at = created_at - interval '2 days',"
-        " expires_at = now() - interval '2 minutes' WHERE id = $1",
+        " expires_at = now() - interval '2 minutes', end_check_at = now() - interval '2 minutes' WHERE id = $1",
         invoice_id,
     )
 

@@ -34,6 +34,7 @@ from paytrust.payments.model.asking import (
     AmountNotCollectable,
     NothingDue,
     OutOfSequence,
+    TooManyAttempts,
     asked_as,
     asks_for_what_is_due,
     check_page,
@@ -43,6 +44,7 @@ from paytrust.payments.model.asking import (
 )
 from paytrust.payments.model.attempt import (
     LIVE,
+    MAX_ATTEMPTS,
     OUR_REFERENCE,
     Attempt,
     AttemptStatus,
@@ -62,6 +64,7 @@ __all__ = [
     "EXPIRY_SLACK",
     "FLAGGED",
     "LIVE",
+    "MAX_ATTEMPTS",
     "OUR_REFERENCE",
     "AmountNotCollectable",
     "Application",
@@ -91,6 +94,7 @@ __all__ = [
     "ScheduleOut",
     "ShownInvoice",
     "TimelineOut",
+    "TooManyAttempts",
     "apply",
     "as_created",
     "asked_as",

@@ -38,6 +38,12 @@ class AmountNotCollectable(Conflict):
     code = "amount_not_collectable"
 
 
+class TooManyAttempts(Conflict):
+    """An installment was tried too often; each attempt stays in the history."""
+
+    code = "too_many_attempts"
+
+
 class OutOfSequence(Conflict):
     """Installments are paid in order: only the lowest unpaid one has a payment page."""
 

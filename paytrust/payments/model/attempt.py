@@ -16,6 +16,10 @@ from paytrust.money import Money
 
 ABANDONED_AFTER: Final = timedelta(seconds=60)
 """An attempt that has been "creating" for longer lost the process that was creating it."""
+SEEN_FOR: Final = timedelta(seconds=60)
+"""A page that was not seen at its gateway for longer is asked about before it is handed out again."""
+MAX_ATTEMPTS: Final = 100
+"""For one installment; far below what the column and the reference can hold."""
 OUR_REFERENCE: Final = re.compile(r"PT-[A-Z2-7]{26}-[0-9]{1,2}-[0-9]{1,5}x", re.ASCII)
 """Matches every reference of `payment_reference`."""
 
@@ -67,11 +71,24 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     opened_at: datetime | None
+    expires_at: datetime | None = None
+    """When the gateway ends its page, where that is known."""
+    asked_at: datetime | None = None
+    """When the gateway was last asked about its page and had it."""
     received: Money
 
     def is_being_made(self, at: datetime) -> bool:
         """Whether a process is asking the gateway for it."""
         return self.status is AttemptStatus.CREATING and self.updated_at > at - ABANDONED_AFTER
+
+    def has_ended(self, at: datetime) -> bool:
+        """Whether its page is over by the gateway's own word, so that no payer is sent there."""
+        return self.expires_at is not None and self.expires_at <= at
+
+    def was_seen(self, at: datetime) -> bool:
+        """Whether its page was at the gateway lately."""
+        seen = max((moment for moment in (self.opened_at, self.asked_at) if moment), default=self.created_at)
+        return seen > at - SEEN_FOR
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from paytrust.payments.model import (
     Attempt,
     AttemptStatus,
     ShownInvoice,
+    TooManyAttempts,
     new_attempt,
 )
 from paytrust.payments.service.reading import show
@@ -102,7 +103,10 @@ class Collection:
                 await self.expire_attempt(account, attempt)
                 continue
             if attempt.status is AttemptStatus.OPEN:
-                return invoice
+                if await self._is_open(account, attempt):
+                    return invoice
+                number = None  # what was due may have been paid
+                continue
             if is_new or attempt.status is AttemptStatus.UNAVAILABLE:
                 return await self._create(invoice, account, attempt)
             live = await self._find_live(invoice, account, attempt)
@@ -118,6 +122,42 @@ class Collection:
                 return invoice
             number = None  # it is paid: the caller gets the page of what is due after it
         raise Busy("the amount due keeps changing; ask again for a payment page")
+
+    async def _is_open(self, account: Account, attempt: Attempt) -> bool:
+        """
+        Whether an open page may be handed out. One that has ended, or was not seen at the gateway lately, is asked
+        about first: money that came on it is applied, and one that is over is closed.
+
+        While the gateway is away, a page that is not known to be over is handed out as it is: it may work for the
+        payer, and a second one may not be made. Raises a `GatewayError` for one that has ended.
+        """
+        ended = attempt.has_ended(account.read_at)
+        if attempt.was_seen(account.read_at) and not ended:
+            return True
+        try:
+            found = await self.at(account, attempt.tenant_id).find_payments(model.lookup(attempt))
+        except GatewayError as exc:
+            if ended:
+                raise
+            log.warning("a page is handed out unseen", reference=attempt.reference, reason=exc.detail)
+            return True
+        applied = await self._receipts.record_all(attempt.tenant_id, account, attempt.reference, found)
+        applied.check()
+        over = bool(found) and all(
+            payment.status not in {PaymentStatus.OPEN, PaymentStatus.PAID} for payment in found
+        )
+        if any(payment.status is PaymentStatus.PAID for payment in found):
+            await self._close_duplicates(applied)
+            return False
+        if not ended and not over:
+            async with self._db.transaction(tenant=attempt.tenant_id) as tx:
+                await store.asked(tx, attempt)
+            return True
+        try:
+            await self.expire_attempt(account, attempt)
+        except GatewayRejected:  # there is nothing left to close
+            await self._receipts.close(attempt.tenant_id, attempt.account_id, attempt.reference)
+        return False
 
     async def resolve_unknown(self, account: Account, attempt: Attempt) -> Applied | None:
         """
@@ -173,6 +213,8 @@ class Collection:
                 f"the amount due on installment {installment.number} cannot be collected: {objection}"
             )
         number = 1 if latest is None else latest.attempt + 1
+        if number > model.MAX_ATTEMPTS:
+            raise TooManyAttempts(f"installment {installment.number} was tried {model.MAX_ATTEMPTS} times")
         return new_attempt(invoice, installment, number, payment_id=new_id(), now=account.read_at)
 
     async def _create(self, invoice: ShownInvoice, account: Account, attempt: Attempt) -> ShownInvoice:
