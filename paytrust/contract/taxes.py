@@ -28,7 +28,7 @@ ZONES: Final[dict[str, tzinfo]] = {
     "TH": ZoneInfo("Asia/Bangkok"),
     "VN": ZoneInfo("Asia/Ho_Chi_Minh"),
 }
-"""Whose clock says which day it is for a country's taxes: that of its capital. Other countries go by UTC."""
+"""The clock of a country's capital says which day it is for its taxes. Other countries go by UTC."""
 
 
 def civil_day(now: datetime, country: str) -> date:
