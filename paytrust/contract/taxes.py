@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
-from typing import ClassVar
+from typing import ClassVar, Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -19,11 +20,26 @@ from paytrust.contract.validation import PluginError, validated
 from paytrust.errors import PayTrustError
 from paytrust.money import Money, parse_rate
 
+ZONES: Final[dict[str, tzinfo]] = {
+    "ID": ZoneInfo("Asia/Jakarta"),
+    "MY": ZoneInfo("Asia/Kuala_Lumpur"),
+    "PH": ZoneInfo("Asia/Manila"),
+    "SG": ZoneInfo("Asia/Singapore"),
+    "TH": ZoneInfo("Asia/Bangkok"),
+    "VN": ZoneInfo("Asia/Ho_Chi_Minh"),
+}
+"""The clock of a country's capital says which day it is for its taxes. Other countries go by UTC."""
+
+
+def civil_day(now: datetime, country: str) -> date:
+    """The day that it is in *country* at the aware time *now*."""
+    return now.astimezone(ZONES.get(country, UTC)).date()
+
 
 class TaxQuery(msgspec.Struct, frozen=True, kw_only=True):
     """
     One line: its *subtotal*, the *country* (ISO 3166-1 alpha-2), the merchant's *category* if any, and the
-    day *on* which it is invoiced (UTC).
+    day *on* which it is invoiced: the civil day there, by `civil_day`.
     """
 
     country: str

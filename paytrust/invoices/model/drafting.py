@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -166,7 +166,9 @@ def _expiry(
         violations.add(
             "#/expires_at", "must be at most 30 days from " + ("the last due date" if last_due_at else "now")
         )
-    return asked
+    else:
+        return asked.astimezone(UTC)  # as the database will give it back
+    return start
 
 
 def _check_people(violations: Violations, data: CreateInvoice, *, insecure: bool) -> None:

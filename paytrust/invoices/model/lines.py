@@ -10,7 +10,7 @@ import iso3166
 import msgspec
 
 from paytrust.accounts.model import Fee
-from paytrust.contract.taxes import TaxQuery, TaxRule, decide
+from paytrust.contract.taxes import TaxQuery, TaxRule, civil_day, decide
 from paytrust.invoices.model.invoice import LineItem
 from paytrust.invoices.model.requests import CreateInvoice, NewLineItem, literal, positive
 from paytrust.invoices.model.violations import Violations
@@ -79,9 +79,9 @@ def _taxed(
     country = new.country_code or (data.customer.country if data.customer else None)
     if literal(new.tax_rate) is not None or country is None:
         return line
-    basis = decide(
-        tax_rules, TaxQuery(country=country, category=new.tax_category, subtotal=line.subtotal, on=now.date())
-    )
+    on = civil_day(now, country)
+    query = TaxQuery(country=country, category=new.tax_category, subtotal=line.subtotal, on=on)
+    basis = decide(tax_rules, query)
     if basis is None:
         return line
     return msgspec.structs.replace(

@@ -1,4 +1,4 @@
-"""How payers can be reached: what is no address is refused, and what a gateway can use is written its way."""
+"""E-mail addresses and telephone numbers of payers: checked, and written as gateways take them."""
 
 from __future__ import annotations
 

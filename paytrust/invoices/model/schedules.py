@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from paytrust.contract.gateways import Limits
@@ -36,7 +36,8 @@ def due_dates(violations: Violations, plan: NewInstallments | None, now: datetim
         return []  # nothing can be calculated from it
     if any(later <= earlier for earlier, later in itertools.pairwise([now, *plan.due_dates])):
         violations.add("#/installments/due_dates", "must lie in the future, each after the one before")
-    return plan.due_dates
+        return plan.due_dates
+    return [due.astimezone(UTC) for due in plan.due_dates]  # as the database will give them back
 
 
 def amounts_of(violations: Violations, plan: NewInstallments | None, total: Money) -> list[Money]:

@@ -185,7 +185,7 @@ def _out(kind: type[Out], invoice: ShownInvoice, lines: list[LineItemOut] | msgs
         total_service_fee_amount=invoice.fee.major,
         total_amount=invoice.total.major,
         payment_url=invoice.payment_url,
-        payment_instructions=invoice.instructions,
+        payment_instructions=None if invoice.instructions is None else _sorted(invoice.instructions),
         payment_initiated_at=invoice.payment_initiated_at,
         created_at=invoice.created_at,
         expires_at=invoice.expires_at,
@@ -193,12 +193,17 @@ def _out(kind: type[Out], invoice: ShownInvoice, lines: list[LineItemOut] | msgs
         installment_schedule=schedule_out(invoice) if len(invoice.installments) > 1 else msgspec.UNSET,
         customer=invoice.customer,
         description=invoice.description,
-        metadata=invoice.metadata,
+        metadata=_sorted(invoice.metadata),
         success_url=invoice.success_url,
         failure_url=invoice.failure_url,
         flags=list(invoice.flags),
         line_items=lines,
     )
+
+
+def _sorted(texts: dict[str, str]) -> dict[str, str]:
+    """By name: the database keeps names in an order of its own, not in the one they were sent in."""
+    return dict(sorted(texts.items()))
 
 
 def schedule_out(invoice: ShownInvoice) -> list[InstallmentOut]:
