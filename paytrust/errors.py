@@ -203,7 +203,7 @@ class UnreadableWebhook(PayTrustError):
     retried.
 
     *reference* is what it names as its payment, where the plugin could read that: "" when it is about another
-    product of the provider. What names no payment of ours needs no person.
+    product of the provider. A webhook that names no payment of ours needs no person.
     """
 
     code = "unreadable_webhook"

@@ -40,7 +40,7 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Room(Protocol):
-    """What a window has room for when it claims."""
+    """The places that a window has left when it claims."""
 
     @property
     def full_accounts(self) -> list[UUID]:
@@ -96,7 +96,7 @@ class Window(Generic[T]):
         return len(claimed)
 
     async def finish(self, within_s: float | None = None) -> None:
-        """Wait for what is under way. What has not ended *within_s* is cut off."""
+        """Wait for the work under way, and cut off the rest after *within_s*."""
         if not self._under_way:
             return
         _, late = await asyncio.wait(list(self._under_way), timeout=within_s)
@@ -158,4 +158,4 @@ class Window(Generic[T]):
 
 
 def _nothing() -> None:
-    """What is called when nothing listens."""
+    """Stand in for a listener."""

@@ -138,8 +138,8 @@ def unreadable(body: bytes) -> WebhookNotice:
 
 def read(gateway: Gateway[Any, Any], webhook: Webhook) -> WebhookNotice:
     """
-    What a verified webhook is about. One of another product of the provider, or about a payment that somebody
-    else asked for, need not be readable.
+    What a verified webhook is about. One of another product of the provider, or about a payment of
+    another shop, need not be readable.
     """
     try:
         return checked(gateway.read_webhook(webhook))

@@ -37,8 +37,8 @@ log = logs.get_logger("paytrust.webhooks")
 
 class Alarm:
     """
-    Says that a webhook was given up: at level critical once per account and hour, so that nobody can drown one
-    account's alarm in another's; at level error otherwise. Each process counts for itself.
+    Says that a webhook was given up: at level critical once per account and hour, so that one account cannot
+    drown the alarm of another; at level error otherwise. Each process counts for itself.
     """
 
     def __init__(self) -> None:

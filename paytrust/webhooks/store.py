@@ -90,7 +90,7 @@ ORDER BY due.place, due.next_attempt_at LIMIT $4
 async def due(
     tx: Transaction, *, but_accounts: list[UUID], but_gateways: list[str], of_account: int, limit: int
 ) -> list[Due]:
-    """What could be claimed: every account's oldest first, then their second, and so on."""
+    """The webhooks that could be claimed: every account's oldest first, then their second, and so on."""
     rows = await tx.fetch(_DUE, but_accounts, but_gateways, of_account, limit)
     return [
         Due(
@@ -195,12 +195,19 @@ async def reread(tx: Transaction, webhook: ClaimedWebhook, notice: WebhookNotice
     )
 
 
-_CAME_TO_NOTHING: Final = (
-    "status = 'ignored'",
-    "status = 'failed'",
-    "status = 'received' AND error_code = 'unknown_reference' AND (lease_until IS NULL OR lease_until < now())",
+_PRUNE: Final = """
+DELETE FROM paytrust.webhooks WHERE id IN (
+    SELECT id FROM (
+        SELECT id, row_number() OVER newest AS place, sum(size) OVER newest AS size
+        FROM (SELECT id, octet_length(body) AS size FROM paytrust.webhooks WHERE gateway_account_id = $1 AND
+"""
+_BEYOND: Final = """
+              ORDER BY id DESC LIMIT $2::bigint + $4) kept
+        WINDOW newest AS (ORDER BY id DESC)
+    ) ranked WHERE place > $2 OR size > $3
 )
-"""Kept apart, so that many steps on the way do not push out what waits for a person."""
+"""
+_UNMATCHED = "status = 'received' AND error_code = 'unknown_reference' AND (lease_until IS NULL OR lease_until < now())"
 _PRUNE_AT_ONCE: Final = 1_000
 
 
@@ -208,26 +215,13 @@ async def prune(tx: Transaction, account_id: UUID, *, rows: int, size: int) -> i
     """
     Delete the oldest of an account's webhooks that came to nothing: of each kind *rows* and *size* bytes of
     bodies stay. How many were deleted.
+
+    Each kind by itself, so that many steps on the way do not push out those that wait for a person.
     """
-    deleted = 0
-    for kind in _CAME_TO_NOTHING:
-        deleted += await tx.execute(
-            f"""
-            DELETE FROM paytrust.webhooks WHERE id IN (
-                SELECT id FROM (
-                    SELECT id, row_number() OVER newest AS place, sum(size) OVER newest AS size
-                    FROM (SELECT id, octet_length(body) AS size FROM paytrust.webhooks WHERE gateway_account_id = $1 AND {kind}
-                          ORDER BY id DESC LIMIT $2::bigint + $4) kept
-                    WINDOW newest AS (ORDER BY id DESC)
-                ) ranked WHERE place > $2 OR size > $3
-            )
-            """,
-            account_id,
-            rows,
-            size,
-            _PRUNE_AT_ONCE,
-        )
-    return deleted
+    bounds = (account_id, rows, size, _PRUNE_AT_ONCE)
+    deleted = await tx.execute(_PRUNE + "status = 'ignored'" + _BEYOND, *bounds)
+    deleted += await tx.execute(_PRUNE + "status = 'failed'" + _BEYOND, *bounds)
+    return deleted + await tx.execute(_PRUNE + _UNMATCHED + _BEYOND, *bounds)
 
 
 # --- administration ---------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class OtherData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OtherCallback(msgspec.Struct, frozen=True, kw_only=True):
-    """What tells whether a callback that is no invoice's may be about a payment of ours."""
+    """The fields by which a callback of another product may name a payment of ours."""
 
     external_id: Text | None = None
     event: Text | None = None

@@ -13,11 +13,13 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 from campaigns.chaos_webhooks.fixture import GATEWAYS, Account, Fixture, Tenant
 from campaigns.chaos_webhooks.sender import News, request, text_of
+
+from paytrust.payments.model.attempt import payment_reference
 
 COPIES: Final = 5
 SPREAD_S: Final = 1.0
@@ -370,8 +372,8 @@ async def paid_in_another_currency(sale: Sale) -> None:
 
 @scenario(share=3)
 async def unknown(sale: Sale) -> None:
-    """Somebody else with the same account at the gateway takes a payment there: we never asked for it."""
-    sale.reference = f"dashboard-{sale.external_id}"
+    """A payment that is named like ours, and that we never asked for: as after a restored backup."""
+    sale.reference = payment_reference(UUID(int=sale.chance.getrandbits(128)), 1, 1)
     sale.fixture.strange.add(sale.reference)
     await asyncio.to_thread(_made_elsewhere, sale.account, sale.reference)
     await sale.act("pay")

@@ -27,8 +27,9 @@ READS = {
     "accounts": {"secrets"},
     "idempotency": {"secrets"},
     "invoices": {"books"},
-    "payments": {"invoices"},
+    "payments": {"accounts", "invoices"},
     "reconciliation": {"books", "invoices", "payments"},
+    "webhooks": {"accounts"},
 }
 """Whose tables a store may read beside its own. A new one is a decision (docs/adr/0029)."""
 
