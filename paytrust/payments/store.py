@@ -38,8 +38,11 @@ SELECT id FROM invoice
 
 _BESIDE = """
 p.payment_url, p.instructions,
-    ARRAY(SELECT DISTINCT r.flag FROM paytrust.receipts r
-          WHERE r.tenant_id = i.tenant_id AND r.invoice_id = i.id AND r.flag IS NOT NULL ORDER BY r.flag) AS flags
+    ARRAY(SELECT r.flag FROM paytrust.receipts r
+          WHERE r.tenant_id = i.tenant_id AND r.invoice_id = i.id AND r.flag IS NOT NULL
+          UNION SELECT 'returned' FROM paytrust.invoice_history h
+          WHERE h.tenant_id = i.tenant_id AND h.invoice_id = i.id AND h.event = 'payment_returned'
+          ORDER BY 1) AS flags
 FROM paytrust.invoices i
 LEFT JOIN LATERAL (
     SELECT payment_url, instructions FROM paytrust.payments
@@ -62,7 +65,9 @@ _CONDITIONS: Final = {
     # Flagged money is rare, so it leads to the invoices: to try the newest invoices until enough have the flag would be
     # to try them all.
     "flag": "i.id = ANY (ARRAY(SELECT r.invoice_id FROM paytrust.receipts r"
-    " WHERE r.tenant_id = $tenant_id AND r.flag = $flag))",
+    " WHERE r.tenant_id = $tenant_id AND r.flag = $flag"
+    " UNION ALL SELECT h.invoice_id FROM paytrust.invoice_history h"
+    " WHERE h.tenant_id = $tenant_id AND h.event = 'payment_returned' AND $flag = 'returned'))",
 }
 _NEWEST = "ORDER BY i.created_at DESC, i.id DESC LIMIT $limit"
 _PAGE: Final = Filtered(

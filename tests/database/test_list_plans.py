@@ -36,6 +36,9 @@ INSERT INTO paytrust.receipts (tenant_id, id, invoice_id, payment_id, currency, 
 SELECT tenant_id, id, id, id, currency, gateway_account_id, external_id, 1, created_at,
     CASE WHEN id <= lpad(to_hex({FEW}), 32, '0')::uuid THEN 'late' END
 FROM paytrust.invoices;
+INSERT INTO paytrust.invoice_history (tenant_id, invoice_id, id, event, details)
+SELECT tenant_id, id, id, CASE WHEN id <= lpad(to_hex({FEW}), 32, '0')::uuid THEN 'payment_returned' ELSE 'payment_closed' END, '{{}}'
+FROM paytrust.invoices;
 """
 
 FILTERS = {
@@ -50,6 +53,7 @@ FILTERS = {
     "original": {"original_id": UUID(int=1)},
     "flag": {"flag": "late"},
     "a flag that nothing has": {"flag": "after_paid"},
+    "money that went back": {"flag": "returned"},
     "created_from": {"created_from": START + timedelta(minutes=MANY - 5)},
     "created_to": {"created_to": START + timedelta(minutes=FEW)},
     "a period": {"created_from": START + timedelta(days=10), "created_to": START + timedelta(days=11)},

@@ -44,6 +44,8 @@ class ReceiptFlag(StrEnum):
     """It came when the invoice had expired or failed, and was applied."""
     AFTER_CANCEL = "after_cancel"
     AFTER_PAID = "after_paid"
+    RETURNED = "returned"
+    """Some of it went back to the payer, at the gateway. No receipt has it: the timeline says when and how."""
 
 
 LIVE: Final = {AttemptStatus.CREATING, AttemptStatus.OPEN, AttemptStatus.UNAVAILABLE, AttemptStatus.UNKNOWN}

@@ -580,7 +580,7 @@ def test_a_status_nobody_knows_is_kept_for_a_person(sale, far, gateway, seller, 
 
 
 @pytest.mark.parametrize("gateway", ["midtrans"], indirect=True)
-def test_money_that_went_back_is_in_the_timeline_and_changes_no_status(sale, far, seller):
+def test_money_that_went_back_is_flagged_and_changes_no_status(sale, far, seller):
     far.pay(sale.reference)
     sale.wait("paid")
     far.refund(sale.reference, 30_000)
@@ -592,6 +592,10 @@ def test_money_that_went_back_is_in_the_timeline_and_changes_no_status(sale, far
     eventually(returned)
     assert [(entry["amount"], entry["by"]) for entry in returned()] == [("30000 IDR", "refund")]
     assert (sale.status, sale.paid) == ("paid", (TOTAL, "0"))
+    assert seller.get(sale.invoice)["flags"] == ["returned"]
+    found = seller.api.get("/invoices?flag=returned").json()["invoices"]
+    assert [one["invoice_id"] for one in found] == [sale.invoice["invoice_id"]]
+    assert found[0]["flags"] == ["returned"]
 
 
 def test_a_webhook_waits_for_no_business_lock(outside, sale, far, database):

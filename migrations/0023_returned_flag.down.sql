@@ -1,0 +1,1 @@
+DROP INDEX paytrust.invoice_history_returned;
