@@ -460,36 +460,6 @@ async def asked_for(
     return {row["reference"]: (row["tenant_id"], Money(row["amount"], row["currency"])) for row in rows}
 
 
-async def received(
-    tx: Transaction, tenant_id: UUID, account_id: UUID, gateway_payment_ids: Sequence[str]
-) -> dict[str, Money]:
-    """The amounts in our books of these gateway payments."""
-    rows = await tx.fetch(
-        "SELECT gateway_payment_id, amount, currency FROM paytrust.receipts"
-        " WHERE tenant_id = $1 AND gateway_account_id = $2 AND gateway_payment_id = ANY($3::text[])",
-        tenant_id,
-        account_id,
-        gateway_payment_ids,
-    )
-    return {row["gateway_payment_id"]: Money(row["amount"], row["currency"]) for row in rows}
-
-
-async def made_between(
-    tx: Transaction, account_id: UUID, since: datetime, until: datetime
-) -> list[tuple[UUID, str, Money]]:
-    """
-    Attempts of [since, until) that the gateway should know: open and paid ones. Needs a system transaction.
-    """
-    rows = await tx.fetch(
-        "SELECT tenant_id, reference, amount, currency FROM paytrust.payments"
-        " WHERE gateway_account_id = $1 AND created_at >= $2 AND created_at < $3 AND status IN ('open', 'paid')",
-        account_id,
-        since,
-        until,
-    )
-    return [(row["tenant_id"], row["reference"], Money(row["amount"], row["currency"])) for row in rows]
-
-
 def _shown(row: Record) -> ShownInvoice:
     return ShownInvoice.of(
         INVOICE_COLUMNS.read(row),

@@ -169,7 +169,7 @@ class Reconciliation:
         booked: dict[str, Money] = {}
         for tenant_id in tenants if ids else ():
             async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
-                booked |= await payments.received(tx, tenant_id, account.id, ids)
+                booked |= await store.received(tx, tenant_id, account.id, ids)
         return booked
 
     async def _apply(self, account: Account, tenant_id: UUID, payment: GatewayPayment) -> list[Discrepancy]:
@@ -196,7 +196,7 @@ class Reconciliation:
         self, account: Account, seen: set[str], since: datetime, until: datetime
     ) -> list[Discrepancy]:
         async with self._db.transaction(system=True, readonly=True) as tx:
-            made = await payments.made_between(tx, account.id, since, until - UNDER_WAY)
+            made = await store.made_between(tx, account.id, since, until - UNDER_WAY)
         missing = [each for each in made if each[1] not in seen]
         discrepancies: list[Discrepancy] = []
         for tenant_id, reference, amount in missing[:MAX_MISSING]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
 from paytrust.infra.db import Transaction
@@ -26,19 +25,3 @@ async def asked_for(
 ) -> dict[str, tuple[UUID, Money]]:
     """Whose attempts these are, and what was asked. Needs a system transaction."""
     return await store.asked_for(tx, account_ids, references)
-
-
-async def received(
-    tx: Transaction, tenant_id: UUID, account_id: UUID, gateway_payment_ids: Sequence[str]
-) -> dict[str, Money]:
-    """The amounts in our books of these gateway payments."""
-    return await store.received(tx, tenant_id, account_id, gateway_payment_ids)
-
-
-async def made_between(
-    tx: Transaction, account_id: UUID, since: datetime, until: datetime
-) -> list[tuple[UUID, str, Money]]:
-    """
-    Attempts of [since, until) that the gateway should know: open and paid ones. Needs a system transaction.
-    """
-    return await store.made_between(tx, account_id, since, until)
