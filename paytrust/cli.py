@@ -187,11 +187,14 @@ async def _check(settings: Settings) -> None:
 def _listener(settings: Settings) -> Iterator[socket.socket]:
     """The socket of the service, as the settings have it; the file of a unix socket goes with it."""
     path = settings.unix_socket
+    made: os.stat_result | None = None
     with _listening(settings.host, settings.port) if path is None else _listening_at(path) as listener:
+        if path is not None:
+            made = path.stat()
         try:
             yield listener
         finally:
-            if path is not None:
+            if path is not None and made is not None and _is_still(path, made):
                 path.unlink(missing_ok=True)
 
 
@@ -228,6 +231,14 @@ def _listening_at(path: Path) -> socket.socket:
             " or choose another path with --unix-socket or PAYTRUST_UNIX_SOCKET"
         ) from exc
     return listener
+
+
+def _is_still(path: Path, made: os.stat_result) -> bool:
+    """Whether the file is the one we made: a process that follows us may have its own there by now."""
+    try:
+        return os.path.samestat(path.stat(), made)
+    except FileNotFoundError:
+        return False
 
 
 def _is_answered(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import socket
 import threading
@@ -13,6 +14,7 @@ from uvicorn.supervisors import Multiprocess, multiprocess
 
 from paytrust.app import create_app
 from paytrust.infra import logs
+from paytrust.infra.db import Database
 from paytrust.infra.settings import Settings, load
 from paytrust.server import server
 
@@ -32,9 +34,16 @@ class Process(multiprocess.Process):
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Run our server in the new process, where uvicorn would run one without our bounds."""
         settings = load(**self._given)
+        asyncio.run(_database_is_there(settings))  # or one that cannot start ends all of them
         self._server = server(create_app(settings), settings)
         threading.Thread(target=self.always_pong, daemon=True).start()
         self._server.run(sockets)
+
+
+async def _database_is_there(settings: Settings) -> None:
+    database = Database(settings.database_url.get_secret_value(), size=1)
+    await database.open(wait_s=settings.start_timeout_s)
+    await database.close()
 
 
 class Supervisor(Multiprocess):

@@ -72,7 +72,12 @@ LOST: Final = (
     OSError,
 )
 
-AWAY: Final = (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError)
+AWAY: Final = (
+    OSError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.TooManyConnectionsError,
+)
 """What passes by itself when a server starts; a wrong password or name does not."""
 
 log = logs.get_logger("paytrust.db")

@@ -86,8 +86,8 @@ async def hold(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> bool:
 async def initiate(tx: Transaction, tenant_id: UUID, invoice_id: UUID) -> datetime | None:
     """Draft -> pending, only if the invoice is still a draft; from now on the database keeps it as it is."""
     at: datetime | None = await tx.fetchval(
-        "UPDATE paytrust.invoices SET status = 'pending', payment_initiated_at = now(), updated_at = now()"
-        " WHERE tenant_id = $1 AND id = $2 AND status = 'draft' RETURNING payment_initiated_at",
+        "UPDATE paytrust.invoices SET status = 'pending', payment_initiated_at = now(), updated_at = now(),"
+        " end_check_at = coalesce(end_check_at, expires_at) WHERE tenant_id = $1 AND id = $2 AND status = 'draft' RETURNING payment_initiated_at",
         tenant_id,
         invoice_id,
     )

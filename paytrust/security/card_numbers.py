@@ -1,5 +1,6 @@
 """
-Card numbers (PANs) in texts: PayTrust must never hold one, and so never takes one (PCI DSS 3; catalogue D16).
+Card numbers (PANs) in texts that people type. PayTrust must not hold one, and refuses it (PCI DSS 3; catalogue D16).
+An `external_id` is not searched: shops number their orders, and one number in ten passes for a card's.
 
 A card number is 13 to 19 digits with a valid check digit (Luhn, ISO/IEC 7812) that begin and are as many as
 those of a card network. They stand by themselves, not inside a longer number or word, in one piece or in

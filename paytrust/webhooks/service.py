@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
 from paytrust.accounts.service import Accounts
@@ -133,8 +135,10 @@ class Webhooks:
         try:
             async with self._db.transaction(system=True, statement_timeout_ms=INTAKE_TIMEOUT_MS) as tx:
                 pruned = await store.prune(tx, account_id, rows=model.KEPT_ROWS, size=model.KEPT_BYTES)
-        except PayTrustError as exc:  # this webhook is stored all the same
-            log.warning("old webhooks were not deleted", gateway_id=str(account_id), reason=exc.detail)
+        except (PayTrustError, asyncpg.PostgresError) as exc:  # this webhook is stored all the same
+            log.warning(
+                "old webhooks were not deleted", gateway_id=str(account_id), reason=type(exc).__name__
+            )
         else:
             if pruned:
                 log.warning("old webhooks were deleted", gateway_id=str(account_id), count=pruned)

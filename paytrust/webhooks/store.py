@@ -205,9 +205,15 @@ _BEYOND: Final = """
               ORDER BY id DESC LIMIT $2::bigint + $4) kept
         WINDOW newest AS (ORDER BY id DESC)
     ) ranked WHERE place > $2 OR size > $3
-)
+) AND
 """
-_UNMATCHED = "status = 'received' AND error_code = 'unknown_reference' AND (lease_until IS NULL OR lease_until < now())"
+_UNMATCHED: Final = (
+    "status = 'received' AND error_code = 'unknown_reference' AND attempts > attempts_before"
+    " AND (lease_until IS NULL OR lease_until < now())"
+)
+"""Tried without a match since it came or was replayed: one that is due again was promised a try."""
+_IGNORED: Final = "status = 'ignored'"
+_FAILED: Final = "status = 'failed'"
 _PRUNE_AT_ONCE: Final = 1_000
 
 
@@ -219,9 +225,10 @@ async def prune(tx: Transaction, account_id: UUID, *, rows: int, size: int) -> i
     Each kind by itself, so that many steps on the way do not push out those that wait for a person.
     """
     bounds = (account_id, rows, size, _PRUNE_AT_ONCE)
-    deleted = await tx.execute(_PRUNE + "status = 'ignored'" + _BEYOND, *bounds)
-    deleted += await tx.execute(_PRUNE + "status = 'failed'" + _BEYOND, *bounds)
-    return deleted + await tx.execute(_PRUNE + _UNMATCHED + _BEYOND, *bounds)
+    # Said twice: a row that another transaction has just made due again is looked at once more before it goes.
+    deleted = await tx.execute(_PRUNE + _IGNORED + _BEYOND + _IGNORED, *bounds)
+    deleted += await tx.execute(_PRUNE + _FAILED + _BEYOND + _FAILED, *bounds)
+    return deleted + await tx.execute(_PRUNE + _UNMATCHED + _BEYOND + _UNMATCHED, *bounds)
 
 
 # --- administration ---------------------------------------------------------------------------------------------------------

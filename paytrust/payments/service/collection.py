@@ -155,7 +155,9 @@ class Collection:
             return True
         try:
             await self.expire_attempt(account, attempt)
-        except GatewayRejected:  # there is nothing left to close
+        except GatewayRejected:
+            if any(payment.status is PaymentStatus.OPEN for payment in found):
+                raise  # it may be paid this moment: no second page beside it
             await self._receipts.close(attempt.tenant_id, attempt.account_id, attempt.reference)
         return False
 
