@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
@@ -8,6 +9,7 @@ from uuid import UUID
 
 from paytrust.accounts import service as accounts
 from paytrust.accounts.model import Account
+from paytrust.contract.gateways import PaymentStatus
 from paytrust.errors import (
     Busy,
     GatewayError,
@@ -34,8 +36,8 @@ LEASE: Final = timedelta(minutes=5)
 ENDS_AT_ONCE: Final = 16
 PATIENCE: Final = timedelta(days=1)
 """
-How long a gateway that is away keeps an invoice from ending: its pages have ended by themselves, and money that
-came on one is found by the status poller for a week.
+How long a gateway that is away, or says that a page is still open and refuses to close it, keeps an invoice from
+ending: its pages end by themselves, and money that came on one is found by the status poller for a week.
 """
 
 log = logs.get_logger("paytrust.payments")
@@ -200,7 +202,9 @@ class InvoiceExpiry:
         except IllegalTransition:
             pass  # paid meanwhile
         except PayTrustError as exc:
-            given_up = isinstance(exc, GatewayRejected) or invoice.expires_at + PATIENCE <= invoice.read_at
+            given_up = invoice.expires_at + PATIENCE <= invoice.read_at or (
+                isinstance(exc, GatewayRejected) and not await self._is_payable(invoice)
+            )
             log.warning(
                 "an invoice whose time is up could not be closed at its gateway",
                 invoice_id=str(invoice.id),
@@ -210,6 +214,20 @@ class InvoiceExpiry:
             )
             if given_up:
                 await self._give_up(invoice, exc)
+
+    async def _is_payable(self, invoice: Invoice) -> bool:
+        """Whether the gateway says that a page of it is open; False too when it says nothing."""
+        async with self._db.transaction(tenant=invoice.tenant_id, readonly=True) as tx:
+            account = await accounts.get(tx, invoice.account_id)
+            attempts = await store.of_invoice(tx, invoice.tenant_id, invoice.id)
+        gateway = self._payments.collection.at(account, invoice.tenant_id)
+        for attempt in attempts:
+            if attempt.status in model.LIVE:
+                with contextlib.suppress(GatewayError):
+                    found = await gateway.find_payments(model.lookup(attempt))
+                    if any(payment.status is PaymentStatus.OPEN for payment in found):
+                        return True
+        return False
 
     async def _give_up(self, invoice: Invoice, why: PayTrustError) -> None:
         """

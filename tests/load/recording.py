@@ -50,16 +50,16 @@ class _Recorder(Database):
 
     heard: list[Any] = []  # noqa: RUF012 - one for all, emptied before it counts
 
-    async def _acquire(self, within_s: float) -> Any:
-        connection = await super()._acquire(within_s)
+    async def _acquire(self, tenant: UUID | None, within_s: float) -> Any:
+        connection = await super()._acquire(tenant, within_s)
         if self._name == "paytrust api":
             connection.add_query_logger(self.heard.append)
         return connection
 
-    async def _release(self, connection: Any, *, doubtful: bool) -> None:
+    async def _release(self, tenant: UUID | None, connection: Any, *, doubtful: bool) -> None:
         if self._name == "paytrust api":
             connection.remove_query_logger(self.heard.append)
-        await super()._release(connection, doubtful=doubtful)
+        await super()._release(tenant, connection, doubtful=doubtful)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,8 @@ def due_dates(violations: Violations, plan: NewInstallments | None, now: datetim
         violations.add(f"#/installments/due_dates/{n}", "must be at most 5 years from now")
     if far:
         return []  # nothing can be calculated from it
-    if any(later <= earlier for earlier, later in itertools.pairwise([now, *plan.due_dates])):
+    in_order = all(earlier < later for earlier, later in itertools.pairwise([now, *plan.due_dates]))
+    if len(plan.due_dates) == number and not in_order:
         violations.add("#/installments/due_dates", "must lie in the future, each after the one before")
         return plan.due_dates
     return [due.astimezone(UTC) for due in plan.due_dates]  # as the database will give them back

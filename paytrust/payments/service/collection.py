@@ -32,6 +32,7 @@ from paytrust.payments.model import (
     Applied,
     Attempt,
     AttemptStatus,
+    NothingDue,
     ShownInvoice,
     TooManyAttempts,
     new_attempt,
@@ -82,7 +83,13 @@ class Collection:
         """
         Open the payment whose attempt was written with the invoice. Raises a `GatewayError` after noting it.
         """
-        return await self._create(ShownInvoice.of(invoice), account, attempt)
+        shown = await self._create(ShownInvoice.of(invoice), account, attempt)
+        if shown is not None:
+            return shown
+        try:
+            return await self.ensure_open(invoice.tenant_id, invoice.id)
+        except NothingDue:  # cancelled meanwhile
+            return await self._shown(invoice.tenant_id, invoice.id)
 
     async def ensure_open(
         self, tenant_id: UUID, invoice_id: UUID, *, number: int | None = None
@@ -107,21 +114,26 @@ class Collection:
                     return invoice
                 number = None  # what was due may have been paid
                 continue
-            if is_new or attempt.status is AttemptStatus.UNAVAILABLE:
-                return await self._create(invoice, account, attempt)
-            live = await self._find_live(invoice, account, attempt)
-            if not live:
-                return await self._create(invoice, account, attempt)
-            adopted = await self._adopt(invoice, account, attempt, live)
+            live: Sequence[GatewayPayment] = ()
+            if not is_new and attempt.status is not AttemptStatus.UNAVAILABLE:
+                live = await self._find_live(invoice, account, attempt)
+            about = (invoice, account, attempt)
+            adopted = await (self._adopt(*about, live) if live else self._create(*about))
             if isinstance(adopted, ShownInvoice):
                 return adopted
-            adopted.check()
-            async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
-                invoice = await show(tx, tenant_id, invoice_id)
-            if invoice.status is not InvoiceStatus.PARTIALLY_PAID:
-                return invoice
-            number = None  # it is paid: the caller gets the page of what is due after it
+            if adopted is not None:
+                adopted.check()
+                invoice = await self._shown(tenant_id, invoice_id)
+                if invoice.status is not InvoiceStatus.PARTIALLY_PAID:
+                    return invoice
+            number = (
+                None  # it is paid, or asks for something else: the caller gets the page of what is due now
+            )
         raise Busy("the amount due keeps changing; ask again for a payment page")
+
+    async def _shown(self, tenant_id: UUID, invoice_id: UUID) -> ShownInvoice:
+        async with self._db.transaction(tenant=tenant_id, readonly=True) as tx:
+            return await show(tx, tenant_id, invoice_id)
 
     async def _is_open(self, account: Account, attempt: Attempt) -> bool:
         """
@@ -219,7 +231,7 @@ class Collection:
             raise TooManyAttempts(f"installment {installment.number} was tried {model.MAX_ATTEMPTS} times")
         return new_attempt(invoice, installment, number, payment_id=new_id(), now=account.read_at)
 
-    async def _create(self, invoice: ShownInvoice, account: Account, attempt: Attempt) -> ShownInvoice:
+    async def _create(self, invoice: ShownInvoice, account: Account, attempt: Attempt) -> ShownInvoice | None:
         installment = next(
             installment
             for installment in invoice.installments
@@ -271,8 +283,11 @@ class Collection:
 
     async def _adopt(
         self, invoice: ShownInvoice, account: Account, attempt: Attempt, live: Sequence[GatewayPayment]
-    ) -> ShownInvoice | Applied:
-        """The invoice with the page that was found, or what was applied because it had been paid."""
+    ) -> ShownInvoice | Applied | None:
+        """
+        The invoice with the page that was found, or what was applied because it had been paid; None when it came
+        too late.
+        """
         log.info("payment adopted", invoice_id=str(invoice.id), reference=attempt.reference, found=len(live))
         if live[0].status is PaymentStatus.OPEN:
             return await self._keep(invoice, account, attempt, live[0])
@@ -281,10 +296,10 @@ class Collection:
 
     async def _keep(
         self, invoice: ShownInvoice, account: Account, attempt: Attempt, payment: GatewayPayment
-    ) -> ShownInvoice:
+    ) -> ShownInvoice | None:
         """
         Note the page the gateway made. One that came too late, because its invoice is over or asks for something
-        else by now, is closed at the gateway again and handed to no payer.
+        else by now, is closed at the gateway again and handed to no payer: None.
         """
         shown = await self._db.run(
             lambda tx: self._opened(tx, invoice, attempt, payment), tenant=invoice.tenant_id
@@ -294,8 +309,7 @@ class Collection:
         log.warning("a page came too late", invoice_id=str(invoice.id), reference=attempt.reference)
         made = msgspec.structs.replace(attempt, gateway_payment_id=payment.gateway_payment_id)
         await self.expire_attempt(account, made)
-        async with self._db.transaction(tenant=invoice.tenant_id, readonly=True) as tx:
-            return await show(tx, invoice.tenant_id, invoice.id)
+        return None
 
     async def _opened(
         self, tx: Transaction, invoice: ShownInvoice, attempt: Attempt, payment: GatewayPayment
@@ -386,11 +400,8 @@ class Collection:
             try:
                 await self.at(applied.account, applied.tenant_id).expire_payment(duplicate)
             except GatewayRejected as exc:  # unless paid meanwhile
-                log.warning(
-                    "a duplicate of a paid payment stays open",
-                    reference=duplicate.reference,
-                    reason=exc.detail,
-                )
+                told = {"reference": duplicate.reference, "reason": exc.detail}
+                log.warning("a duplicate of a paid payment stays open", **told)
 
     # --- closing -----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ PAYTRUST = str(Path(sys.executable).with_name("paytrust"))
 NO_LIST = {
     ("dev",),
     ("serve",),
+    ("worker",),
     ("migrate",),
     ("gateways", "add"),  # prints JSON anyhow
     ("gateways", "remove"),
