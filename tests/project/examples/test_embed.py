@@ -62,7 +62,9 @@ def test_what_is_bought_in_the_shop_is_paid_through_paytrust(shop):
     assert f"{url}/thanks" in httpx.post(page, data={"do": "pay"}, follow_redirects=True).text
 
     def invoices():
-        return httpx.get(f"{url}/pay/invoices?include=line_items", headers={"X-API-Key": key}).json()["invoices"]
+        return httpx.get(f"{url}/pay/invoices?include=line_items", headers={"X-API-Key": key}).json()[
+            "invoices"
+        ]
 
     eventually(lambda: invoices()[0]["status"] == "paid", invoices)
     [invoice] = invoices()
