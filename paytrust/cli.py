@@ -140,8 +140,8 @@ def worker() -> None:
     Work in the background, and answer no requests.
 
     Processes stored webhooks, asks gateways about payments, and does what else PAYTRUST_WORKER switches on in
-    `paytrust serve`. Waits for its database at the start. Stops on SIGTERM or SIGINT, within 10 s; another
-    process takes up what was cut off.
+    `paytrust serve`. Waits for its database at the start. Stops on SIGTERM or SIGINT: work under way has 4 s, then
+    another process takes it up.
     """
     from paytrust.infra import logs  # noqa: PLC0415 - slow
     from paytrust.infra.settings import load  # noqa: PLC0415 - slow

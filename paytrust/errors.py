@@ -42,6 +42,11 @@ class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
     """The name of the query parameter, where it is one and no field of the body."""
 
 
+def at_parameter(name: str, detail: str) -> FieldError:
+    """A broken rule of the query parameter *name*."""
+    return FieldError(pointer(name), detail, name)
+
+
 def pointer(*parts: str | int) -> str:
     """A JSON pointer (RFC 6901) in fragment form: `pointer("line_items", 0)` is "#/line_items/0"."""
     return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import signal
 import socket
 import threading
 from typing import Any, Final
@@ -47,7 +48,15 @@ async def _database_is_there(settings: Settings) -> None:
 
 
 class Supervisor(Multiprocess):
-    """Closes its own copy of the sockets with the processes', or clients would wait for what does not come."""
+    """
+    Stops when it is told to, also while it replaces processes, and closes its own copy of the sockets with theirs, or
+    clients would wait for an answer that does not come.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.should_exit.set())
 
     def terminate_all(self) -> None:
         super().terminate_all()

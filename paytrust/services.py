@@ -26,7 +26,7 @@ from paytrust.payments.jobs import InvoiceExpiry, StatusPoller
 from paytrust.payments.model import invoice_of
 from paytrust.payments.service import Checking, Invoicing, Payments
 from paytrust.plugins.breaker import Breakers
-from paytrust.plugins.calls import WORK_SHARE, Bulkhead
+from paytrust.plugins.calls import WORK_SHARE, WORK_SLOT_WAIT_S, Bulkhead
 from paytrust.plugins.registry import Registry
 from paytrust.reconciliation.jobs import DailyReconciliation
 from paytrust.reconciliation.service import Proofs, Reconciliation
@@ -78,7 +78,10 @@ class Services:
         breakers = Breakers(failures=settings.gateway_failures)
         requests = Bulkhead(breakers, calls=settings.gateway_calls, invoice_of=invoice_of)
         work_calls = Bulkhead(
-            breakers, calls=max(1, settings.gateway_calls // WORK_SHARE), invoice_of=invoice_of
+            breakers,
+            calls=max(1, settings.gateway_calls // WORK_SHARE),
+            wait_s=WORK_SLOT_WAIT_S,
+            invoice_of=invoice_of,
         )
         self.payments = Payments(self.db, self.accounts, calls=requests, insecure=reach.insecure)
         self.checking = Checking(self.db, self.payments)

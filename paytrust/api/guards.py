@@ -16,7 +16,7 @@ from litestar.types import Scope
 
 from paytrust.api.options import options_of
 from paytrust.api.problems import MAX_DETAIL, MAX_ERRORS, invalid, request_id
-from paytrust.errors import FieldError, Forbidden, PayTrustError, TooManyRequests, pointer
+from paytrust.errors import FieldError, Forbidden, PayTrustError, TooManyRequests, at_parameter
 from paytrust.infra.rate_limits import ANONYMOUS_POLICY, Decision, RateLimits, SlidingWindow
 from paytrust.security import card_numbers
 from paytrust.security.access import ANONYMOUS, Caller, Network, Principal, client_address, subnet
@@ -156,13 +156,13 @@ def _check_query(connection: Connection, handler: BaseRouteHandler) -> None:
     for name, values in connection.query_params.dict().items():
         if name not in handler.parsed_fn_signature.parameters:
             name = name[:MAX_DETAIL]  # noqa: PLW2901 - it is said, not looked up any more
-            errors.append(FieldError(pointer(name), "there is no such parameter", name))
+            errors.append(at_parameter(name, "there is no such parameter"))
         elif len(values) > 1:
-            errors.append(FieldError(pointer(name), "this parameter is given twice", name))
+            errors.append(at_parameter(name, "this parameter is given twice"))
         elif _UNPRINTABLE.search(values[0]):
-            errors.append(FieldError(pointer(name), "holds control characters", name))
+            errors.append(at_parameter(name, "holds control characters"))
         elif name not in card_numbers.BY_PROGRAMS and card_numbers.holds_card(values[0]):
-            errors.append(FieldError(pointer(name), "holds what looks like a card number", name))
+            errors.append(at_parameter(name, "holds what looks like a card number"))
     if errors:
         raise invalid(*errors[:MAX_ERRORS])
 

@@ -13,7 +13,7 @@ from litestar.params import QueryParameter
 
 from paytrust import times
 from paytrust.api.problems import invalid
-from paytrust.errors import FieldError, pointer
+from paytrust.errors import at_parameter
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 200
@@ -45,7 +45,7 @@ def decode_cursor(cursor: str | None) -> UUID | None:
     try:
         return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
     except ValueError as exc:
-        raise invalid(FieldError(pointer("cursor"), "this cursor is not one of ours")) from exc
+        raise invalid(at_parameter("cursor", "this cursor is not one of ours")) from exc
 
 
 async def page_of(
@@ -88,4 +88,4 @@ def decode_timestamp(name: str, text: str | None) -> datetime | None:
     try:
         return times.read(text)
     except ValueError as exc:
-        raise invalid(FieldError(pointer(name), str(exc))) from exc
+        raise invalid(at_parameter(name, str(exc))) from exc

@@ -27,6 +27,7 @@ from paytrust.errors import (
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    at_parameter,
     pointer,
 )
 from paytrust.infra import logs
@@ -285,4 +286,4 @@ def _parameter_error(name: str, message: str, scope: Scope) -> FieldError:
     accepted = inspect.type_info(scope["route_handler"].signature_model)
     nodes = {field.name: field.type for field in accepted.fields}  # type: ignore[attr-defined]
     detail = f"expected {structure.expected(nodes[name])}" if name in nodes else message[:MAX_DETAIL]
-    return FieldError(pointer(name), detail, name)
+    return at_parameter(name, detail)

@@ -30,6 +30,10 @@ CANCEL_GRACE_S: Final = 0.5
 """For a call that was cut off to close its connections."""
 SLOT_WAIT_S: Final = 1.0
 """Long enough for a burst at a healthy gateway, short enough for a client to be told to come back."""
+WORK_SLOT_WAIT_S: Final = 10.0
+"""
+Work in the background is bounded by itself, and no client waits for it: a webhook is not given up for want of a slot.
+"""
 SHARE: Final = 4
 """A tenant may have a quarter of a gateway's slots, so that four slow accounts are needed to fill them."""
 WORK_SHARE: Final = 4
@@ -44,14 +48,20 @@ log = logs.get_logger("paytrust.gateways")
 
 class Bulkhead:
     """
-    The slots of one kind of caller: requests, or work in the background. *invoice_of* reads the invoice from one of
+    The slots of one kind of caller: requests, or work in the background, which wait for one for *wait_s*. *invoice_of* reads the invoice from one of
     our references, for the log.
     """
 
     def __init__(
-        self, breakers: Breakers, *, calls: int, invoice_of: Callable[[str], UUID | None] = lambda _: None
+        self,
+        breakers: Breakers,
+        *,
+        calls: int,
+        wait_s: float = SLOT_WAIT_S,
+        invoice_of: Callable[[str], UUID | None] = lambda _: None,
     ) -> None:
         self.invoice_of = invoice_of
+        self._wait_s = wait_s
         self._breakers = breakers
         self._gateways = Slots(calls)
         self._tenants = Slots(max(1, calls // SHARE))
@@ -112,7 +122,7 @@ class Bulkhead:
 
     async def _enter(self, gateway: str, tenant: tuple[UUID | None, UUID]) -> None:
         try:
-            async with asyncio.timeout(SLOT_WAIT_S):
+            async with asyncio.timeout(self._wait_s):
                 await self._tenants.acquire(tenant)
                 try:
                     await self._gateways.acquire(gateway)

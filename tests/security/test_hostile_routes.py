@@ -583,3 +583,22 @@ def test_a_sane_request_id_is_used(anonymous, problem):
         problem(anonymous.get("/nothing", headers={"x-request-id": "shop-17.a_b"}), 404)["request_id"]
         == "shop-17.a_b"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/invoices?cursor=x", "cursor"),
+        ("/invoices?created_from=yesterday", "created_from"),
+        ("/invoices?limit=0", "limit"),
+        ("/invoices?status=odd", "status"),
+        ("/invoices?flag=odd", "flag"),
+        ("/invoices?include=odd", "include"),
+        ("/invoices?gateway_id=odd", "gateway_id"),
+        ("/invoices?nothing=1", "nothing"),
+        ("/invoices?limit=1&limit=2", "limit"),
+    ],
+)
+def test_a_query_parameter_that_is_refused_is_named(shop, problem, path, name):
+    told = problem(shop.api.get(path), 400, "invalid_request", [f"#/{name}"])
+    assert [error["parameter"] for error in told["errors"]] == [name]

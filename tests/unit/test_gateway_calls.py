@@ -210,6 +210,19 @@ async def test_one_tenant_takes_no_more_than_its_share(ask, bulkhead):
     assert not bulkhead._tenants._semaphores
 
 
+async def test_a_caller_waits_for_a_slot_as_long_as_its_bulkhead_has_it(breakers):
+    """Work in the background waits longer: a webhook is not given up for want of a slot."""
+    patient = Bulkhead(breakers, calls=1, wait_s=calls.WORK_SLOT_WAIT_S)
+
+    async def call(seconds):
+        return await patient.call(
+            "acme", ACCOUNT, TENANT, lambda: asyncio.sleep(seconds, "fine"), on_ambiguous=OutcomeUnknown
+        )
+
+    async with asyncio.timeout(calls.WORK_SLOT_WAIT_S):
+        assert await asyncio.gather(call(calls.SLOT_WAIT_S + 0.2), call(0)) == ["fine", "fine"]
+
+
 async def test_a_full_gateway_stalls_no_other(ask):
     go_on = asyncio.Event()
     hanging = [asyncio.create_task(ask(go_on.wait, tenant=uuid4())) for _ in range(8)]

@@ -21,9 +21,11 @@ from paytrust.reconciliation import jobs as comparison
 from paytrust.reconciliation import service as reconciliation
 from paytrust.secrets import service as secrets
 from paytrust.webhooks.model import RETRY_AFTER
+from paytrust.webhooks.store import LEASE as WEBHOOK_LEASE
 
 CALL_S = calls.SLOT_WAIT_S + calls.PLUGIN_DEADLINE_S + calls.CANCEL_GRACE_S
 """The longest that one call of a gateway takes."""
+WORK_CALL_S = calls.WORK_SLOT_WAIT_S + calls.PLUGIN_DEADLINE_S + calls.CANCEL_GRACE_S
 WRITE_S = db.ACQUIRE_TIMEOUT_S + db.BEGIN_TIMEOUT_S + db.STATEMENT_TIMEOUT_MS / 1000 + db.ANSWER_MARGIN_S
 """The longest that a transaction of one statement takes."""
 
@@ -36,8 +38,12 @@ RELATIONS = {
     ),
     "a request and its outcome written keep their claim": (CALL_S + 2 * WRITE_S, CLAIM_LEASE.total_seconds()),
     "a claim does not outlive the key it belongs to": (CLAIM_LEASE.total_seconds(), KEPT.total_seconds()),
+    "a webhook asks once and is written down before another process may take it": (
+        WORK_CALL_S + WRITE_S,
+        WEBHOOK_LEASE.total_seconds(),
+    ),
     "a look at an attempt ends before another process may take it": (
-        3 * CALL_S + 2 * WRITE_S,
+        3 * WORK_CALL_S + 2 * WRITE_S,
         payment_jobs.LEASE.total_seconds(),
     ),
     "the server waits for a call and its outcome when it stops": (calls.PLUGIN_DEADLINE_S, server.STOP_S),

@@ -438,6 +438,17 @@ def test_sighup_replaces_every_process_and_refuses_no_request(serving):
         assert service.order().status_code == 201
 
 
+def test_sigterm_while_processes_are_replaced_stops_them_all(serving):
+    with serving("--workers", "2") as service:
+        eventually(lambda: len(workers_of(service.process)) == 2, timeout_s=STARTED_S)
+        service.process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        service.process.send_signal(signal.SIGTERM)
+        started = workers_of(service.process)
+        assert service.process.wait(40) == 0, service.log.read_text()
+        eventually(lambda: not any(map(psutil.pid_exists, started)))
+
+
 def test_a_worker_does_the_work_that_serve_leaves(serving, environ, tmp_path):
     with serving(PAYTRUST_WORKER="false") as service:
         invoice_id = service.order().json()["invoice_id"]
