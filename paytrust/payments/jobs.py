@@ -27,8 +27,8 @@ from paytrust.payments.model import Applied, Attempt, AttemptStatus, Check
 from paytrust.payments.service import Payments
 
 AT_ONCE: Final = 8
-OF_ACCOUNT: Final = 1
-"""The webhooks have the other places that work in the background has at an account."""
+OF_ACCOUNT: Final = 2
+"""Beside the webhooks' 3 one more than work in the background may have at an account at once: one waits."""
 OF_GATEWAY: Final = AT_ONCE // 2
 LEASE: Final = timedelta(minutes=5)
 """Also when a look that failed is repeated."""
@@ -36,8 +36,8 @@ LEASE: Final = timedelta(minutes=5)
 ENDS_AT_ONCE: Final = 16
 PATIENCE: Final = timedelta(days=1)
 """
-How long a gateway that is away, or says that a page is still open and refuses to close it, keeps an invoice from
-ending: its pages end by themselves, and money that came on one is found by the status poller for a week.
+How long a gateway that is away, or refuses to close a page that may be open, keeps an invoice from ending: its pages
+end by themselves, and the status poller finds money that came on one for a week.
 """
 
 log = logs.get_logger("paytrust.payments")
@@ -203,7 +203,7 @@ class InvoiceExpiry:
             pass  # paid meanwhile
         except PayTrustError as exc:
             given_up = invoice.expires_at + PATIENCE <= invoice.read_at or (
-                isinstance(exc, GatewayRejected) and not await self._is_payable(invoice)
+                isinstance(exc, GatewayRejected) and not await self._may_be_paid(invoice)
             )
             log.warning(
                 "an invoice whose time is up could not be closed at its gateway",
@@ -215,8 +215,11 @@ class InvoiceExpiry:
             if given_up:
                 await self._give_up(invoice, exc)
 
-    async def _is_payable(self, invoice: Invoice) -> bool:
-        """Whether the gateway says that a page of it is open; False too when it says nothing."""
+    async def _may_be_paid(self, invoice: Invoice) -> bool:
+        """
+        Whether a page of it may be open at the gateway: it says so, or does not know the page before a payer has been
+        there (Midtrans). False where it does not answer us at all.
+        """
         async with self._db.transaction(tenant=invoice.tenant_id, readonly=True) as tx:
             account = await accounts.get(tx, invoice.account_id)
             attempts = await store.of_invoice(tx, invoice.tenant_id, invoice.id)
@@ -225,7 +228,7 @@ class InvoiceExpiry:
             if attempt.status in model.LIVE:
                 with contextlib.suppress(GatewayError):
                     found = await gateway.find_payments(model.lookup(attempt))
-                    if any(payment.status is PaymentStatus.OPEN for payment in found):
+                    if not found or any(payment.status is PaymentStatus.OPEN for payment in found):
                         return True
         return False
 

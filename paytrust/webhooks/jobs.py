@@ -30,7 +30,7 @@ from paytrust.webhooks.service import Alarm
 
 AT_ONCE: Final = 16
 OF_ACCOUNT: Final = 3
-"""With the one look of the status poller no more than work in the background may have at an account at once."""
+"""One less than work in the background may have at an account at once: looks at payments go on beside a flood."""
 OF_GATEWAY: Final = AT_ONCE // 2
 MATCH_AT_ONCE: Final = 100
 MATCH_AGAIN: Final = timedelta(hours=1)

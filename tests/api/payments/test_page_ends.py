@@ -101,13 +101,14 @@ def test_the_gateways_end_of_a_page_is_kept(seller, sandbox, database, gateway):
     assert database.value(kept, invoice["invoice_id"])
 
 
-def time_is_up(database, invoice):
+def time_is_up(database, invoice, ago="2 minutes"):
     """Move an invoice's end into the past, and leave its payments as they are."""
     database.rows("SET session_replication_role = replica")
     database.rows(
-        "UPDATE invoices SET created_at = created_at - interval '2 days', expires_at = now() - interval '2 minutes',"
-        " end_check_at = now() - interval '2 minutes' WHERE id = $1",
+        "UPDATE invoices SET created_at = created_at - interval '3 days', expires_at = now() - $2::text::interval,"
+        " end_check_at = now() - $2::text::interval WHERE id = $1",
         invoice["invoice_id"],
+        ago,
     )
     database.rows("RESET session_replication_role")
 
@@ -135,6 +136,31 @@ def test_an_invoice_expires_although_the_gateway_refuses_us(seller, far, databas
     assert (found["status"], seller.get(invoice)["payment_url"]) == ("expired", None)
     live = "SELECT count(*) FROM payments WHERE invoice_id = $1 AND live"
     assert database.value(live, invoice["invoice_id"]) == 0
+
+
+@pytest.mark.parametrize("gateway", ["xendit", "midtrans"])
+def test_an_invoice_does_not_expire_while_its_page_may_be_open(seller, sandbox, database, payable, gateway):
+    """The gateway answers, and refuses to close. Midtrans does not even know a page before a payer has been there."""
+    far = getattr(sandbox, gateway)
+    invoice = seller.invoice(gateway)
+    far.fault("lost", on="webhook")
+    far.fault("http_400", on="expire")
+    time_is_up(database, invoice)
+    looked_at = "SELECT end_check_at > now() FROM invoices WHERE id = $1"
+    eventually(lambda: database.value(looked_at, invoice["invoice_id"]), timeout_s=30)
+    eventually(lambda: any(request.operation == "expire" for request in far.requests), timeout_s=30)
+    assert (seller.get(invoice)["status"], payable(far)) == ("pending", 1)
+    far.clear_faults()
+    time_is_up(database, invoice)
+    eventually(lambda: seller.get(invoice)["status"] == "expired", timeout_s=30)
+    assert payable(far) == 0
+
+
+def test_an_invoice_expires_a_day_after_its_end_while_its_gateway_is_away(seller, far, database):
+    invoice = seller.invoice()
+    far.fault("http_503", on="any")
+    time_is_up(database, invoice, ago="25 hours")
+    eventually(lambda: seller.get(invoice)["status"] == "expired", timeout_s=30)
 
 
 def test_attempts_at_one_installment_have_an_end(seller, far, database):

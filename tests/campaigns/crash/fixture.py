@@ -271,7 +271,15 @@ class Fixture:
             UUID(invoice_id),
         )
 
-    def expire(self, invoice_id: str) -> None:
-        """The invoice's time is up."""
+    def end(self, invoice_id: str) -> None:
+        """The invoice's time is up, and the worker that ends invoices looks at it."""
         self.postgres.run(lambda owner: expire(owner, UUID(invoice_id)))
+
+    def expire(self, invoice_id: str) -> None:
+        """The invoice's time is up, and the status poller looks at its payments first."""
+        self.end(invoice_id)
+        self.postgres.execute(
+            "UPDATE paytrust.invoices SET end_check_at = now() + interval '1 hour' WHERE id = $1",
+            UUID(invoice_id),
+        )
         self.postgres.run(lambda owner: check_now(owner, UUID(invoice_id)))

@@ -191,6 +191,14 @@ POINTS = tuple(
             "after COMMIT of payments.insert_receipt",
             "before COMMIT of payments.checked",
         ),
+        "InvoiceExpiry.step": ("after COMMIT of invoices.claim_ends",),
+        "InvoiceExpiry._contained": (
+            "after expire_payment",
+            "after COMMIT of payments.finish_attempt",
+            "before COMMIT of invoices.save_status",
+            "after COMMIT of invoices.save_status",
+            "after COMMIT of invoices.ended",
+        ),
         "DailyReconciliation.step": (
             "after COMMIT of accounts.claim_comparison",
             "after list_payments",

@@ -112,7 +112,15 @@ class ScriptedClient(Client):
         self.look_at_everything()
 
     def let_expire(self) -> None:
-        self.fixture.expire(self._made(parts=1)["invoice_id"])
+        """No webhook tells of the page that is closed: it would be quicker than the status poller."""
+        invoice = self._made(parts=1)
+        self.fixture.gateways.xendit.fault("lost", on="webhook", times=1)
+        self.fixture.expire(invoice["invoice_id"])
+
+    def let_end(self) -> None:
+        invoice = self._made(parts=1)
+        self.fixture.gateways.xendit.fault("lost", on="webhook", times=1)
+        self.fixture.end(invoice["invoice_id"])
 
     def look_at_everything(self) -> None:
         self.fixture.look_now([self.tenant.tenant_id])
@@ -186,6 +194,7 @@ WAYS: tuple[tuple[str, Callable[[ScriptedClient], Any]], ...] = (
     (r"StatusPoller.*insert_receipt", ScriptedClient.pay_untold),
     (r"StatusPoller.*save_status", ScriptedClient.let_expire_unpayable),
     (r"StatusPoller", ScriptedClient.let_expire),
+    (r"InvoiceExpiry", ScriptedClient.let_end),
     (r"DailyReconciliation", ScriptedClient.compare),
     (r"(create|rotate|revoke)_key", ScriptedClient.change_keys),
 )
