@@ -95,7 +95,10 @@ def main(
     click.echo(report.table(result))
     if out is not None:
         report.write(out, result, samples)
-    if any(sample.failed for sample in samples):
+    failed = {sample.case for sample in samples if sample.failed}
+    for log in {case.server.log for case in cases if case.server and case.name in failed}:
+        click.echo(f"\n{log.name}:\n{log.read_text(errors='replace')[-3000:]}", err=True)
+    if failed:
         raise SystemExit(1)
 
 

@@ -20,6 +20,8 @@ from paytrust.development import free_port
 HERE: Final = Path(__file__).parent
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 START_S: Final = 60
+KEEP_ALIVE_S: Final = 3600
+"""No server closes a connection that its client is about to use, however long its turn takes to come."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -70,6 +72,8 @@ def uvicorn(
         "--no-proxy-headers",
         "--log-level",
         "warning",
+        "--timeout-keep-alive",
+        str(KEEP_ALIVE_S),
         *(["--factory"] if factory else []),
     ]
     log = folder / f"{target.partition(':')[0]}-{workers}.log"

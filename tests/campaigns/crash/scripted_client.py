@@ -122,6 +122,10 @@ class ScriptedClient(Client):
         self.fixture.gateways.xendit.fault("lost", on="webhook", times=1)
         self.fixture.end(invoice["invoice_id"])
 
+    def let_end_unpayable(self) -> None:
+        """No payment is left to close, whose end would be the invoice's, too."""
+        self.fixture.end(self._closed()["invoice_id"])
+
     def look_at_everything(self) -> None:
         self.fixture.look_now([self.tenant.tenant_id])
 
@@ -194,6 +198,7 @@ WAYS: tuple[tuple[str, Callable[[ScriptedClient], Any]], ...] = (
     (r"StatusPoller.*insert_receipt", ScriptedClient.pay_untold),
     (r"StatusPoller.*save_status", ScriptedClient.let_expire_unpayable),
     (r"StatusPoller", ScriptedClient.let_expire),
+    (r"InvoiceExpiry.*save_status", ScriptedClient.let_end_unpayable),
     (r"InvoiceExpiry", ScriptedClient.let_end),
     (r"DailyReconciliation", ScriptedClient.compare),
     (r"(create|rotate|revoke)_key", ScriptedClient.change_keys),
