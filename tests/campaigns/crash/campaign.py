@@ -32,7 +32,8 @@ from campaigns.crash.scripted_client import REACH_S, ScriptedClient
 from support import invariants
 from support.merchant import CURRENCIES, account_body, open_account
 
-HEALED_S = 60
+HEALED_S = 120
+"""More than a client has patience for, whose answer is waited for first."""
 STEP = timedelta(minutes=6)
 """More than any lease, look or try waits that a crash leaves behind."""
 BY_ITSELF_S = 1.0
