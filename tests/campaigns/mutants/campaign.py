@@ -5,7 +5,8 @@ Would the tests notice? Bugs are put into a copy of the code, one at a time, and
     make mutants SEEDED=0 SAMPLED=20
     cd tests && ../.venv/bin/python -m campaigns.mutants.campaign --only money --json out.json
 
-A bug is caught when a test fails, or does not end. Every test passes without a bug first.
+A bug is caught when a test fails, or does not end; a test that fails once beside a bug and passes the second time has
+caught nothing. Every group of tests passes without a bug first.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from campaigns.mutants.operators import Change
 ROOT = Path(__file__).parents[3]
 SEEDED = Path(__file__).with_name("seeded.toml")
 ACCEPTED = Path(__file__).with_name("accepted.toml")
-TIMEOUT_S = 420
-BASELINE_S = 3600
+TIMEOUT_S = 600
+NO_END = "no end"
 TARGETS = {"seeded": 0.95, "sampled": 0.90}
 # The tests of what sampled changes are made in.
 TESTS_OF = {
@@ -141,7 +142,7 @@ class Copy:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    async def passes(self, tests: tuple[str, ...], *, timeout_s: float = TIMEOUT_S) -> tuple[bool, str]:
+    async def passes(self, tests: tuple[str, ...]) -> tuple[bool, str]:
         """Whether the tests pass, and otherwise the first that does not."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -153,11 +154,11 @@ class Copy:
             start_new_session=True,
         )
         try:
-            said, _ = await asyncio.wait_for(process.communicate(), timeout_s)
+            said, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
         except TimeoutError:
             os.killpg(process.pid, 9)
             await process.wait()
-            return False, "no end"
+            return False, NO_END
         lines = said.decode(errors="replace").splitlines()
         failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
         return process.returncode == 0, (failed or lines[-1:] or ["nothing was said"])[0][:160]
@@ -170,33 +171,55 @@ class Copy:
         began_s = time.monotonic()
         file.write_text(text[: change.start] + change.now + text[change.end :])
         try:
-            passed, said = await self.passes(mutant.tests)
+            caught, by = await self._catch(mutant.tests)
         finally:
             file.write_text(text)
-        return Outcome(mutant, not passed, said, time.monotonic() - began_s)
+        return Outcome(mutant, caught, by, time.monotonic() - began_s)
+
+    async def _catch(self, tests: tuple[str, ...]) -> tuple[bool, str]:
+        """Whether a test fails, and does so again: on a busy machine one may fail for want of time."""
+        passed, said = await self.passes(tests)
+        if passed or said == NO_END:
+            return not passed, said
+        one = said.split(" ")[1:2] if said.startswith("FAILED") else []
+        if one and not (await self.passes(tuple(one)))[0]:
+            return True, said
+        passed, said = await self.passes(tests)
+        return not passed, said
+
+
+async def sound(copy: Copy, tests: tuple[str, ...]) -> None:
+    """Raises unless the tests pass without any bug, if need be at the second try."""
+    for _ in range(2):
+        passed, said = await copy.passes(tests)
+        if passed:
+            return
+    raise click.ClickException(f"without any bug these tests do not pass: {said}")
 
 
 async def play(mutants: list[Mutant], folder: Path, workers: int) -> list[Outcome]:
     """Every mutant, with as many at once as there are *workers*."""
     copies = [Copy(folder / f"copy{number}") for number in range(workers)]
-    every = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
-    click.echo(f"{len(mutants)} bugs; first their tests without any")
-    at_once = ("-n", str(workers), "--dist", "loadfile")
-    passed, said = await copies[0].passes((*every, *at_once), timeout_s=BASELINE_S)
-    if not passed:
-        raise click.ClickException(f"without any bug the tests do not pass: {said}")
-    todo = list(reversed(mutants))
+    click.echo(f"{len(mutants)} bugs")
+    groups: dict[tuple[str, ...], list[Mutant]] = {}
+    for mutant in mutants:
+        groups.setdefault(mutant.tests, []).append(mutant)
+    todo = list(groups.items())
     outcomes: list[Outcome] = []
     known = accepted()
 
     async def work(copy: Copy) -> None:
         while todo:
-            outcome = await copy.plays(todo.pop())
-            outcomes.append(outcome)
-            word = "caught" if outcome.caught else "accepted" if outcome.mutant.name in known else "SURVIVED"
-            click.echo(
-                f"{len(outcomes)}/{len(mutants)} {word:8} {outcome.seconds:4.0f} s  {outcome.mutant.name}  {outcome.by if outcome.caught else outcome.mutant.bug}"
-            )
+            tests, group = todo.pop(0)
+            await sound(copy, tests)
+            for mutant in group:
+                outcome = await copy.plays(mutant)
+                outcomes.append(outcome)
+                word = "caught" if outcome.caught else "accepted" if mutant.name in known else "SURVIVED"
+                click.echo(
+                    f"{len(outcomes)}/{len(mutants)} {word:8} {outcome.seconds:4.0f} s  {mutant.name}"
+                    f"  {outcome.by if outcome.caught else mutant.bug}"
+                )
 
     await asyncio.gather(*map(work, copies))
     return outcomes
