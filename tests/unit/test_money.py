@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from decimal import Decimal, localcontext
 
 import pytest
@@ -110,6 +111,16 @@ def test_a_gateways_zeros_beyond_the_currencys_decimals_are_accepted(value, mino
 def test_a_gateways_nonsense_is_refused_quickly(value):
     with pytest.raises(ValueError, match="amount|decimal"):
         Money.from_major(value, "IDR")
+
+
+def test_a_number_of_a_million_digits_is_never_written_out():
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="amount"):
+            Money.from_major("1E+1000000", "IDR")
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_different_currencies_cannot_be_mixed():

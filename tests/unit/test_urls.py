@@ -138,6 +138,13 @@ BAD = [
 ]
 
 
+def test_an_address_has_2048_characters_at_most():
+    longest = "https://example.com/".ljust(2048, "x")
+    assert urls.parse(longest).host == "example.com"
+    with pytest.raises(ValueError, match="more than 2048"):
+        urls.parse(longest + "x")
+
+
 @pytest.mark.parametrize(("url", "host"), GOOD.items())
 def test_a_plain_https_address_is_read(url, host):
     assert urls.parse(url).host == host
